@@ -1,0 +1,1 @@
+"""One module per kind of file on disk: header, write, open, check. No model in here."""

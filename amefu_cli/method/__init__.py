@@ -1,0 +1,1 @@
+"""Pure maths: indices and tensors in, tensors out. No path, no print, no default."""
