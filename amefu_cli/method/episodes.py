@@ -1,0 +1,97 @@
+"""Few-shot episodes: which videos are the supports and which the queries of each `way` classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amefu_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes as indices into the labels that they were drawn from, all int64.
+
+    Raises ValueError if the three do not have the same episodes and ways.
+    """
+
+    classes: NDArray[np.int64]  # (episodes, way) label values
+    support: NDArray[np.int64]  # (episodes, way, shot)
+    query: NDArray[np.int64]  # (episodes, way, queries)
+
+    def __post_init__(self) -> None:
+        if not self.classes.shape == self.support.shape[:2] == self.query.shape[:2]:
+            raise ValueError(
+                f"classes {self.classes.shape}, support {self.support.shape} and query {self.query.shape} "
+                "must share their first two axes (episodes, way)"
+            )
+
+
+def draw_episodes(
+    labels: NDArray[np.int64],
+    *,
+    way: int,
+    shot: int,
+    queries: int,
+    count: int,
+    rng: np.random.Generator,
+    class_names: Sequence[str],
+) -> Episodes:
+    """Draw `count` episodes uniformly: distinct classes, and within a class distinct videos.
+
+    `labels` (videos,) int64; the label c is called `class_names[c]` in messages. The same rng state gives the
+    same episodes. Raises UsageError, before anything is drawn, on too few classes or a class too small.
+    """
+    present, sizes = np.unique(labels, return_counts=True)
+    _check_classes(present, sizes, way=way, shot=shot, queries=queries, class_names=class_names)
+    drawn = _draw_distinct(np.full((count, 1), len(present)), way, rng)[:, 0]  # (episodes, way)
+    places = _draw_distinct(sizes[drawn], shot + queries, rng)  # (episodes, way, shot + queries)
+    by_class = np.argsort(labels, kind="stable")
+    first = np.cumsum(sizes) - sizes
+    videos = by_class[first[drawn][..., None] + places]
+    return Episodes(present[drawn], videos[..., :shot], videos[..., shot:])
+
+
+def _draw_distinct(sizes: NDArray[np.int64], picks: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Ordered draws (*sizes.shape, picks) without replacement, each row uniform over range(size).
+
+    The k-th draw is a rank among the size - k values still free. Walking the earlier picks in rising order
+    and stepping past each that is not above turns the rank into the value: with 1 and 3 taken, rank 1 is 2.
+    """
+    drawn = np.empty((picks, *sizes.shape), dtype=np.int64)
+    taken = np.empty_like(drawn)  # the picks so far in rising order
+    for k in range(picks):
+        value = rng.integers(0, sizes - k)
+        for earlier in taken[:k]:
+            value += value >= earlier
+        drawn[k] = taken[k] = value
+        taken[: k + 1].sort(axis=0)
+    return np.moveaxis(drawn, 0, -1)
+
+
+def _check_classes(
+    present: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    *,
+    way: int,
+    shot: int,
+    queries: int,
+    class_names: Sequence[str],
+) -> None:
+    if len(present) < way:
+        raise UsageError(
+            f"{way}-way episodes need {way} classes but only {len(present)} hold videos; "
+            "lower the way or give more classes"
+        )
+    too_small = sizes < shot + queries
+    if too_small.any():
+        pairs = zip(present[too_small], sizes[too_small], strict=True)
+        held = [f"{class_names[label]} holds {size} video{'s' * (size > 1)}" for label, size in pairs]
+        noun = "query" if queries == 1 else "queries"
+        raise UsageError(
+            f"{', '.join(held)} but {shot}-shot with {queries} {noun} needs {shot + queries}; "
+            "lower the shot or the queries, or leave the class out of the split"
+        )

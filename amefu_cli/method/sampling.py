@@ -1,0 +1,117 @@
+"""Which frames of a video make a clip (paper §3.1). Frame numbers are 0-based; nothing is decoded here.
+
+A video is cut into `segments` equal parts and `frames_per_segment` consecutive frames are taken from each.
+A part shorter than that repeats its last frame; in a video with fewer frames than parts each part holds one.
+
+    31 frames, 4 x 4:   |0 .. 6|7 .. 14|15 .. 22|23 .. 30|     the parts
+    middle_clip:          1-4    9-12    17-20    25-28
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amefu_cli.errors import UsageError
+
+
+def middle_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
+    """Frame numbers (segments * frames_per_segment,) int64 from the middle of each part of the video.
+
+    Raises UsageError if the video holds no frame.
+    """
+    first, length = _parts(np.array([frames]), segments)
+    return _runs(first, length, np.maximum(length - frames_per_segment, 0) // 2, frames_per_segment).ravel()
+
+
+def random_clips(
+    frames: NDArray[np.int64], *, segments: int, frames_per_segment: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Frame numbers (videos, segments * frames_per_segment) int64, a random place in each part, for training.
+
+    `frames` (videos,) int64 are the videos' frame counts. Raises UsageError if one of them is below 1.
+    """
+    first, length = _parts(frames, segments)
+    places = np.maximum(length - frames_per_segment, 0) + 1
+    return _runs(first, length, rng.integers(0, places), frames_per_segment)
+
+
+def asynchronous_clips(
+    frames: NDArray[np.int64],
+    *,
+    segments: int,
+    frames_per_segment: int,
+    num_aug: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Frame numbers (1 + num_aug, videos, segments * frames_per_segment) int64 of a training episode (§3.3).
+
+    Row 0 is the matched clip, read from both streams. The other rows are read from the depth stream only:
+    other random places in the same parts. Row 0 is drawn first, so it does not depend on `num_aug`.
+    """
+    draws = [
+        random_clips(frames, segments=segments, frames_per_segment=frames_per_segment, rng=rng)
+        for _ in range(1 + num_aug)
+    ]
+    return np.stack(draws)
+
+
+def start_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
+    """Frame numbers (segments * frames_per_segment,) int64 by the test rule of the paper's public code.
+
+    Runs start at whole multiples of frames // segments, drop what lies past the video's end, and the last
+    number is repeated at the end of the clip: 5 frames give 0123 1234 234 34 444. So in a video shorter than
+    segments * frames_per_segment the runs no longer fall on the parts. Raises UsageError if frames < 1.
+    """
+    _check_frames(np.array([frames]))
+    starts = np.arange(segments)[:, None] * (frames // segments)
+    numbers = (starts + np.arange(frames_per_segment)).ravel()
+    kept = numbers[numbers < frames]
+    return np.pad(kept, (0, len(numbers) - len(kept)), mode="edge")
+
+
+def consecutive_clip(frames: int, *, count: int) -> NDArray[np.int64]:
+    """Frame numbers (count,) int64: consecutive frames from the middle of the video, the last one repeated.
+
+    The clip of the paper's RGB basenet. Raises UsageError if the video holds no frame.
+    """
+    _check_frames(np.array([frames]))
+    return np.minimum(max(frames - count, 0) // 2 + np.arange(count), frames - 1)
+
+
+def _consecutive_row(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
+    return consecutive_clip(frames, count=segments * frames_per_segment)
+
+
+TEST_CLIPS: dict[str, Callable[..., NDArray[np.int64]]] = {
+    "middle": middle_clip,
+    "start": start_clip,
+    "consecutive": _consecutive_row,
+}
+
+
+def _parts(frames: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First frame and length (videos, segments) of each part; every part holds at least one frame."""
+    _check_frames(frames)
+    bounds = np.asarray(frames, dtype=np.int64)[:, None] * np.arange(segments + 1) // segments
+    return bounds[:, :-1], np.maximum(np.diff(bounds, axis=1), 1)
+
+
+def _runs(
+    first: NDArray[np.int64], length: NDArray[np.int64], place: NDArray[np.int64], frames_per_segment: int
+) -> NDArray[np.int64]:
+    """Frame numbers (videos, segments * frames_per_segment) of runs `place` frames into their parts."""
+    within = np.minimum(place[..., None] + np.arange(frames_per_segment), length[..., None] - 1)
+    numbers: NDArray[np.int64] = first[..., None] + within  # (videos, segments, frames_per_segment)
+    return numbers.reshape(len(first), -1)
+
+
+def _check_frames(frames: NDArray[np.int64]) -> None:
+    empty = np.flatnonzero(np.asarray(frames) < 1)
+    if empty.size:
+        raise UsageError(
+            f"video {empty[0]} of {len(frames)} holds {frames[empty[0]]} frames but a clip needs at least 1; "
+            "leave it out"
+        )
