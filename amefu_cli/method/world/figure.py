@@ -1,0 +1,175 @@
+"""The articulated figure: proportions, a pose over time, and the capsules that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from amefu_cli.method.world.camera import Array, unit
+
+SKIN, SHIRT, TROUSERS, SHOES, HAIR = range(5)
+"""Rows of the table of materials that the figure wears; what it handles comes after."""
+FIGURE_MATERIALS = 5
+
+
+@dataclass(frozen=True)
+class Body:
+    """Lengths in metres. shoulder and hip are half widths; girth is a factor on every radius."""
+
+    thigh: float
+    shin: float
+    torso: float
+    shoulder: float
+    hip: float
+    upper_arm: float
+    forearm: float
+    head: float
+    girth: float
+
+    @property
+    def ankle_height(self) -> float:
+        return 0.075 * self.girth
+
+    @property
+    def hip_height(self) -> float:
+        """Height of the pelvis when the figure stands with all but straight knees."""
+        return self.thigh + self.shin + self.ankle_height - 0.01
+
+    @property
+    def arm(self) -> float:
+        return self.upper_arm + self.forearm
+
+    @property
+    def shoulder_height(self) -> float:
+        return self.hip_height + self.torso
+
+
+def draw_body(rng: np.random.Generator) -> Body:
+    """Proportions of a person of 1.45 to 1.95 m, lean or stout."""
+    size = rng.uniform(0.88, 1.1)
+    legs, arms, width = rng.uniform(0.94, 1.06, size=3) * size
+    return Body(
+        thigh=0.44 * legs,
+        shin=0.43 * legs,
+        torso=0.5 * size,
+        shoulder=0.19 * width,
+        hip=0.1 * width,
+        upper_arm=0.3 * arms,
+        forearm=0.29 * arms,
+        head=0.11 * rng.uniform(0.93, 1.12),
+        girth=rng.uniform(0.8, 1.3),
+    )
+
+
+def along(*direction: float) -> Array:
+    """A direction in figure axes: to its left, up, forward."""
+    return np.array(direction, np.float32)
+
+
+@dataclass
+class Pose:
+    """Where a figure has its limbs over time, in figure axes (left, up, forward), metres and radians.
+
+    pelvis (frames, 3); hands, feet (frames, 2, 3), left one first: what the limb's end reaches for; lean forward,
+    tilt to the left and twist to the left of the torso (frames,); nod of the head (frames,); knees, elbows (3,):
+    the side to which they bend.
+    """
+
+    pelvis: Array
+    hands: Array
+    feet: Array
+    lean: Array
+    tilt: Array
+    twist: Array
+    nod: Array
+    knees: Array = field(default_factory=lambda: along(0, 0, 1))
+    elbows: Array = field(default_factory=lambda: along(0, -0.6, -1))
+
+
+def standing(body: Body, frames: int) -> Pose:
+    """Upright, feet under the hips, arms hanging."""
+    still = np.zeros(frames, np.float32)
+    sides = np.array([1, -1], np.float32)
+    hand = np.stack([sides * (body.shoulder + 0.09), [body.shoulder_height - 0.96 * body.arm] * 2, [0.04] * 2], 1)
+    foot = np.stack([sides * 1.2 * body.hip, [body.ankle_height] * 2, [0] * 2], 1)
+    return Pose(
+        pelvis=np.tile(along(0, body.hip_height, 0), (frames, 1)),
+        hands=np.tile(hand.astype(np.float32), (frames, 1, 1)),
+        feet=np.tile(foot.astype(np.float32), (frames, 1, 1)),
+        lean=still,
+        tilt=still.copy(),
+        twist=still.copy(),
+        nod=still.copy(),
+    )
+
+
+def torso_axes(lean: Array, tilt: Array, twist: Array) -> tuple[Array, Array, Array]:
+    """Directions (frames, 3) to the left, up the spine and out of the chest of a torso."""
+    none = np.zeros_like(lean)
+    up = np.stack([np.sin(tilt) * np.cos(lean), np.cos(tilt) * np.cos(lean), np.sin(lean)], axis=1)
+    front = np.stack([none, -np.sin(lean), np.cos(lean)], axis=1)
+    left = unit(np.cross(up, front))
+    front = np.cross(left, up)
+    turn = twist[:, None]
+    return np.cos(turn) * left - np.sin(turn) * front, up, np.cos(turn) * front + np.sin(turn) * left
+
+
+def bend(root: Array, target: Array, upper: float, lower: float, pole: Array) -> tuple[Array, Array]:
+    """Middle and end joint (frames, 3) of a limb of two bones that reaches from root towards target.
+
+    The triangle of upper, lower and the distance gives the middle joint, which lies towards pole (law of cosines).
+    """
+    way = target - root
+    reach = np.linalg.norm(way, axis=1, keepdims=True)
+    direction = way / np.maximum(reach, 1e-6)
+    reach = np.clip(reach, abs(upper - lower) + 0.05, upper + lower - 1e-3)
+    forth = (upper**2 + reach**2 - lower**2) / (2 * reach)
+    aside = unit(pole - (pole * direction).sum(1, keepdims=True) * direction)
+    middle = root + forth * direction + np.sqrt(np.maximum(upper**2 - forth**2, 0)) * aside
+    return middle, root + reach * direction
+
+
+def figure_capsules(body: Body, pose: Pose) -> tuple[list[tuple[Array, Array, float, int]], Array]:
+    """The limbs as (start (frames, 3), end (frames, 3), radius, material) and the hands (frames, 2, 3) as they are."""
+    left, up, front = torso_axes(pose.lean, pose.tilt, pose.twist)
+    hip_left, _, _ = torso_axes(pose.lean, pose.tilt, 0.4 * pose.twist)
+    chest = pose.pelvis + (body.torso - 0.05) * up
+    neck = pose.pelvis + (body.torso + 0.04) * up
+    gaze = unit(np.cos(pose.nod)[:, None] * up + np.sin(pose.nod)[:, None] * front)
+    head = neck + (body.head + 0.05) * gaze
+    back = unit(gaze - 0.9 * front)
+    g = body.girth
+    parts = [
+        (head, head, body.head, SKIN),
+        (head + 0.035 * back, head + 0.035 * back, body.head * 1.02, HAIR),
+        (neck - 0.05 * up, head, 0.055 * g, SKIN),
+        (chest - 0.6 * body.shoulder * left, chest + 0.6 * body.shoulder * left, 0.11 * g, SHIRT),
+        (pose.pelvis + 0.12 * up, chest - 0.04 * up, 0.135 * g, SHIRT),
+        (pose.pelvis - 0.5 * body.hip * hip_left, pose.pelvis + 0.5 * body.hip * hip_left, 0.125 * g, TROUSERS),
+    ]
+    hands = []
+    for index, side in enumerate((1, -1)):
+        shoulder = neck - 0.06 * up + side * body.shoulder * left
+        outward = pose.elbows + along(0.4 * side, 0, 0)
+        elbow, hand = bend(shoulder, pose.hands[:, index], body.upper_arm, body.forearm, outward)
+        hip = pose.pelvis - 0.04 * up + side * body.hip * hip_left
+        knee, ankle = bend(hip, pose.feet[:, index], body.thigh, body.shin, pose.knees + along(0.15 * side, 0, 0))
+        parts += [
+            (shoulder, elbow, 0.055 * g, SHIRT),
+            (elbow, hand, 0.045 * g, SKIN),
+            (hand, hand, 0.058 * g, SKIN),
+            (hip, knee, 0.085 * g, TROUSERS),
+            (knee, ankle, 0.06 * g, TROUSERS),
+            (ankle, ankle + 0.17 * toes(knee, ankle, pose.knees, body.ankle_height), 0.055 * g, SHOES),
+        ]
+        hands.append(hand)
+    return parts, np.stack(hands, axis=1)
+
+
+def toes(knee: Array, ankle: Array, pole: Array, ankle_height: float) -> Array:
+    """Direction (frames, 3) of the foot: flat on the floor where the ankle is low, else square to the shin."""
+    shin = unit(ankle - knee)
+    square = unit(pole - (pole * shin).sum(1, keepdims=True) * shin)
+    flat = np.broadcast_to(along(0, 0, 1), square.shape)
+    return np.where(ankle[:, 1:2] < 1.6 * ankle_height, flat, square)
