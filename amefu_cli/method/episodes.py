@@ -88,8 +88,10 @@ def _check_classes(
         )
     too_small = sizes < shot + queries
     if too_small.any():
-        pairs = zip(present[too_small], sizes[too_small], strict=True)
-        held = [f"{class_names[label]} holds {size} video{'s' * (size > 1)}" for label, size in pairs]
+        held = [
+            f"{class_names[label]} holds {size} {'video' if size == 1 else 'videos'}"
+            for label, size in zip(present[too_small], sizes[too_small], strict=True)
+        ]
         noun = "query" if queries == 1 else "queries"
         raise UsageError(
             f"{', '.join(held)} but {shot}-shot with {queries} {noun} needs {shot + queries}; "
