@@ -145,8 +145,8 @@ class VideoReader:
         except av.FFmpegError as error:
             kind = f"{frame.format.name}, {frame.width}×{frame.height}"
             raise CorruptVideo(
-                f"{shown(self._path)}: frame {self._decoded} ({kind}) does not turn into RGB: {error.strerror}; "
-                "re-encode it"
+                f"{shown(self._path)}: frame {self._decoded} ({kind}) does not turn into RGB: "
+                f"{error.strerror}; re-encode it"
             ) from error
         return cast(NDArray[np.uint8], scaled.to_ndarray())
 
