@@ -75,7 +75,7 @@ def test_low_and_high_of_the_store_cancel(levels, height, width, low, span, seed
     colours = encode_disparity(torch.from_numpy(values)[None], encoding="magma", percentile=95)[0].numpy()
     if np.percentile(values, 95) > values.min():
         expected = coloured_by_matplotlib(low + values / 255 * span)
-        assert np.abs(colours.astype(int) - expected).max() <= 4  # neighbours in magma differ by up to 4
+        assert np.abs(colours.astype(int) - expected).max() <= 3  # as far as neighbours in magma differ
         expected = coloured_by_matplotlib(values.astype(np.float64))
         assert (colours == expected).all()
 
