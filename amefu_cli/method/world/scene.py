@@ -53,11 +53,13 @@ class Scene:
 
 
 def draw_materials(count: int, rng: np.random.Generator) -> Materials:
-    """Plain, striped, checkered and softly mottled surfaces in any colours."""
+    """Plain, striped, checkered and softly mottled surfaces in any colours; those of the room are quieter."""
     first, second = rng.uniform(0.08, 0.95, size=(2, count, 3))
-    gray = rng.uniform(0, 0.8, size=(count, 1))
+    gray, contrast = rng.uniform(0, 0.8, size=(count, 1)), rng.uniform(0.1, 0.9, size=(count, 1))
+    gray[:ROOM_MATERIALS] = 0.5 + 0.5 * gray[:ROOM_MATERIALS]
+    contrast[:ROOM_MATERIALS] *= 0.4
     first = gray * first.mean(axis=1, keepdims=True) + (1 - gray) * first
-    second = first + rng.uniform(0.15, 1, size=(count, 1)) * (second - first)
+    second = first + contrast * (second - first)
     pattern = rng.integers(4, size=count)
     frequency = rng.uniform(5, 28, size=(count, 2))
     phase = rng.uniform(0, 2 * np.pi, size=(count, 2))
@@ -76,7 +78,7 @@ def draw_camera(frames: int, height: int, width: int, yaw: float, rng: np.random
     when = np.linspace(-1, 1, frames)[:, None]
     shake = np.sin(2 * np.pi * (when * rng.uniform(0.5, 2, size=3) + rng.uniform(size=3)))
     drift = when * rng.uniform(-0.15, 0.15, size=3) + rng.uniform(0, 0.015) * shake
-    focal = rng.uniform(0.46, 0.6) * height * distance / 1.7
+    focal = rng.uniform(0.5, 0.64) * height * distance / 1.7
     return looking_at(eye + drift, target + 0.4 * drift, focal=focal, height=height, width=width)
 
 
