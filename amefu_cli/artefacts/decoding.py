@@ -2,7 +2,7 @@
 
 What is decided here:
 
-- Which stream: the one FFmpeg calls best (default flag, then resolution and rate), cover art left out.
+- Which stream: the one FFmpeg calls best (default flag, then bit rate, then order), cover art left out.
 - Every decoded frame counts as one frame, at whatever rate. The decoder's order is the presentation order;
   timestamps are not trusted for it (AVI has none of its own).
 - Turns and mirrors are applied (turns.py). The sample aspect ratio is not: frames are resized to a fixed
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -166,6 +166,10 @@ class VideoReader:
         if not (self._allow_partial and self._decoded):
             raise fault
         self.partial = True
+        with suppress(av.FFmpegError):
+            for frame in self._stream.decode(None):  # what the decoder held back for reordering
+                self._count(frame)
+                yield frame
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         if packet.has_sidedata("encryption_info"):
@@ -214,7 +218,9 @@ class VideoReader:
         return self._truncated() if cut or missing > _slack(claimed) else None
 
     def _claimed(self) -> int:
-        """Frames that the header promises to show: an edit list may hide some of those it stores."""
+        """Frames that the header promises to show: an edit list may hide some of those an MP4 stores."""
+        if not self._container.format.name.startswith("mov"):
+            return self._stream.frames
         shows = sum(not entry.is_discard for entry in self._stream.index_entries)
         return min(self._stream.frames, shows) if shows else self._stream.frames
 

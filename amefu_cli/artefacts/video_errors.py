@@ -11,6 +11,18 @@ from pathlib import Path
 
 from amefu_cli.errors import VideoError
 
+__all__ = [
+    "CorruptVideo",
+    "EmptyFile",
+    "EncryptedVideo",
+    "MissingDecoder",
+    "NoFrames",
+    "NoVideoStream",
+    "NotAVideo",
+    "TruncatedVideo",
+    "UnreadableFile",
+    "VanishedFile",
+]
 
 class EmptyFile(VideoError):
     """The file holds zero bytes."""
