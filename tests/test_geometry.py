@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.errors import UsageError
-from amefu_cli.method.geometry import crop_corner, normalise, stored_size
+from amefu_cli.method.frame_size import stored_size
+from amefu_cli.method.geometry import crop_corner, normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -23,16 +23,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import zarr
 
 from amefu_cli.artefacts.atomic import create_atomic, sync, to_json, write_atomic
 from amefu_cli.artefacts.fingerprint import differences, fingerprint
 from amefu_cli.artefacts.staging import Staging, sweep
 from amefu_cli.artefacts.video_names import group_path
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
-
-if TYPE_CHECKING:
-    import zarr
 
 SCHEMA = 1
 HEADER = "zarr.json"
@@ -86,8 +85,6 @@ class VideoStore:
 
     def read(self, video: str) -> StoredVideo:
         """Open one video for reading; raises DamagedFile where it is absent or incomplete."""
-        import zarr
-
         folder = self._folder(video)
         record = _read_record(folder / HEADER)
         if record is None:
@@ -96,7 +93,7 @@ class VideoStore:
             group = zarr.open_group(folder, mode="r", zarr_format=3)
             arrays = dict(group.arrays())
             for name, array in arrays.items():
-                _check_chunks(folder / name, array)
+                check_chunks(folder / name, array)
         return StoredVideo(self, record, arrays)
 
     @contextmanager
@@ -109,6 +106,18 @@ class VideoStore:
                 f"{self.path}: video {video!r} is damaged ({type(error).__name__}: {error}); "
                 f"find all such videos with `amefu verify` and run `amefu {self.kind}` again"
             ) from error
+
+    def add_notes(self, notes: Mapping[str, Any]) -> None:
+        """Record something in the header that is never compared, such as a licence."""
+        if any(self.notes.get(name) != value for name, value in notes.items()):
+            self.notes = {**self.notes, **notes}
+            write_atomic(self.path / HEADER, _group_json({"amefu": self._header()}))
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind, "schema": SCHEMA, "recipe": self.recipe, "made_from": self.made_from,
+            "notes": self.notes,
+        }  # fmt: skip
 
     def fresh_folder(self) -> Path:
         """A new folder name in this process's staging area."""
@@ -226,10 +235,10 @@ def prepare_store(
             f"keep it and make a second one with `amefu {kind} --out OTHER.zarr`, "
             f"or replace it with `amefu {kind} --rebuild`"
         )
-    if header["notes"] != dict(notes):
-        write_atomic(path / HEADER, _group_json({"amefu": header | {"notes": notes}}))
+    store = VideoStore(path, header)
+    store.add_notes(notes)
     sweep(path)
-    return VideoStore(path, header | {"notes": notes})
+    return store
 
 
 def discard_store(path: Path) -> None:
@@ -331,7 +340,7 @@ def _video_headers(folder: Path) -> Iterator[Path]:
             yield from _video_headers(Path(entry.path))
 
 
-def _check_chunks(folder: Path, array: zarr.Array) -> None:
+def check_chunks(folder: Path, array: zarr.Array) -> None:
     """Zarr reads an absent chunk as zeros; here an absent chunk is damage."""
     grid = [math.ceil(length / chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
     for position in itertools.product(*(range(count) for count in grid)):

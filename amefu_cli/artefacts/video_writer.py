@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from amefu_cli.artefacts.atomic import sync_tree
-from amefu_cli.artefacts.video_store import VideoRecord, VideoStore, _check_chunks, record_json
+from amefu_cli.artefacts.video_store import VideoRecord, VideoStore, check_chunks, record_json
 from amefu_cli.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of the video
@@ -77,7 +75,7 @@ class GrowingArray:
 
 
 class VideoWriter:
-    """Context manager: append to arrays, then `commit`. Leaving without a commit leaves no trace.
+    """Append to arrays, then `commit`; `close`, or leaving the context, leaves no trace of what was not committed.
 
     >>> with VideoWriter(store, "archery/v_03", {"jpeg": 0}) as writer:    # doctest: +SKIP
     ...     writer.append("jpeg", block)
@@ -85,18 +83,20 @@ class VideoWriter:
     """
 
     def __init__(
-        self, store: VideoStore, video: str, axes: Mapping[str, int], *, compressed: frozenset[str] = frozenset()
+        self,
+        store: VideoStore,
+        video: str,
+        axes: Mapping[str, int],
+        *,
+        compressed: frozenset[str] = frozenset(),
     ) -> None:
-        self._store, self._video, self._axes, self._compressed = store, video, axes, compressed
-
-    def __enter__(self) -> VideoWriter:
-        self._folder: Path = self._store.fresh_folder()
+        self._store, self._video, self._axes = store, video, axes
+        self._folder = store.fresh_folder()
         self._group = zarr.create_group(self._folder, zarr_format=3)
         self._growing = {
-            name: GrowingArray(self._group, name, axis=axis, compressed=name in self._compressed)
-            for name, axis in self._axes.items()
+            name: GrowingArray(self._group, name, axis=axis, compressed=name in compressed)
+            for name, axis in axes.items()
         }
-        return self
 
     def append(self, name: str, block: Array) -> None:
         """Add `block` to the array `name`, along that array's own axis."""
@@ -130,12 +130,14 @@ class VideoWriter:
                     f"{self._store.path}: {name!r} of {self._video!r} holds {stored} rows, "
                     f"{growing.length} were written"
                 )
-            _check_chunks(self._folder / name, arrays[name])
+            check_chunks(self._folder / name, arrays[name])
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove what is still staged; after a commit that is nothing."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

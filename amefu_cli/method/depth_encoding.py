@@ -16,6 +16,17 @@ ENCODINGS: dict[str, Tensor] = {
 }
 
 
+def quantise(disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Disparity float32 (frames, height, width) as uint8 values with `low` and `high` float32 (frames,).
+
+    disparity = low + value / 255 * (high - low), to within half a step; a frame without contrast gets value 0.
+    """
+    low, high = disparity.amin((1, 2)), disparity.amax((1, 2))
+    span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
+    value = (disparity - low[:, None, None]) * ((LEVELS - 1) / span)[:, None, None]
+    return value.round_().to(torch.uint8), low, high
+
+
 def encode_disparity(disparity: Tensor, *, encoding: str, percentile: float) -> Tensor:
     """Colours uint8 (frames, height, width, 3) of stored disparity uint8 (frames, height, width).
 

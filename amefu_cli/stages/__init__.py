@@ -1,8 +1,24 @@
-"""One module per stage, named as its command: artefacts in, artefact out. Stages never import one another."""
+"""One module per stage, named as its command: artefacts in, artefact out. Stages never import one another.
+
+What they share: `pending.py` (what a store still lacks, known without loading a network) and `pipeline.py`
+(decoding ahead of a network, writing behind it).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 Progress = Callable[[int, int, str], None]
 """What a command passes down to be told of progress: done, total, and the item just finished."""
+
+
+@dataclass
+class Outcome:
+    """What one run of a stage did to its store: ids of videos, and what each failed one failed with."""
+
+    done: list[str] = field(default_factory=list)
+    kept: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0

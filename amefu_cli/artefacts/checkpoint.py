@@ -1,0 +1,156 @@
+"""Checkpoints: safetensors whose text header says what they are, by which recipe and from which data.
+
+The header is read alone, so that `status` and "is it done?" cost nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from amefu_cli.artefacts.atomic import write_atomic
+from amefu_cli.artefacts.fingerprint import differences, file_sha256, fingerprint
+from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
+
+LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
+RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What a checkpoint says of itself.
+
+    `role` is `rgb`, `depth` or `fusion`; `architecture` names the network and its dims; `recipe` is how it was
+    trained; `data` is the fingerprint of what it was trained on; `notes` (versions, accuracy, …) are not compared.
+    """
+
+    role: str
+    architecture: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    data: Mapping[str, Any]
+    notes: Mapping[str, Any]
+
+    def compared(self) -> dict[str, Any]:
+        """The part that has to match for a checkpoint to be what a command would make."""
+        compared = {
+            "role": self.role,
+            "architecture": self.architecture,
+            "recipe": self.recipe,
+            "data": self.data,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(compared))
+        return plain
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.compared())
+
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def write_checkpoint(path: Path, tensors: Tensors, header: CheckpointHeader) -> None:
+    """Write tensors and header as one file, atomically."""
+    notes = {**header.notes, "versions": library_versions()}
+    text = json.dumps({**header.compared(), "notes": notes}, allow_nan=False)
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    write_atomic(path, save(contiguous, metadata={"amefu": text}))
+
+
+def read_header(path: Path) -> CheckpointHeader | None:
+    """The header of a checkpoint of ours; None where there is no file.
+
+    Raises:
+        DamagedFile: not safetensors, cut short, or without our header.
+    """
+    metadata = _metadata(path)
+    if metadata is None:
+        return None
+    try:
+        document = json.loads(metadata["amefu"])
+        header = CheckpointHeader(**document)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(
+            f"{path}: safetensors, but without the header of a checkpoint of amefu's"
+        ) from error
+    fields = (header.architecture, header.recipe, header.data, header.notes)
+    if not isinstance(header.role, str) or not all(isinstance(field, dict) for field in fields):
+        raise DamagedFile(f"{path}: the header holds a field of another type")
+    return header
+
+
+def open_header(path: Path, *, role: str, mend: str) -> CheckpointHeader:
+    """The header of a checkpoint that must be there and have this role; `mend` is the command that makes it."""
+    header = read_header(path)
+    if header is None:
+        raise UsageError(f"{path}: no such checkpoint; make it with `{mend}`")
+    if header.role != role:
+        raise UsageError(f"{path}: role is {header.role!r}, {role!r} is needed; make it with `{mend}`")
+    return header
+
+
+def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a checkpoint; raises DamagedFile where the file is cut short."""
+    try:
+        return load(path.read_bytes())
+    except (SafetensorError, ValueError) as error:
+        raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def is_finished(path: Path, wanted: CheckpointHeader, *, mend: str) -> bool:
+    """Whether `path` already holds what training as `wanted` would give.
+
+    Raises:
+        RecipeMismatch: it holds the result of another recipe or of other data.
+    """
+    found = read_header(path)
+    if found is None:
+        return False
+    if found.compared() == wanted.compared():
+        return True
+    lines = "; ".join(differences(found.compared(), wanted.compared()))
+    raise RecipeMismatch(
+        f"{path}: made by another recipe or from other data ({lines}); keep it and make a second one with "
+        f"`{mend} --out OTHER.safetensors`, or replace it with `{mend} --rebuild`"
+    )
+
+
+def identity_of(path: Path) -> str:
+    """What stands for a checkpoint in the header of what is made from it: the SHA-256 of its bytes, shortened."""
+    return file_sha256(path)[:16]
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that a checkpoint was made with."""
+    versions = {}
+    for name in RECORDED_VERSIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _metadata(path: Path) -> Mapping[str, str] | None:
+    """The `__metadata__` of a safetensors file: 8 bytes of little-endian length, then that much JSON."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= LARGEST_HEADER:
+                raise DamagedFile(f"{path}: not a safetensors file")
+            document = json.loads(file.read(length))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
+    metadata = document.get("__metadata__", {}) if isinstance(document, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}

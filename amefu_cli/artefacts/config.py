@@ -1,0 +1,28 @@
+"""`amefu.toml`: options of any command, one table per command; the command line wins over it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from amefu_cli.errors import UsageError
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The tables of an `amefu.toml`; empty where there is none.
+
+    Raises:
+        UsageError: the file is not TOML, or holds something else than tables and `preset`.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    for name, value in document.items():
+        if not isinstance(value, Mapping) and not (name == "preset" and isinstance(value, str)):
+            raise UsageError(f"{path}: {name!r} stands outside of a table; write it below [COMMAND]")
+    return document

@@ -1,0 +1,125 @@
+"""split.json: which classes are base (train), validation (val) and novel (test)."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amefu_cli.artefacts.atomic import to_json, write_atomic
+from amefu_cli.errors import UsageError
+
+KEYS = {"train": "base", "val": "validation", "test": "novel"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Class names of each part, sorted; disjoint."""
+
+    base: tuple[str, ...]
+    validation: tuple[str, ...]
+    novel: tuple[str, ...]
+
+    def part_of(self, class_name: str) -> str | None:
+        """`base`, `validation` or `novel`; None for a class that the split does not name."""
+        for part in KEYS.values():
+            if class_name in getattr(self, part):
+                return part
+        return None
+
+    def present(self, part: str, class_names: Iterable[str]) -> tuple[str, ...]:
+        """The classes of one part that are among `class_names`."""
+        there = set(class_names)
+        return tuple(name for name in getattr(self, part) if name in there)
+
+
+def make_split(train: Iterable[str], val: Iterable[str], test: Iterable[str], *, source: str) -> Split:
+    """A split of the three lists; raises UsageError, naming the classes, where two of them share one."""
+    parts = {"train": set(train), "val": set(val), "test": set(test)}
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = sorted(parts[first] & parts[second])
+        if shared:
+            raise UsageError(
+                f"{source}: {first} and {second} share {', '.join(map(repr, shared))}; "
+                "base, validation and novel classes must be disjoint: take each out of one of them"
+            )
+    return Split(*(tuple(sorted(part)) for part in parts.values()))
+
+
+def read_split(path: Path) -> Split:
+    """A split file: TOML or JSON with the keys train, val and test, each a list of class names.
+
+    Raises:
+        UsageError: absent, not TOML or JSON, another shape, or a class that stands in two lists.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such split file") from error
+    except (ValueError, RecursionError) as error:
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        raise UsageError(f"{path}: not a {kind} split file: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: must hold the keys train, val and test, each a list of class names")
+    lists = [document.get(key, [] if key == "val" else None) for key in KEYS]
+    for key, names in zip(KEYS, lists, strict=True):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{path}: {key!r} must be a list of class names")
+    return make_split(*lists, source=str(path))
+
+
+def write_split(path: Path, split: Split, **notes: Any) -> None:
+    """Write a split as JSON, with notes on how it was made."""
+    document = {key: list(getattr(split, part)) for key, part in KEYS.items()}
+    write_atomic(path, to_json(document | notes))
+
+
+def draw_split(class_names: Sequence[str], *, ratio: str, seed: int) -> Split:
+    """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
+
+    The same names, ratio and seed give the same split, whatever the order of the names.
+
+    Raises:
+        UsageError: the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
+    """
+    shares = _parse_ratio(ratio)
+    names = sorted(set(class_names))
+    counts = _deal(len(names), shares)
+    if counts[0] == 0 or counts[2] == 0:
+        raise UsageError(
+            f"--split-ratio {ratio}: {len(names)} classes give {counts[0]} base, {counts[1]} validation and "
+            f"{counts[2]} novel ones; at least one base and one novel class are needed"
+        )
+    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    first, second = counts[0], counts[0] + counts[1]
+    return make_split(order[:first], order[first:second], order[second:], source="--split-ratio")
+
+
+def _parse_ratio(ratio: str) -> tuple[int, int, int]:
+    try:
+        base, validation, novel = (int(part) for part in ratio.split(":"))
+    except ValueError as error:
+        raise UsageError(f"--split-ratio {ratio!r}: must be three whole numbers, such as 64:12:24") from error
+    if min(base, validation, novel) < 0 or base + validation + novel == 0:
+        raise UsageError(f"--split-ratio {ratio!r}: must be three whole numbers from 0, not all 0")
+    return base, validation, novel
+
+
+def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
+    """Whole numbers that sum to `count`, as near to the shares as they get.
+
+    >>> _deal(15, (64, 12, 24))
+    [9, 2, 4]
+    """
+    exact = [count * share / sum(shares) for share in shares]
+    dealt = [int(value) for value in exact]
+    by_remainder = sorted(range(3), key=lambda part: dealt[part] - exact[part])
+    for part in by_remainder[: count - sum(dealt)]:
+        dealt[part] += 1
+    return dealt

@@ -1,0 +1,107 @@
+"""What a training leaves on disk while it runs: a snapshot to resume from, the best epoch so far, its metrics.
+
+Beside `rgb.safetensors` stand, until it is finished, `rgb.snapshot.safetensors` and `rgb.best.safetensors`;
+`rgb.metrics.jsonl` stays. All randomness of a training is a function of (seed, epoch, step), so the position in
+the snapshot is its random state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.atomic import sync, write_atomic
+from amefu_cli.artefacts.checkpoint import (
+    CheckpointHeader,
+    Tensors,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
+
+State = Mapping[str, Tensors]
+"""Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands: `step` steps of `epoch` (0-based) are done, with the sums of that epoch so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+
+
+def begun_header(out: Path) -> dict[str, Any] | None:
+    """The compared part of a training's header, from its result or else from its snapshot; None before it began."""
+    for path in (out, out.with_suffix(".snapshot.safetensors")):
+        header = read_header(path)
+        if header is not None:
+            return header.compared()
+    return None
+
+
+class TrainingRun:
+    """The files of one training whose result will be `out`."""
+
+    def __init__(self, out: Path, header: CheckpointHeader) -> None:
+        self.out, self.header = out, header
+        self._snapshot = out.with_suffix(".snapshot.safetensors")
+        self._best = out.with_suffix(".best.safetensors")
+        self.metrics = out.with_suffix(".metrics.jsonl")
+
+    def resume(self) -> tuple[State, Position] | None:
+        """The state and position to go on from; None where there is no snapshot of this very training."""
+        found = read_header(self._snapshot)
+        if found is None or found.compared() != self.header.compared():
+            return None
+        groups: dict[str, dict[str, NDArray[Any]]] = {}
+        for name, tensor in read_checkpoint(self._snapshot).items():
+            group, _, rest = name.partition("/")
+            groups.setdefault(group, {})[rest] = tensor
+        return groups, Position(**found.notes["position"])
+
+    def save(self, state: State, position: Position) -> None:
+        """Replace the snapshot."""
+        tensors = {
+            f"{group}/{name}": tensor for group, named in state.items() for name, tensor in named.items()
+        }
+        write_checkpoint(self._snapshot, tensors, replace(self.header, notes={"position": asdict(position)}))
+
+    def keep_best(self, tensors: Tensors, notes: Mapping[str, Any]) -> None:
+        """Keep this epoch as the best so far."""
+        write_checkpoint(self._best, tensors, replace(self.header, notes=notes))
+
+    def finish(self) -> None:
+        """Make the best epoch the result, and drop the snapshot."""
+        os.replace(self._best, self.out)
+        sync(self.out.parent)
+        self._snapshot.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Forget the result, the snapshot and the metrics."""
+        for path in (self.out, self._snapshot, self._best, self.metrics):
+            path.unlink(missing_ok=True)
+
+    def record(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """One line of metrics; a line of this epoch or a later one, from before a kill, is replaced."""
+        lines = []
+        if self.metrics.exists():
+            lines = [line for line in self.metrics.read_text().splitlines() if _epoch_of(line) < epoch]
+        lines.append(json.dumps({"epoch": epoch, **numbers}))
+        write_atomic(self.metrics, ("\n".join(lines) + "\n").encode())
+
+
+def _epoch_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,55 @@
+"""The command line: the subcommands, and the only place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from amefu_cli.commands import demo, depth, evaluate, features, frames, init, meta_train, pretrain, status
+from amefu_cli.commands.console import fail
+from amefu_cli.errors import AmefuError, Interrupted
+
+app = typer.Typer(
+    name="amefu",
+    help="Few-shot video action recognition: learn new actions from one to five labelled clips each (AMeFu-Net).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.command("frames")(frames.frames)
+app.command("depth")(depth.depth)
+app.command("pretrain")(pretrain.pretrain)
+app.command("features")(features.features)
+app.command("meta-train")(meta_train.meta_train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("status")(status.status)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run one command. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some videos failed; 130, 143 interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        app(prog_name="amefu")
+    except AmefuError as error:
+        fail(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of stdout has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(AmefuError.exit_code)
+    except OSError as error:
+        fail(f"{error.strerror or error}: {error.filename or 'no file is named'}")
+        sys.exit(AmefuError.exit_code)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """The first signal unwinds the run, so that nothing is left torn; a second one ends it at once."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, lambda second, _: os._exit(128 + second))
+    raise Interrupted(number)

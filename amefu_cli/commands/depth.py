@@ -1,0 +1,116 @@
+"""`amefu depth [VIDEOS]`: the disparity of every frame into depth.zarr."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amefu_cli.commands.console import note, progress
+from amefu_cli.commands.frames import update_frames
+from amefu_cli.commands.options import Session, command
+from amefu_cli.commands.precision import settled_precision
+from amefu_cli.commands.work import announce, finish, plan_work, report
+from amefu_cli.recipes import DepthRecipe, NetworkRun, WorkRun
+from amefu_cli.stages import Outcome
+
+
+@command
+def depth(
+    session: Session,
+    recipe: DepthRecipe,
+    run: NetworkRun,
+    work: WorkRun,
+    videos: Annotated[
+        Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="weights of the estimator: a file, or Monodepth2's folder or zip [its own]"),
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option("--frames", "--frames-store", help="store to read [WORKSPACE/frames.zarr]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/depth.zarr]")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Predict the disparity of every frame into depth.zarr (first the frames, if they are not there).
+
+    Example: amefu depth ./videos --estimator tiny
+    """
+    frames_path, path = frames or session.workspace.frames, out or session.workspace.depth
+    before = Outcome()
+    if session.upstream:
+        before = update_frames(session, frames_path, videos=videos)
+    outcome = update_depth(
+        session, frames_path, path, recipe=recipe, weights=weights, run=run, work=work, rebuild=rebuild,
+        dry_run=dry_run,
+    )  # fmt: skip
+    outcome.failed = before.failed | outcome.failed
+    report("depth", outcome, path, as_json=session.json)
+
+
+def update_depth(
+    session: Session,
+    frames_path: Path,
+    path: Path,
+    *,
+    recipe: DepthRecipe | None = None,
+    weights: Path | None = None,
+    run: NetworkRun | None = None,
+    work: WorkRun | None = None,
+    rebuild: bool = False,
+    dry_run: bool = False,
+) -> Outcome:
+    """Bring depth.zarr up to date with frames.zarr; without a recipe, by the one that the store was begun with."""
+    from amefu_cli.artefacts.identity import estimator_identity
+    from amefu_cli.artefacts.video_store import open_store, prepare_store, read_header
+    from amefu_cli.stages.pending import pending_depth
+
+    header = None if rebuild else read_header(path)
+    if recipe is None and header:
+        recipe = DepthRecipe(**header["recipe"])
+        weights = Path(header["notes"]["weights"]) if header["notes"]["weights"] else None
+    recipe = recipe or session.recipe(DepthRecipe, "depth")
+    run = run or session.recipe(NetworkRun, "depth")
+    frames = open_store(frames_path, "frames", mend="amefu frames VIDEOS")
+    recipe = replace(recipe, precision=settled_precision(recipe.precision, header, run.device))
+    notes = {"frames": str(frames_path.resolve()), "weights": str(weights.resolve()) if weights else None}
+    plan = plan_work("depth", work or WorkRun(), path.parent)
+    with prepare_store(
+        path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
+        notes=notes, rebuild=rebuild,
+    ) as store:  # fmt: skip
+        jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
+        announce("depth", len(jobs), kept, path)
+        outcome = Outcome()
+        if jobs and not dry_run:
+            outcome = _predict(jobs, frames, store, recipe, weights, run, plan.failed)
+    return finish(outcome, kept, plan, frames.records(), path)
+
+
+def _predict(
+    jobs: Any,
+    frames: Any,
+    store: Any,
+    recipe: DepthRecipe,
+    weights: Path | None,
+    run: NetworkRun,
+    failed: Any,
+) -> Outcome:
+    from amefu_cli.stages.depth import load_estimator, predict_depth
+    from amefu_cli.stages.devices import choose_device
+
+    device = choose_device(run.device)
+    estimator, message, provenance = load_estimator(recipe, weights, device)
+    if message:
+        note(message)
+    store.add_notes({"provenance": asdict(provenance)})
+    with progress("depth") as report_progress:
+        return predict_depth(
+            jobs, frames, store, estimator=estimator, device=device, batch=run.batch, failed=failed,
+            progress=report_progress,
+        )  # fmt: skip

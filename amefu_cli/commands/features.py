@@ -1,0 +1,184 @@
+"""`amefu features`: per-frame features of both frozen streams into features.zarr."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amefu_cli.commands.console import progress, warn
+from amefu_cli.commands.depth import update_depth
+from amefu_cli.commands.frames import update_frames
+from amefu_cli.commands.options import Session, command
+from amefu_cli.commands.precision import settled_precision
+from amefu_cli.commands.splits import resolve_split
+from amefu_cli.commands.work import announce, finish, plan_work, report
+from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
+from amefu_cli.stages import Outcome
+
+
+@command
+def features(
+    session: Session,
+    recipe: FeaturesRecipe,
+    stream: StreamRecipe,
+    clip: ClipRecipe,
+    split_recipe: SplitRecipe,
+    run: NetworkRun,
+    work: WorkRun,
+    split: Annotated[
+        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
+    ] = None,
+    frames_store: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/frames.zarr]")] = None,
+    depth: Annotated[
+        Path | None, typer.Option("--depth", "--depth-store", help="store to read [WORKSPACE/depth.zarr]")
+    ] = None,
+    rgb: Annotated[
+        Path | None, typer.Option(help="pretrained RGB stream [WORKSPACE/rgb.safetensors]")
+    ] = None,
+    depth_stream: Annotated[
+        Path | None, typer.Option(help="pretrained depth stream [WORKSPACE/depth.safetensors]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/features.zarr]")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Compute the features of both frozen streams once, for every later experiment.
+
+    A stream that was never pretrained is used with the weights of --backbone and --weights.
+
+    Example: amefu features --stride 2 --views 1
+    """
+    workspace = session.workspace
+    inputs = {
+        "frames": frames_store or workspace.frames,
+        "depth": depth or workspace.depth,
+        "rgb": rgb or workspace.stream("rgb"),
+        "depth_stream": depth_stream or workspace.stream("depth"),
+    }
+    path = out or workspace.features
+    outcome = update_features(
+        session, path, inputs=inputs, recipes=(recipe, stream, clip), split=split, split_recipe=split_recipe,
+        run=run, work=work, rebuild=rebuild, dry_run=dry_run,
+    )  # fmt: skip
+    report("features", outcome, path, as_json=session.json)
+
+
+def update_features(
+    session: Session,
+    path: Path,
+    *,
+    split: Path | None,
+    split_recipe: SplitRecipe,
+    inputs: dict[str, Path] | None = None,
+    recipes: tuple[FeaturesRecipe, StreamRecipe, ClipRecipe] | None = None,
+    run: NetworkRun | None = None,
+    work: WorkRun | None = None,
+    rebuild: bool = False,
+    dry_run: bool = False,
+) -> Outcome:
+    """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
+    ones that the store was begun with."""
+    from amefu_cli.artefacts.video_store import open_store, prepare_store, read_header
+    from amefu_cli.stages.pending import class_names, pending_features
+
+    header = None if rebuild else read_header(path)
+    inputs = inputs or _recorded_inputs(session, header)
+    recipe, stream, clip = recipes or _recorded_recipes(session, header)
+    run = run or session.recipe(NetworkRun, "features")
+    failed_before = _update_inputs(session, inputs)
+    frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
+    depth = open_store(inputs["depth"], "depth", mend="amefu depth")
+    classes = resolve_split(session, split, split_recipe, class_names(frames))
+    recipe = replace(recipe, precision=settled_precision(recipe.precision, header, run.device))
+    seen, made_from = _streams(inputs, stream)
+    plan = plan_work("features", work or WorkRun(), path.parent)
+    header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
+    with prepare_store(
+        path, "features", recipe=header_recipe, made_from=made_from,
+        notes={name: str(where.resolve()) for name, where in inputs.items()}, rebuild=rebuild,
+    ) as store:  # fmt: skip
+        jobs, kept = pending_features(
+            frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew
+        )
+        announce("features", len(jobs), kept, path)
+        outcome = Outcome()
+        if jobs and not dry_run:
+            outcome = _extract(jobs, (frames, depth, store), inputs, seen, recipe, run, plan.failed)
+    outcome.failed = failed_before | outcome.failed
+    return finish(outcome, kept, plan, depth.records(), path)
+
+
+def _update_inputs(session: Session, inputs: dict[str, Path]) -> dict[str, str]:
+    """Frames and depth first, unless --no-upstream; returns what failed."""
+    if not session.upstream:
+        return {}
+    before = update_frames(session, inputs["frames"], videos=None)
+    return before.failed | update_depth(session, inputs["frames"], inputs["depth"]).failed
+
+
+def _recorded_inputs(session: Session, header: dict[str, Any] | None) -> dict[str, Path]:
+    workspace = session.workspace
+    defaults = {
+        "frames": workspace.frames, "depth": workspace.depth, "rgb": workspace.stream("rgb"),
+        "depth_stream": workspace.stream("depth"),
+    }  # fmt: skip
+    return {name: Path(header["notes"][name]) if header else path for name, path in defaults.items()}
+
+
+def _recorded_recipes(
+    session: Session, header: dict[str, Any] | None
+) -> tuple[FeaturesRecipe, StreamRecipe, ClipRecipe]:
+    if header is None:
+        kinds = (FeaturesRecipe, StreamRecipe, ClipRecipe)
+        return tuple(session.recipe(kind, "features") for kind in kinds)  # type: ignore[return-value]
+    recorded = header["recipe"]
+    fallback = recorded["streams"]["fallback"]
+    return FeaturesRecipe(**recorded["features"]), StreamRecipe(**fallback), ClipRecipe(**recorded["clip"])
+
+
+def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What each stream sees (its crop and encoding), and what identifies its weights."""
+    from amefu_cli.artefacts.checkpoint import open_header
+    from amefu_cli.artefacts.identity import stream_identity
+
+    seen: dict[str, Any] = {"fallback": fallback.as_dict()}
+    made_from = {}
+    for modality, name in (("rgb", "rgb"), ("depth", "depth_stream")):
+        checkpoint = inputs[name]
+        if checkpoint.is_file():
+            header = open_header(checkpoint, role=modality, mend=f"amefu pretrain --modality {modality}")
+            seen[modality] = {key: header.recipe["stream"][key] for key in ("crop", "depth_encoding")}
+        else:
+            warn(
+                f"the {modality} stream was never pretrained ({checkpoint} is not there): "
+                f"{fallback.backbone} is used with weights {fallback.weights!r}"
+            )
+            seen[modality] = {"crop": fallback.crop, "depth_encoding": fallback.depth_encoding}
+        made_from[modality] = stream_identity(checkpoint, fallback.as_dict())
+    return seen, made_from
+
+
+def _extract(
+    jobs: Any,
+    stores: Any,
+    inputs: dict[str, Path],
+    seen: dict[str, Any],
+    recipe: FeaturesRecipe,
+    run: NetworkRun,
+    failed: Any,
+) -> Outcome:
+    from amefu_cli.stages.devices import choose_device, choose_precision
+    from amefu_cli.stages.features import extract_features, load_streams
+
+    device = choose_device(run.device)
+    precision = choose_precision(recipe.precision, device)
+    checkpoints = {"rgb": inputs["rgb"], "depth": inputs["depth_stream"]}
+    streams = load_streams(checkpoints, seen, device=device, precision=precision)
+    with progress("features") as report_progress:
+        return extract_features(
+            jobs, stores, streams, device=device, precision=precision, batch=run.batch, seed=recipe.seed,
+            failed=failed, progress=report_progress,
+        )  # fmt: skip

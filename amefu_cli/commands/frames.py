@@ -1,0 +1,96 @@
+"""`amefu frames VIDEOS`: decode every clip into frames.zarr."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amefu_cli.commands.console import progress, warn
+from amefu_cli.commands.options import Session, command
+from amefu_cli.commands.work import announce, finish, plan_work, report
+from amefu_cli.errors import UsageError
+from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
+from amefu_cli.stages import Outcome
+
+
+@command
+def frames(
+    session: Session,
+    recipe: FramesRecipe,
+    run: FramesRun,
+    work: WorkRun,
+    videos: Annotated[
+        Path | None,
+        typer.Argument(help="folder of CLASS/…/clip.mp4, or of CLASS/…/clip/image.jpg [the last one]"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/frames.zarr]")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Decode every clip of VIDEOS into frames.zarr: upright, resized, as JPEG.
+
+    Example: amefu frames ./videos --jobs 2
+    """
+    path = out or session.workspace.frames
+    outcome = update_frames(
+        session, path, videos=videos, recipe=recipe, run=run, work=work, rebuild=rebuild, dry_run=dry_run
+    )
+    report("frames", outcome, path, as_json=session.json)
+
+
+def update_frames(
+    session: Session,
+    path: Path,
+    *,
+    videos: Path | None,
+    recipe: FramesRecipe | None = None,
+    run: FramesRun | None = None,
+    work: WorkRun | None = None,
+    rebuild: bool = False,
+    dry_run: bool = False,
+) -> Outcome:
+    """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
+    from amefu_cli.artefacts.clips import find_clips
+    from amefu_cli.artefacts.video_store import prepare_store, read_header
+    from amefu_cli.stages.frames import extract_frames, pending_clips
+
+    header = read_header(path)
+    folder = videos or (Path(header["notes"]["videos"]) if header else None)
+    if folder is None:
+        raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
+    if header and videos is None and not folder.is_dir():
+        warn(f"{folder} is not there any more; going on with the frames in {path}")
+        return Outcome()
+    if recipe is None:
+        recipe = FramesRecipe(**header["recipe"]) if header else session.recipe(FramesRecipe, "frames")
+    run = run or session.recipe(FramesRun, "frames")
+    found = find_clips(folder, follow_links=run.follow_links)
+    for skipped, reason in found.skipped:
+        warn(f"skipped {skipped}: {reason}")
+    if not found.clips:
+        raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
+    plan = plan_work("frames", work or WorkRun(), path.parent)
+    with prepare_store(
+        path, "frames", recipe=recipe.as_dict(), made_from={}, notes={"videos": str(folder.resolve())},
+        rebuild=rebuild,
+    ) as store:  # fmt: skip
+        jobs, kept = pending_clips(
+            found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew
+        )
+        announce("frames", len(jobs), kept, path)
+        outcome = Outcome()
+        if jobs and not dry_run:
+            with progress("frames") as report_progress:
+                outcome = extract_frames(
+                    jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
+                    allow_partial=run.allow_partial, failed=plan.failed, progress=report_progress,
+                )  # fmt: skip
+    outcome.skipped = [(str(skipped), reason) for skipped, reason in found.skipped]
+    return finish(outcome, kept, plan, {clip.id for clip in found.clips}, path)
+
+
+def _processes(asked: int, videos: int) -> int:
+    return max(1, min(asked or len(os.sched_getaffinity(0)), videos))

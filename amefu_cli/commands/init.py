@@ -1,0 +1,70 @@
+"""`amefu init`: a commented amefu.toml, to be edited."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated, Any
+
+import typer
+
+from amefu_cli.artefacts.atomic import create_atomic
+from amefu_cli.commands.console import note, show
+from amefu_cli.commands.options import Session, command
+from amefu_cli.errors import UsageError
+from amefu_cli.recipes import TABLES, preset_defaults
+
+HEAD = """\
+# Options of amefu in this workspace, one table a command. A line that is commented out shows the default.
+# The command line wins over this file, this file over the preset, the preset over the paper's numbers.
+# Tables [pretrain-rgb] and [pretrain-depth] hold for one modality and win over [pretrain].
+
+preset = {preset}
+"""
+
+
+@command
+def init(
+    session: Session,
+    force: Annotated[bool, typer.Option("--force", help="replace an amefu.toml that is there")] = False,
+) -> None:
+    """Write a commented amefu.toml into the workspace.
+
+    Example: amefu init --preset tiny
+    """
+    path = session.workspace.config
+    preset = session.preset or "paper"
+    preset_defaults(preset, "frames")  # an unknown preset is said before anything is written
+    session.workspace.folder.mkdir(parents=True, exist_ok=True)
+    if force:
+        path.unlink(missing_ok=True)
+    if not create_atomic(path, config_text(preset).encode()):
+        raise UsageError(f"{path}: is there already; edit it, or replace it with --force")
+    note("edit it, then: amefu depth ./videos")
+    show(
+        {"config": str(path), "preset": preset},
+        as_json=session.json,
+        title="init",
+        rows=[["written"], [str(path)]],
+    )
+
+
+def config_text(preset: str) -> str:
+    """The text of an amefu.toml with every option of every command, commented out, at this preset's values."""
+    lines = [HEAD.format(preset=json.dumps(preset))]
+    for name, recipes in TABLES.items():
+        lines.append(f"[{name}]")
+        overrides = preset_defaults(preset, name)
+        for recipe in recipes:
+            for field in dataclasses.fields(recipe):  # type: ignore[arg-type]
+                value = overrides.get(field.name, field.default)
+                choices = "|".join(field.metadata["choices"])
+                comment = f"{field.metadata['help']}{f' ({choices})' if choices else ''}"
+                lines.append(f"# {field.name.replace('_', '-')} = {_toml(value)}  # {comment}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    """A plain value as TOML; JSON agrees for text, numbers and booleans."""
+    return json.dumps(value) if value is not None else '""'

@@ -1,0 +1,123 @@
+"""`amefu meta-train`: learn the fusion of both streams from episodes of the base classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amefu_cli.commands.console import note, progress, show, warn
+from amefu_cli.commands.features import update_features
+from amefu_cli.commands.options import Session, command
+from amefu_cli.commands.splits import resolve_split
+from amefu_cli.errors import UsageError
+from amefu_cli.recipes import ClipRecipe, MetaTrainRecipe, DeviceRun, SplitRecipe
+
+
+@command
+def meta_train(
+    session: Session,
+    recipe: MetaTrainRecipe,
+    split_recipe: SplitRecipe,
+    run: DeviceRun,
+    split: Annotated[
+        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="checkpoint to write [WORKSPACE/fusion.safetensors]")
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Meta-train the fusion on features.zarr alone; the same command resumes one that was interrupted.
+
+    Example: amefu meta-train --num-aug 2
+    """
+    from amefu_cli.artefacts.checkpoint import is_finished, read_header
+    from amefu_cli.artefacts.training_run import TrainingRun
+    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.stages.pending import class_names
+
+    features_path, path = features or session.workspace.features, out or session.workspace.fusion
+    if session.upstream:
+        update_features(session, features_path, split=split, split_recipe=split_recipe)
+        split_recipe = SplitRecipe()
+    store = open_store(features_path, "features", mend="amefu features")
+    classes = resolve_split(session, split, split_recipe, class_names(store))
+    header = _header(store, classes, recipe)
+    if rebuild and not dry_run:
+        TrainingRun(path, header).discard()
+    if is_finished(path, header, mend="amefu meta-train"):
+        note(f"meta-train: {path} is up to date")
+    elif dry_run:
+        note(f"meta-train: would train {recipe.fusion} for {recipe.epochs} × {recipe.episodes} episodes")
+    else:
+        _run(store, classes, path, header, recipe, run)
+    finished = read_header(path)
+    notes = finished.notes if finished else {"epoch": "-", "validation_accuracy": 0.0}
+    document = {
+        "checkpoint": str(path), "fusion": recipe.fusion, "num_aug": recipe.num_aug, "best_epoch": notes["epoch"],
+        "validation_accuracy": notes["validation_accuracy"],
+    }  # fmt: skip
+    rows = [["checkpoint", "fusion", "num_aug", "best epoch", "validation accuracy"]]
+    rows.append(
+        [
+            str(path),
+            recipe.fusion,
+            str(recipe.num_aug),
+            str(notes["epoch"]),
+            f"{notes['validation_accuracy']:.1%}",
+        ]
+    )
+    show(document, as_json=session.json, title="meta-train", rows=rows)
+
+
+def _header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
+    from amefu_cli.artefacts.checkpoint import CheckpointHeader
+    from amefu_cli.artefacts.feature_store import dim_of, fingerprint_of
+
+    records = store.records()
+    parts = {
+        part: classes.present(part, {record.class_name for record in records.values()})
+        for part in ("base", "validation")
+    }
+    if not parts["base"]:
+        raise UsageError(f"{store.path}: holds no video of a base class; see `amefu status`")
+    return CheckpointHeader(
+        role="fusion",
+        architecture={"fusion": recipe.fusion, "dim": dim_of(store, records)},
+        recipe={"meta-train": recipe.as_dict(), "clip": store.recipe["clip"]},
+        data={
+            "streams": store.made_from,
+            **{part: fingerprint_of(records, names) for part, names in parts.items()},
+        },
+        notes={},
+    )
+
+
+def _run(store: Any, classes: Any, path: Path, header: Any, recipe: MetaTrainRecipe, run: DeviceRun) -> None:
+    from amefu_cli.artefacts.feature_store import read_features
+    from amefu_cli.stages.devices import choose_device
+    from amefu_cli.stages.meta_train import MetaTraining, meta_train, validation_episodes
+
+    records = store.records()
+    base = read_features(store, records, classes.base, views=1 + store.recipe["features"]["views"])
+    validation = read_features(store, records, classes.validation, views=1)
+    if len(validation.class_names) < 2:
+        warn("fewer than two validation classes: the last epoch is kept, as there is nothing to choose by")
+    else:
+        validation_episodes(validation, recipe)  # says now, not after an epoch, that a class is too small
+    device = choose_device(run.device)
+    note(
+        f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, num_aug {recipe.num_aug}"
+    )
+    setup = MetaTraining(
+        base, validation if len(validation.class_names) >= 2 else None, recipe,
+        ClipRecipe(**store.recipe["clip"]), device,
+    )  # fmt: skip
+    with progress("meta-train") as report_progress:
+        meta_train(setup, path, header, progress=report_progress)

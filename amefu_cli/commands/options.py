@@ -1,0 +1,159 @@
+"""From recipes to command-line options, and from the command line, `amefu.toml` and presets back to recipes.
+
+A command is a function of a `Session`, of recipes, and of options of its own. Here every field of a recipe becomes
+an option. A value is taken from the command line, else from `amefu.toml` in the workspace, else from the preset,
+else from the recipe's own default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from amefu_cli.artefacts.config import read_config
+from amefu_cli.artefacts.workspace import Workspace
+from amefu_cli.errors import UsageError
+from amefu_cli.recipes import DEPTH_PRETRAIN, PRESETS, Recipe, preset_defaults
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every command knows: the workspace, the preset, whether to bring inputs up to date, and how to answer."""
+
+    workspace: Workspace
+    preset: str | None
+    upstream: bool
+    json: bool
+
+    def recipe(self, kind: type[AnyRecipe], command: str, variant: str | None = None) -> AnyRecipe:
+        """The recipe that `command` would use if it were typed without options."""
+        defaults = settings_of(command, self.workspace, self.preset, variant)
+        names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        return kind(**{name: value for name, value in defaults.items() if name in names})
+
+
+def settings_of(
+    command: str, workspace: Workspace, preset: str | None, variant: str | None = None
+) -> dict[str, Any]:
+    """What variant, preset and `amefu.toml` (later wins) set for one command; `variant` is pretrain's modality."""
+    config = read_config(workspace.config)
+    chosen = preset or config.get("preset") or "paper"
+    layers: list[Mapping[str, Any]] = [DEPTH_PRETRAIN if (command, variant) == ("pretrain", "depth") else {}]
+    for name in (command, f"{command}-{variant}"):
+        layers += [preset_defaults(chosen, name), config.get(name, {})]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged |= {key.replace("-", "_"): value for key, value in layer.items()}
+    return merged
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn a function of (session, recipes, options) into a typer command with one option for every recipe field."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    groups: dict[str, type[Recipe]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        if hint is Session:
+            continue
+        if isinstance(hint, type) and issubclass(hint, Recipe):
+            groups[name] = hint
+            parameters += [_option_of(field, hint) for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
+        else:
+            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters += _session_options()
+
+    @functools.wraps(function)
+    def run(*, context: typer.Context, **values: Any) -> None:
+        session = Session(
+            Workspace(values.pop("workspace")),
+            values.pop("preset"),
+            values.pop("upstream"),
+            values.pop("json"),
+        )
+        for name, kind in groups.items():
+            fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+            values[name] = kind(**{field: values.pop(field) for field in fields})
+        function(session=session, **values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def variant_option(help: str) -> Any:
+    """An option whose value picks the defaults of the others (pretrain's --modality)."""
+    return typer.Option(help=help, is_eager=True, callback=_remember("variant"))
+
+
+def _option_of(field: dataclasses.Field[Any], kind: type[Recipe]) -> inspect.Parameter:
+    metadata = field.metadata
+    metavar = "|".join(metadata["choices"]) or None
+    annotation = Annotated[
+        get_type_hints(kind)[field.name],
+        typer.Option(help=metadata["help"], metavar=metavar, show_default=True),
+    ]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
+    )
+
+
+def _session_options() -> list[inspect.Parameter]:
+    workspace = typer.Option(
+        help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True,
+        callback=_remember("workspace"),
+    )  # fmt: skip
+    preset = typer.Option(
+        help="set of defaults", metavar="|".join(PRESETS), is_eager=True, callback=_remember("preset"),
+        show_default="that of amefu.toml, else paper",
+    )  # fmt: skip
+    upstream = typer.Option("--upstream/--no-upstream", help="first bring what this command reads up to date")
+    as_json = typer.Option("--json", help="print the result as one JSON document")
+    rows: list[tuple[str, Any, Any, Any]] = [
+        ("workspace", Path, workspace, Path("amefu-workspace")),
+        ("preset", str | None, preset, None),
+        ("upstream", bool, upstream, True),
+        ("json", bool, as_json, False),
+    ]
+    return [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+        )
+        for name, kind, option, default in rows
+    ]
+
+
+def _remember(name: str) -> Callable[[typer.Context, Any], Any]:
+    """A callback of an eager option: note its value, and renew the defaults of the options that come after."""
+
+    def callback(context: typer.Context, value: Any) -> Any:
+        known = context.meta.setdefault("amefu", {})
+        known[name] = value
+        if "workspace" in known:
+            context.default_map = _checked_defaults(context, known)
+        return value
+
+    return callback
+
+
+def _checked_defaults(context: typer.Context, known: Mapping[str, Any]) -> dict[str, Any]:
+    workspace = Workspace(Path(known["workspace"]))
+    command_name = context.info_name or ""
+    defaults = settings_of(command_name, workspace, known.get("preset"), known.get("variant"))
+    names = {parameter.name for parameter in context.command.params}
+    for key in read_config(workspace.config).get(command_name, {}):
+        if key.replace("-", "_") not in names:
+            near = difflib.get_close_matches(key.replace("-", "_"), [name for name in names if name], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"{workspace.config}: [{command_name}] has no option {key!r}{hint}")
+    return {key: value for key, value in defaults.items() if key in names}

@@ -1,0 +1,27 @@
+"""What `--precision auto` means for a store or a training that may already have been begun, maybe elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def settled_precision(asked: str, begun: Mapping[str, Any] | None, device: str) -> str:
+    """`auto` is what it was begun with, so that every machine that fills a store computes alike; else the faster.
+
+    `begun` is a header with a `recipe`, or None.
+    """
+    if asked != "auto":
+        return asked
+    recorded = _recorded(begun["recipe"]) if begun else None
+    if recorded:
+        return recorded
+    from amefu_cli.stages.devices import choose_device, choose_precision, precision_name
+
+    return precision_name(choose_precision("auto", choose_device(device)))
+
+
+def _recorded(recipe: Mapping[str, Any]) -> str | None:
+    """The precision in a recipe, or in the first of its parts that has one."""
+    parts = [recipe, *(part for part in recipe.values() if isinstance(part, Mapping))]
+    return next((str(part["precision"]) for part in parts if "precision" in part), None)

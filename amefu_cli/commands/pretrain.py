@@ -1,0 +1,155 @@
+"""`amefu pretrain --modality rgb|depth`: fine-tune one stream on the base classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amefu_cli.commands.console import note, progress, show
+from amefu_cli.commands.depth import update_depth
+from amefu_cli.commands.frames import update_frames
+from amefu_cli.commands.options import Session, command, variant_option
+from amefu_cli.commands.precision import settled_precision
+from amefu_cli.commands.splits import resolve_split
+from amefu_cli.errors import UsageError
+from amefu_cli.recipes import ClipRecipe, PretrainRecipe, DeviceRun, SplitRecipe, StreamRecipe
+
+
+@command
+def pretrain(
+    session: Session,
+    modality: Annotated[str, variant_option("the stream to train: rgb or depth")],
+    recipe: PretrainRecipe,
+    stream: StreamRecipe,
+    clip: ClipRecipe,
+    split_recipe: SplitRecipe,
+    run: DeviceRun,
+    split: Annotated[
+        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option("--frames", "--frames-store", help="store to read [WORKSPACE/frames.zarr]")
+    ] = None,
+    depth: Annotated[
+        Path | None, typer.Option("--depth", "--depth-store", help="store to read [WORKSPACE/depth.zarr]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="checkpoint to write [WORKSPACE/MODALITY.safetensors]")
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Fine-tune one stream on the base classes; the same command resumes a training that was interrupted.
+
+    Example: amefu pretrain --modality rgb
+    """
+    if modality not in ("rgb", "depth"):
+        raise UsageError(f"--modality {modality!r}: must be rgb or depth")
+    frames_path, depth_path = frames or session.workspace.frames, depth or session.workspace.depth
+    path = out or session.workspace.stream(modality)
+    if session.upstream:
+        update_frames(session, frames_path, videos=None)
+        if modality == "depth":
+            update_depth(session, frames_path, depth_path)
+    source = (
+        (frames_path, "frames", "amefu frames VIDEOS")
+        if modality == "rgb"
+        else (depth_path, "depth", "amefu depth")
+    )
+    document = _train(
+        session, modality, source, path, (recipe, stream, clip), run, split, split_recipe, rebuild, dry_run
+    )
+    rows = [["checkpoint", "best epoch", "held-out accuracy"]]
+    rows.append([str(path), str(document["best_epoch"]), f"{document['held_out_accuracy']:.1%}"])
+    show(document, as_json=session.json, title=f"pretrain {modality}", rows=rows)
+
+
+def _train(
+    session: Session,
+    modality: str,
+    source: tuple[Path, str, str],
+    path: Path,
+    recipes: tuple[PretrainRecipe, StreamRecipe, ClipRecipe],
+    run: DeviceRun,
+    split: Path | None,
+    split_recipe: SplitRecipe,
+    rebuild: bool,
+    dry_run: bool,
+) -> dict[str, Any]:
+    from amefu_cli.artefacts.checkpoint import is_finished, read_header
+    from amefu_cli.artefacts.identity import weights_identity
+    from amefu_cli.artefacts.training_run import TrainingRun, begun_header
+    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.stages.pending import class_names
+
+    store = open_store(source[0], source[1], mend=source[2])
+    classes = resolve_split(session, split, split_recipe, class_names(store))
+    records = [record for record in store.records().values() if classes.part_of(record.class_name) == "base"]
+    header = _header(
+        modality, recipes, records, weights_identity(recipes[1].weights), begun_header(path), run.device
+    )
+    if rebuild and not dry_run:
+        TrainingRun(path, header).discard()
+    if is_finished(path, header, mend=f"amefu pretrain --modality {modality}"):
+        note(f"pretrain: {path} is up to date")
+    elif dry_run:
+        note(f"pretrain: would train {modality} on {len(records)} videos for {recipes[0].epochs} epochs")
+    else:
+        _run(store, records, path, header, recipes, run)
+    finished = read_header(path)
+    notes = finished.notes if finished else {"epoch": "-", "held_out_accuracy": 0.0}
+    return {
+        "checkpoint": str(path),
+        "best_epoch": notes["epoch"],
+        "held_out_accuracy": notes["held_out_accuracy"],
+        "videos": len(records),
+    }
+
+
+def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any, device: str) -> Any:
+    from amefu_cli.artefacts.checkpoint import CheckpointHeader
+    from amefu_cli.artefacts.fingerprint import fingerprint
+
+    recipe, stream, clip = recipes
+    recipe = replace(recipe, precision=settled_precision(recipe.precision, begun, device))
+    names = sorted({record.class_name for record in records})
+    return CheckpointHeader(
+        role=modality,
+        architecture={"backbone": stream.backbone, "classes": names},
+        recipe={"pretrain": recipe.as_dict(), "stream": stream.as_dict(), "clip": clip.as_dict()},
+        data={
+            "videos": len(records),
+            "fingerprint": fingerprint([[record.id, record.fingerprint] for record in records]),
+            "weights": weights,
+        },
+        notes={},
+    )
+
+
+def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: DeviceRun) -> None:
+    import torch
+
+    from amefu_cli.stages.devices import choose_device, choose_precision
+    from amefu_cli.stages.pretrain import Pretraining, pretrain, split_held_out
+    from amefu_cli.stages.streams import load_backbone
+
+    recipe, stream, clip = recipes
+    device = choose_device(run.device)
+    train, held_out = split_held_out(records, share=recipe.held_out, seed=recipe.seed)
+    torch.manual_seed(recipe.seed)
+    setup = Pretraining(
+        store, train, held_out, recipe, stream, clip, device,
+        choose_precision(header.recipe["pretrain"]["precision"], device),
+    )  # fmt: skip
+    note(
+        f"pretrain: {len(train.records)} videos of {len(set(train.labels))} base classes, {len(held_out.records)} held out"
+    )
+    with progress("pretrain") as report_progress:
+        pretrain(
+            setup, load_backbone(stream.backbone, stream.weights), path, header, progress=report_progress
+        )

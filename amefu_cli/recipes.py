@@ -1,0 +1,298 @@
+"""Every default, unit and range check of every stage: the one place that owns them.
+
+A recipe is a frozen dataclass; each of its fields becomes a command-line option (`commands/options.py`), a key
+of `amefu.toml`, and a line of the header of what the stage writes. Defaults are the paper's (arXiv:2010.09982).
+What does not change a stage's output (devices, processes, time limits) is kept apart, in the `…Run` classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from amefu_cli.errors import UsageError
+
+Default = TypeVar("Default")
+
+
+def option(
+    default: Default,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Default:
+    """A field of a recipe: its default, its help text with the unit, and what values it takes."""
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    result: Default = dataclasses.field(default=default, metadata=metadata)
+    return result
+
+
+class Recipe:
+    """Base of all recipes: checks every field against its own range when one is made."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            _check(type(self).__name__, field, getattr(self, field.name))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for a header."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+def _check(recipe: str, field: dataclasses.Field[Any], value: Any) -> None:
+    choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
+    flag = "--" + field.name.replace("_", "-")
+    if value is None:
+        return
+    if choices and value not in choices:
+        raise UsageError(f"{flag} {value!r}: must be one of {', '.join(choices)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{flag} {value}: must be a finite number")
+    if minimum is not None and value < minimum:
+        raise UsageError(f"{flag} {value}: must be at least {minimum:g}")
+    if maximum is not None and value > maximum:
+        raise UsageError(f"{flag} {value}: must be at most {maximum:g}")
+
+
+@dataclass(frozen=True)
+class FramesRecipe(Recipe):
+    """How clips become frames."""
+
+    geometry: str = option(
+        "square",
+        "square: SIZE×SIZE pixels; official: height 240, aspect kept",
+        choices=("square", "official"),
+    )
+    size: int = option(
+        256, "height and width of a stored frame, pixels (square geometry)", minimum=16, maximum=4096
+    )
+    quality: int = option(95, "JPEG quality", minimum=1, maximum=100)
+    checksum: bool = option(False, "know a source by the SHA-256 of its bytes instead of its size and time")
+
+
+@dataclass(frozen=True)
+class FramesRun(Recipe):
+    """How `frames` is run; nothing here changes a frame."""
+
+    jobs: int = option(0, "processes that decode; 0: one for every core", minimum=0, maximum=1024)
+    timeout: float = option(
+        600.0, "seconds after which a video that does not finish counts as failed", minimum=0.1
+    )
+    allow_partial: bool = option(False, "keep and flag a video that breaks off midway")
+    follow_links: bool = option(False, "follow symbolic links that leave VIDEOS")
+
+
+@dataclass(frozen=True)
+class DepthRecipe(Recipe):
+    """How frames become disparity."""
+
+    estimator: str = option("monodepth2", "monodepth2, onnx:FILE, hf:NAME_OR_FOLDER or tiny")
+    larger_is_farther: bool = option(False, "the model gives depth, not disparity (for onnx:FILE)")
+    imagenet_input: bool = option(False, "the model takes ImageNet-normalised pixels, not 0..1 (for onnx:FILE)")
+    precision: str = option(
+        "auto",
+        "arithmetic of the network; auto: the store's, else the faster one here",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
+
+@dataclass(frozen=True)
+class NetworkRun(Recipe):
+    """How a network is run; nothing here changes its output by more than rounding."""
+
+    device: str = option("auto", DEVICES)
+    batch: int = option(64, "frames in one pass of the network", minimum=1, maximum=65536)
+
+
+@dataclass(frozen=True)
+class WorkRun(Recipe):
+    """Which videos one run takes."""
+
+    only: list[str] | None = option(None, "id of a video to make anew; repeat it for several")
+    shard: str = option("auto", "i/n: the i-th (from 0) of n shares of the videos; auto: SLURM's array task; none")
+    max_attempts: int = option(3, "runs after which a failing video is left alone", minimum=1)
+    only_failed: bool = option(False, "take only the videos that failed before, whatever their attempts")
+
+
+DEFAULT_SPLIT_RATIO = "64:12:24"  # Kinetics-100 of the paper: base, validation, novel
+
+
+@dataclass(frozen=True)
+class SplitRecipe(Recipe):
+    """Which classes are base, validation and novel, where no split file says it."""
+
+    split_ratio: str | None = option(
+        None, f"base:validation:novel shares of the class names, drawn once and written down [{DEFAULT_SPLIT_RATIO}]"
+    )
+    split_seed: int | None = option(None, "seed of that draw [0]", minimum=0)
+
+
+@dataclass(frozen=True)
+class ClipRecipe(Recipe):
+    """How a clip of frames is taken from a video, in training."""
+
+    segments: int = option(4, "equal parts that a video is cut into", minimum=1, maximum=64)
+    frames_per_segment: int = option(4, "consecutive frames taken from each part", minimum=1, maximum=64)
+
+
+@dataclass(frozen=True)
+class StreamRecipe(Recipe):
+    """What one stream's network is and sees."""
+
+    backbone: str = option("resnet50", "a torchvision classification model, or timm:NAME")
+    weights: str = option("imagenet", "imagenet, none or a file: what the backbone starts from")
+    crop: int = option(224, "height and width of the network's input, pixels", minimum=16, maximum=4096)
+    depth_encoding: str = option("magma", "how disparity becomes three channels", choices=("magma", "gray"))
+
+
+@dataclass(frozen=True)
+class PretrainRecipe(Recipe):
+    """How one stream is fine-tuned on the base classes (the paper's §4.1)."""
+
+    epochs: int = option(6, "passes over the base videos (depth: 60)", minimum=1, maximum=10_000)
+    videos_per_batch: int = option(6, "videos a step", minimum=1, maximum=4096)
+    backbone_rate: float = option(1e-4, "learning rate of the backbone", minimum=0.0)
+    classifier_rate: float = option(
+        1e-3, "learning rate of the linear classifier (depth: 0.0001)", minimum=0.0
+    )
+    momentum: float = option(0.9, "SGD momentum", minimum=0.0, maximum=1.0)
+    weight_decay: float = option(0.0, "SGD weight decay", minimum=0.0)
+    decay_after: int = option(0, "epochs after which the rates fall by ×0.1; 0: never (depth: 30)", minimum=0)
+    flip: float = option(0.0, "probability of a horizontal flip of a whole clip", minimum=0.0, maximum=1.0)
+    held_out: float = option(
+        0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5
+    )
+    seed: int = option(0, "seed of order, frames, crops and classifier", minimum=0)
+    precision: str = option(
+        "auto",
+        "arithmetic of forward and backward; auto: the faster one here",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
+@dataclass(frozen=True)
+class FeaturesRecipe(Recipe):
+    """Which frames, views and arithmetic the feature store holds."""
+
+    stride: int = option(1, "every STRIDE-th frame of base and validation videos", minimum=1, maximum=1000)
+    frames: str = option(
+        "auto",
+        "novel videos: auto: the frames that evaluation reads; dense: as the others",
+        choices=("auto", "dense"),
+    )
+    views: int = option(1, "random crops of base videos besides the centre one", minimum=0, maximum=64)
+    test_frames: str = option("middle", "frames of a part that testing reads", choices=("middle", "start"))
+    seed: int = option(0, "seed of the random crops", minimum=0)
+    precision: str = option(
+        "auto",
+        "arithmetic of the networks; auto: the store's, else the faster one here",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
+@dataclass(frozen=True)
+class MetaTrainRecipe(Recipe):
+    """How the fusion is meta-trained (the paper's §3.4 and §4.1)."""
+
+    fusion: str = option(
+        "dgadain", "how depth guides RGB", choices=("dgadain", "concat", "rgb-guides-depth", "two-way")
+    )
+    num_aug: int = option(
+        2, "asynchronous depth clips an episode besides the matched one", minimum=0, maximum=64
+    )
+    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
+    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
+    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
+    epochs: int = option(6, "epochs", minimum=1, maximum=10_000)
+    episodes: int = option(2000, "episodes an epoch", minimum=1)
+    learning_rate: float = option(2e-5, "SGD learning rate", minimum=0.0)
+    momentum: float = option(0.9, "SGD momentum", minimum=0.0, maximum=1.0)
+    weight_decay: float = option(0.0, "SGD weight decay", minimum=0.0)
+    decay_after: int = option(0, "epochs after which the rate falls by ×0.1; 0: never", minimum=0)
+    temperature: float = option(1.0, "factor on the logits", minimum=1e-3, maximum=1e4)
+    learn_temperature: bool = option(False, "train the temperature too, from where it is set")
+    loss: str = option(
+        "cross_entropy",
+        "cross_entropy, or double_softmax as the public code has it",
+        choices=("cross_entropy", "double_softmax"),
+    )
+    classifier: str = option(
+        "cosine", "how a query is held against the prototypes", choices=("cosine", "euclidean")
+    )
+    validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
+    seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
+
+
+@dataclass(frozen=True)
+class DeviceRun(Recipe):
+    """Where a training or an evaluation runs."""
+
+    device: str = option("auto", DEVICES)
+
+
+@dataclass(frozen=True)
+class EvaluateRecipe(Recipe):
+    """Which episodes are drawn and how they are classified (the paper's §4.2)."""
+
+    model: str = option("amefu", "amefu, or one stream alone", choices=("amefu", "rgb", "depth"))
+    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
+    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
+    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
+    episodes: int = option(10_000, "episodes", minimum=1, maximum=10_000_000)
+    classifier: str = option(
+        "cosine", "how a query is held against the prototypes", choices=("cosine", "euclidean")
+    )
+    seed: int = option(0, "seed of the episodes", minimum=0)
+
+
+@dataclass(frozen=True)
+class DemoRecipe(Recipe):
+    """How large the rendered world of `amefu demo` is."""
+
+    clips: int = option(20, "clips a class", minimum=4, maximum=1000)
+    frames: int = option(24, "frames a clip", minimum=8, maximum=1000)
+    fps: int = option(12, "frames a second", minimum=1, maximum=240)
+    seed: int = option(0, "seed of the world", minimum=0)
+
+
+# What the depth stream's pretraining does otherwise than the RGB stream's.
+DEPTH_PRETRAIN: Mapping[str, Any] = {"epochs": 60, "classifier_rate": 1e-4, "decay_after": 30}
+
+# By preset, then by command: what differs from the defaults above. `paper` is the defaults themselves.
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "paper": {},
+    "tiny": {
+        "frames": {"size": 128},
+        "depth": {"estimator": "tiny"},
+        "pretrain": {"backbone": "timm:tf_efficientnet_lite0", "crop": 112, "epochs": 3, "decay_after": 0},
+        "features": {"backbone": "timm:tf_efficientnet_lite0", "crop": 112, "views": 0},
+        "meta-train": {"epochs": 3, "episodes": 200},
+        "demo": {},
+    },
+}
+
+
+def preset_defaults(preset: str, command: str) -> Mapping[str, Any]:
+    """What `preset` sets for one command; raises UsageError for a preset that is not there."""
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset!r}: must be one of {', '.join(PRESETS)}")
+    return PRESETS[preset].get(command, {})
+
+
+# What `amefu.toml` may hold, by command.
+TABLES: Mapping[str, tuple[type[Recipe], ...]] = {
+    "frames": (FramesRecipe, FramesRun),
+    "depth": (DepthRecipe, NetworkRun),
+    "pretrain": (PretrainRecipe, StreamRecipe, ClipRecipe, DeviceRun),
+    "features": (FeaturesRecipe, StreamRecipe, ClipRecipe, NetworkRun),
+    "meta-train": (MetaTrainRecipe, DeviceRun),
+    "evaluate": (EvaluateRecipe, DeviceRun),
+}

@@ -1,0 +1,86 @@
+"""frames.zarr -> depth.zarr: the disparity of every frame, by one of the estimators of method/depth_estimators.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.depth_store import depth_writer
+from amefu_cli.artefacts.downloads import cache_from_environment
+from amefu_cli.artefacts.frame_store import read_frames
+from amefu_cli.artefacts.video_store import VideoStore
+from amefu_cli.artefacts.weights import Provenance, load_depth_weights
+from amefu_cli.errors import AmefuError, NotFinite
+from amefu_cli.method.depth_encoding import quantise
+from amefu_cli.method.depth_estimators import ESTIMATORS, Estimator, build_estimator, parse_estimator
+from amefu_cli.recipes import DepthRecipe
+from amefu_cli.stages import Outcome, Progress
+from amefu_cli.stages.devices import choose_precision
+from amefu_cli.stages.pending import VideoJob
+from amefu_cli.stages.pipeline import Piece, make_videos
+
+
+def load_estimator(
+    recipe: DepthRecipe, weights: Path | None, device: torch.device
+) -> tuple[Estimator, str, Provenance]:
+    """The estimator of a recipe on its device, what its user must know of it, and where its weights come from.
+
+    Raises:
+        UsageError: an unknown estimator, a missing extra, weights of another network.
+        AmefuError: its weights cannot be had.
+    """
+    name, source = parse_estimator(recipe.estimator)
+    row = ESTIMATORS[name]
+    content, provenance = load_depth_weights(
+        row.weights, str(weights) if weights else source, cache=cache_from_environment()
+    )
+    estimator = build_estimator(
+        name, content, device=device, precision=choose_precision(recipe.precision, device),
+        threads=torch.get_num_threads(), larger_is_farther=recipe.larger_is_farther or None,
+        imagenet_input=recipe.imagenet_input,
+    )  # fmt: skip
+    return estimator, row.note, provenance
+
+
+def predict_depth(
+    jobs: Sequence[VideoJob],
+    frames: VideoStore,
+    depth: VideoStore,
+    *,
+    estimator: Estimator,
+    device: torch.device,
+    batch: int,
+    failed: Callable[[str, AmefuError], None],
+    progress: Progress,
+) -> Outcome:
+    """Predict and store the disparity of every frame of the videos in `jobs`.
+
+    Raises:
+        NotFinite: the network gave NaN or infinity; names the video.
+    """
+
+    def load(piece: Piece) -> torch.Tensor:
+        return torch.from_numpy(read_frames(frames.read(piece.job.record.id), piece.numbers))
+
+    @torch.inference_mode()
+    def compute(piece: Piece, content: torch.Tensor) -> Mapping[str, NDArray[Any]]:
+        disparity = estimator(content.to(device, non_blocking=True))  # (frames, height, width)
+        value, low, high = (part.cpu().numpy() for part in quantise(disparity))
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise NotFinite(f"{depth.path}: the estimator gave NaN or infinity for {piece.job.record.id}")
+        return {"disparity": value, "low": low, "high": high}
+
+    return make_videos(
+        jobs,
+        batch=batch,
+        load=load,
+        compute=compute,
+        writer_of=lambda video: depth_writer(depth, video),
+        failed=failed,
+        progress=progress,
+    )

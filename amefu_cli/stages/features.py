@@ -1,0 +1,145 @@
+"""frames.zarr + depth.zarr -> features.zarr: per-frame features of both frozen streams, in one pass over the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.depth_store import read_disparity
+from amefu_cli.artefacts.feature_store import STREAMS, feature_writer
+from amefu_cli.artefacts.frame_store import read_frames
+from amefu_cli.artefacts.video_store import VideoStore
+from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
+from amefu_cli.method.backbones import Backbone
+from amefu_cli.method.depth_encoding import encode_disparity
+from amefu_cli.method.geometry import crop_corner, normalise
+from amefu_cli.stages import Outcome, Progress
+from amefu_cli.stages.pending import VideoJob
+from amefu_cli.stages.pipeline import Piece, make_videos
+from amefu_cli.stages.streams import load_backbone, load_stream
+
+DEPTH_PERCENTILE = 95.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One frozen network, ready on its device, and what it sees."""
+
+    backbone: Backbone
+    crop: int
+    depth_encoding: str
+
+
+def load_streams(
+    checkpoints: Mapping[str, Path],
+    seen: Mapping[str, Any],
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+) -> dict[str, Stream]:
+    """Both streams, frozen, on the device: from their checkpoints, else as `seen["fallback"]` says.
+
+    Raises:
+        UsageError: the features of the two streams are not equally wide.
+    """
+    streams = {}
+    for modality in STREAMS:
+        if checkpoints[modality].is_file():
+            backbone = load_stream(checkpoints[modality], modality)
+        else:
+            backbone = load_backbone(seen["fallback"]["backbone"], seen["fallback"]["weights"])
+        backbone = backbone.eval().to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        streams[modality] = Stream(backbone, seen[modality]["crop"], seen[modality]["depth_encoding"])
+    dims = {modality: stream.backbone.dim for modality, stream in streams.items()}
+    if dims["rgb"] != dims["depth"]:
+        raise UsageError(
+            f"the RGB stream gives {dims['rgb']} features a frame and the depth stream {dims['depth']}; "
+            "pretrain both with the same --backbone"
+        )
+    return streams
+
+
+def extract_features(
+    jobs: Sequence[VideoJob],
+    stores: tuple[VideoStore, VideoStore, VideoStore],
+    streams: Mapping[str, Stream],
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    batch: int,
+    seed: int,
+    failed: Callable[[str, AmefuError], None],
+    progress: Progress,
+) -> Outcome:
+    """Compute and store the features of the videos in `jobs`; `stores` are frames, depth and features.
+
+    Raises:
+        NotFinite: a network gave NaN or infinity; names the video.
+    """
+    frames, depth, features = stores
+
+    def load(piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
+        video = piece.job.record.id
+        images = read_frames(frames.read(video), piece.numbers)
+        disparity = read_disparity(depth.read(video), piece.numbers)
+        if images.shape[:3] != disparity.shape:
+            raise DamagedFile(
+                f"{depth.path}: {video} is {disparity.shape[1]}×{disparity.shape[2]} pixels but its frames are "
+                f"{images.shape[1]}×{images.shape[2]}; rebuild it with `amefu depth --only {video}`"
+            )
+        return torch.from_numpy(images), torch.from_numpy(disparity)
+
+    @torch.inference_mode()
+    def compute(piece: Piece, content: tuple[torch.Tensor, torch.Tensor]) -> Mapping[str, NDArray[Any]]:
+        images, disparity = (part.to(device, non_blocking=True) for part in content)
+        arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
+        for name in STREAMS:
+            stream = streams[name]
+            seen = images if name == "rgb" else encode_disparity(
+                disparity, encoding=stream.depth_encoding, percentile=DEPTH_PERCENTILE
+            )  # fmt: skip
+            arrays[name] = _features(stream, crop_views(seen, piece.job, stream.crop, seed), precision)
+            if not np.isfinite(arrays[name]).all():
+                raise NotFinite(f"{features.path}: {name} features of {piece.job.record.id} are not finite")
+        return arrays
+
+    return make_videos(
+        jobs,
+        batch=batch,
+        load=load,
+        compute=compute,
+        writer_of=lambda video: feature_writer(features, video),
+        failed=failed,
+        progress=progress,
+    )
+
+
+def crop_views(images: torch.Tensor, job: VideoJob, crop: int, seed: int) -> torch.Tensor:
+    """uint8 (frames, height, width, 3) -> (views, frames, crop, crop, 3): the centre, then random crops.
+
+    A view's place depends on the seed, the video and the view alone, so both streams and all pieces share it.
+    """
+    height, width = images.shape[1:3]
+    if min(height, width) < crop:
+        raise UsageError(f"{job.record.id}: frames of {height}×{width} pixels are smaller than --crop {crop}")
+    rng = np.random.default_rng([seed, *job.record.id.encode("utf-8", "surrogateescape")])
+    views = []
+    for view in range(job.views):
+        top, left = crop_corner(height, width, crop=crop, centre=view == 0, rng=rng)
+        views.append(images[:, top : top + crop, left : left + crop])
+    return torch.stack(views)
+
+
+def _features(stream: Stream, views: torch.Tensor, precision: torch.dtype) -> NDArray[np.float16]:
+    """uint8 (views, frames, crop, crop, 3) -> float16 (views, frames, dim)."""
+    backbone = stream.backbone
+    images = normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=precision)
+    output = backbone(images).to(torch.float16).cpu().numpy()
+    result: NDArray[np.float16] = output.reshape(*views.shape[:2], -1)
+    return result

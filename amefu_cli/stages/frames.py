@@ -1,0 +1,179 @@
+"""VIDEOS -> frames.zarr: every clip decoded, resized and stored as JPEG frames, one clip to a worker process.
+
+The pool survives a decoder that crashes or hangs: that costs its one clip. Workers are spawned, write to the store
+themselves and send back only whether it went well.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from amefu_cli.artefacts.clips import Clip
+from amefu_cli.artefacts.decoding import open_clip
+from amefu_cli.artefacts.fingerprint import file_sha256, fingerprint
+from amefu_cli.artefacts.frame_store import KIND, append_frames, frame_writer
+from amefu_cli.artefacts.image_folders import image_files
+from amefu_cli.artefacts.video_errors import VanishedFile, shown
+from amefu_cli.artefacts.video_store import VideoStore, open_store
+from amefu_cli.errors import AmefuError, VideoError
+from amefu_cli.method.frame_size import stored_size
+from amefu_cli.recipes import FramesRecipe
+from amefu_cli.stages import Outcome, Progress
+
+
+class WorkerCrash(VideoError):
+    """The decoder crashed its process, or the process was killed."""
+
+
+class WorkerTimeout(VideoError):
+    """The video was not finished in the time allowed (--timeout)."""
+
+
+def source_identity(clip: Clip, *, checksum: bool) -> dict[str, Any]:
+    """What tells that a source is still the same: its size and modification time, or the SHA-256 of its bytes."""
+    if not checksum:
+        return {"size": clip.size, "mtime_ns": clip.mtime_ns}
+    if clip.kind == "video":
+        return {"sha256": file_sha256(clip.path)}
+    return {"sha256": fingerprint([file_sha256(path) for path in image_files(clip.path)])}
+
+
+def pending_clips(
+    clips: Sequence[Clip],
+    store: VideoStore,
+    *,
+    checksum: bool,
+    takes: Callable[[str], bool],
+    anew: Collection[str],
+) -> tuple[list[tuple[Clip, dict[str, Any]]], int]:
+    """The clips, with their identities, whose frames are not in the store as they should be; how many are."""
+    there = store.records()
+    pending = []
+    kept = 0
+    for clip in clips:
+        if not takes(clip.id):
+            continue
+        identity = source_identity(clip, checksum=checksum)
+        if clip.id not in anew and store.is_done(there.get(clip.id), identity):
+            kept += 1
+        else:
+            pending.append((clip, identity))
+    return pending, kept
+
+
+def extract_frames(
+    jobs: Sequence[tuple[Clip, Mapping[str, Any]]],
+    store: VideoStore,
+    *,
+    recipe: FramesRecipe,
+    processes: int,
+    timeout: float,
+    allow_partial: bool,
+    failed: Callable[[str, AmefuError], None],
+    progress: Progress,
+) -> Outcome:
+    """Decode and store `jobs` in worker processes; what a clip fails with goes to `failed` and the run goes on.
+
+    Raises:
+        AmefuError: the store cannot be written (disk full, read-only); nothing half-written is left.
+    """
+    outcome, started = Outcome(), time.monotonic()
+    pool = ProcessPool(max_workers=processes, context=multiprocessing.get_context("spawn"))
+    try:
+        for clip, future in _as_completed(pool, jobs, store.path, recipe, timeout, allow_partial):
+            error = _error_of(future, clip, timeout)
+            if error is None:
+                outcome.done.append(clip.id)
+            else:
+                outcome.failed[clip.id] = str(error)
+                failed(clip.id, error)
+            progress(len(outcome.done) + len(outcome.failed), len(jobs), clip.id)
+        pool.close()
+    except BaseException:
+        pool.stop()
+        raise
+    finally:
+        pool.join()
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _as_completed(
+    pool: ProcessPool,
+    jobs: Sequence[tuple[Clip, Mapping[str, Any]]],
+    store: Path,
+    recipe: FramesRecipe,
+    timeout: float,
+    allow_partial: bool,
+) -> Iterator[tuple[Clip, Future[None]]]:
+    """Run the jobs, a few in the pool's queue at a time; each as it ends."""
+    queue = iter(jobs)
+    running: dict[Future[None], Clip] = {}
+    while True:
+        while len(running) < 2 * pool._context.workers and (job := next(queue, None)) is not None:
+            clip, identity = job
+            arguments = (store, clip, dict(identity), recipe, allow_partial)
+            running[pool.schedule(_extract, args=arguments, timeout=timeout)] = clip
+        if not running:
+            return
+        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in ended:
+            yield running.pop(future), future
+
+
+def _error_of(future: Future[None], clip: Clip, timeout: float) -> VideoError | None:
+    """What one clip failed with; what concerns the whole run is raised."""
+    try:
+        future.result()
+    except VideoError as error:
+        return error
+    except TimeoutError:
+        return WorkerTimeout(f"`{shown(clip.path)}` was not decoded in {timeout:g} s; raise --timeout")
+    except ProcessExpired as error:
+        return WorkerCrash(f"`{shown(clip.path)}` ended its worker process (exit code {error.exitcode})")
+    return None
+
+
+def _extract(
+    path: Path, clip: Clip, identity: dict[str, Any], recipe: FramesRecipe, allow_partial: bool
+) -> None:
+    """In a worker: one clip from source to store."""
+    store = _store(path)
+    size_of = functools.partial(stored_size, geometry=recipe.geometry, size=recipe.size)
+    with (
+        open_clip(clip, allow_partial=allow_partial) as reader,
+        frame_writer(store, clip.id) as writer,
+    ):
+        count = append_frames(writer, reader.frames(size_of), quality=recipe.quality)
+        _check_unchanged(clip)
+        writer.commit(
+            frames=count, fps=reader.fps, source=_source(clip), made_from=identity, partial=reader.partial
+        )
+
+
+def _source(clip: Clip) -> str:
+    """The path of a clip below VIDEOS, whatever VIDEOS was called in this run."""
+    return "/".join([*clip.id.split("/")[:-1], clip.path.name])
+
+
+def _check_unchanged(clip: Clip) -> None:
+    """A file that was rewritten while it was decoded is not what its record would say."""
+    if clip.kind == "video":
+        found = os.stat(clip.path)
+        if (found.st_size, found.st_mtime_ns) != (clip.size, clip.mtime_ns):
+            raise VanishedFile(f"`{shown(clip.path)}` changed while it was read; run the same command again")
+
+
+@functools.cache
+def _store(path: Path) -> VideoStore:
+    """One open store, and so one staging folder, for the life of a worker."""
+    return open_store(path, KIND, mend="amefu frames")

@@ -1,0 +1,201 @@
+"""features.zarr -> fusion.safetensors: the fusion of both streams, learned from episodes of the base classes.
+
+The paper's §3.3-3.4: an episode is one matched pair of RGB and depth clips, then `num_aug` asynchronous ones with
+other places in the depth video, an optimizer step each. The streams are frozen: only their features are read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from amefu_cli.artefacts.checkpoint import CheckpointHeader
+from amefu_cli.artefacts.feature_store import FeatureTable
+from amefu_cli.artefacts.training_run import Position, TrainingRun
+from amefu_cli.errors import NotFinite
+from amefu_cli.method.classifier import classify_episodes
+from amefu_cli.method.episodes import Episodes, draw_episodes
+from amefu_cli.method.fusion import FUSIONS
+from amefu_cli.method.sampling import asynchronous_clips
+from amefu_cli.method.training import Temperature, meta_train_episode
+from amefu_cli.recipes import ClipRecipe, MetaTrainRecipe
+from amefu_cli.stages import Progress
+from amefu_cli.stages.pipeline import ahead
+from amefu_cli.stages.training_state import resume, state_of, to_numpy
+from amefu_cli.stages.vectors import test_rows, video_vectors
+
+SNAPSHOT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class MetaTraining:
+    """All that one meta-training needs besides its fusion. `validation` is None where there are too few classes."""
+
+    base: FeatureTable
+    validation: FeatureTable | None
+    recipe: MetaTrainRecipe
+    clip: ClipRecipe
+    device: torch.device
+
+
+class Learner(nn.Module):
+    """The fusion with the temperature of its logits."""
+
+    def __init__(self, fusion: nn.Module, temperature: Temperature) -> None:
+        super().__init__()
+        self.fusion, self.temperature = fusion, temperature
+
+
+def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, progress: Progress) -> Position:
+    """Train, or go on training, a fusion; writes `out` and returns where the best epoch was.
+
+    Raises:
+        UsageError: too few base classes, or too few videos in one, for the episodes asked for.
+        NotFinite: a loss is NaN or infinite; names epoch and episode.
+    """
+    recipe = setup.recipe
+    torch.manual_seed(recipe.seed)
+    fusion = FUSIONS[recipe.fusion](setup.base.rgb.shape[-1])
+    learner = Learner(fusion, Temperature(recipe.temperature, learned=recipe.learn_temperature)).to(
+        setup.device
+    )
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(
+        trained, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    run = TrainingRun(out, header)
+    position = resume(run, learner, optimizer)
+    for epoch in range(position.epoch, recipe.epochs):
+        started = time.monotonic()
+        position = _train_epoch(setup, learner, optimizer, run, position, progress)
+        accuracy = _validation_accuracy(setup, fusion)
+        best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
+        numbers = {
+            "loss": position.loss_sum / recipe.episodes,
+            "validation_accuracy": accuracy,
+            "temperature": float(learner.temperature.log_scale.exp()),
+            "seconds": time.monotonic() - started,
+        }
+        if best:
+            run.keep_best(to_numpy(fusion.state_dict()), {"epoch": epoch, **numbers})
+        run.record(epoch, numbers)
+        position = Position(
+            epoch=epoch + 1,
+            best_epoch=epoch if best else position.best_epoch,
+            best_accuracy=max(accuracy, position.best_accuracy),
+        )
+        run.save(state_of(learner, optimizer), position)
+    run.finish()
+    return position
+
+
+def _train_epoch(
+    setup: MetaTraining,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    run: TrainingRun,
+    position: Position,
+    progress: Progress,
+) -> Position:
+    """The rest of one epoch of episodes, from `position` on."""
+    recipe, epoch = setup.recipe, position.epoch
+    decayed = recipe.decay_after and epoch >= recipe.decay_after
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * (0.1 if decayed else 1.0)
+    loss_sum, saved = position.loss_sum, time.monotonic()
+    for step, (rgb, depth) in enumerate(_episodes(setup, epoch, position.step), position.step):
+        losses = meta_train_episode(
+            learner.fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
+            shot=recipe.shot, classifier=recipe.classifier, temperature=learner.temperature, loss=recipe.loss,
+        )  # fmt: skip
+        loss_sum += float(losses.mean())
+        if not np.isfinite(loss_sum):
+            raise NotFinite(f"the loss is not finite at epoch {epoch}, episode {step}; lower --learning-rate")
+        if time.monotonic() - saved > SNAPSHOT_SECONDS:
+            done = Position(epoch, step + 1, loss_sum, position.best_epoch, position.best_accuracy)
+            run.save(state_of(learner, optimizer), done)
+            saved = time.monotonic()
+        total = recipe.epochs * recipe.episodes
+        progress(
+            epoch * recipe.episodes + step + 1, total, f"epoch {epoch + 1} loss {loss_sum / (step + 1):.4f}"
+        )
+    return Position(epoch, recipe.episodes, loss_sum, position.best_epoch, position.best_accuracy)
+
+
+def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The episodes of one epoch from number `first` on, float16: RGB (way, shot + queries, frames, dim) and depth
+    clips (1 + num_aug, way, shot + queries, frames, dim)."""
+    recipe, table = setup.recipe, setup.base
+    drawn = draw_episodes(
+        table.labels, way=recipe.way, shot=recipe.shot, queries=recipe.queries, count=recipe.episodes,
+        rng=np.random.default_rng([recipe.seed, epoch]), class_names=table.class_names,
+    )  # fmt: skip
+    videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
+
+    def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng([recipe.seed, epoch, episode])
+        return gather_episode(table, videos[episode], num_aug=recipe.num_aug, clip=setup.clip, rng=rng)
+
+    return ahead(gather, range(first, recipe.episodes), threads=1, depth=4)
+
+
+def gather_episode(
+    table: FeatureTable,
+    videos: NDArray[np.int64],
+    *,
+    num_aug: int,
+    clip: ClipRecipe,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The features of one episode's `videos` (way, each): RGB, and 1 + num_aug depth clips of the same view."""
+    flat = videos.ravel()
+    numbers = asynchronous_clips(
+        table.kept[flat], segments=clip.segments, frames_per_segment=clip.frames_per_segment, num_aug=num_aug,
+        rng=rng,
+    )  # fmt: skip
+    rows = table.start[flat][:, None] + numbers  # (1 + num_aug, videos, frames)
+    views = table.rgb.shape[0]
+    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
+    rgb = torch.from_numpy(table.rgb[view, rows[0]])
+    depth = torch.from_numpy(table.depth[view[None], rows])
+    return rgb.unflatten(0, videos.shape), depth.unflatten(1, videos.shape)
+
+
+def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float:
+    """Accuracy on episodes of the validation classes, the same ones after every epoch; 0 where there are none."""
+    table = setup.validation
+    if table is None:
+        return 0.0
+    rows = test_rows(
+        table,
+        test_frames="middle",
+        segments=setup.clip.segments,
+        frames_per_segment=setup.clip.frames_per_segment,
+    )
+    fusion.eval()
+    vectors = video_vectors(table, rows, model="amefu", fusion=fusion, device=setup.device)
+    fusion.train()
+    outcomes = classify_episodes(
+        vectors, validation_episodes(table, setup.recipe), classifier=setup.recipe.classifier
+    )
+    return float(outcomes.mean())
+
+
+def validation_episodes(table: FeatureTable, recipe: MetaTrainRecipe) -> Episodes:
+    """Episodes of the validation classes; fewer ways where there are fewer classes.
+
+    Raises:
+        UsageError: fewer than two classes, or a class with too few videos.
+    """
+    return draw_episodes(
+        table.labels, way=min(recipe.way, len(table.class_names)), shot=recipe.shot, queries=recipe.queries,
+        count=recipe.validation_episodes, rng=np.random.default_rng([recipe.seed, 0x7A1]),
+        class_names=table.class_names,
+    )  # fmt: skip

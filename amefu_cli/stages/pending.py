@@ -1,0 +1,108 @@
+"""What the depth and feature stores still lack, known from headers alone: no network is loaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.split import Split
+from amefu_cli.artefacts.video_store import VideoRecord, VideoStore
+from amefu_cli.method.sampling import TEST_CLIPS
+from amefu_cli.recipes import ClipRecipe, FeaturesRecipe
+
+Takes = Callable[[str], bool]
+"""Whether this run takes a video, by its id: `--only` and `--shard`."""
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """One video to be made: what it is made from, which frames of it, and how many views of each."""
+
+    record: VideoRecord
+    made_from: Mapping[str, Any]
+    numbers: NDArray[np.int64]
+    views: int = 1
+
+
+def pending_depth(
+    frames: VideoStore, depth: VideoStore, *, takes: Takes, anew: Collection[str]
+) -> tuple[list[VideoJob], int]:
+    """The videos whose disparity is not in `depth` as it should be, and how many are."""
+    jobs = (
+        VideoJob(record, {"frames": record.fingerprint}, np.arange(record.frames, dtype=np.int64))
+        for record in frames.records().values()
+    )
+    return _not_done(depth, jobs, takes, anew)
+
+
+def pending_features(
+    frames: VideoStore,
+    depth: VideoStore,
+    features: VideoStore,
+    *,
+    split: Split,
+    recipe: FeaturesRecipe,
+    clip: ClipRecipe,
+    takes: Takes,
+    anew: Collection[str],
+) -> tuple[list[VideoJob], int]:
+    """The videos of the split's classes whose features are not in `features` as they should be."""
+    jobs = feature_jobs(frames.records(), depth.records(), split=split, recipe=recipe, clip=clip)
+    return _not_done(features, jobs, takes, anew)
+
+
+def feature_jobs(
+    frames: Mapping[str, VideoRecord],
+    depth: Mapping[str, VideoRecord],
+    *,
+    split: Split,
+    recipe: FeaturesRecipe,
+    clip: ClipRecipe,
+) -> Iterator[VideoJob]:
+    """Base and validation videos: every stride-th frame; novel ones: the frames that evaluation reads.
+
+    Only base videos get random views, since only training looks at them. Videos of classes outside the split,
+    and videos without disparity, have no job.
+    """
+    for video, record in frames.items():
+        part = split.part_of(record.class_name)
+        if part is None or video not in depth:
+            continue
+        numbers = kept_frames(record.frames, novel=part == "novel", recipe=recipe, clip=clip)
+        views = 1 + (recipe.views if part == "base" else 0)
+        made_from = {
+            "frames": record.fingerprint,
+            "depth": depth[video].fingerprint,
+            "part": part,
+        }
+        yield VideoJob(record, made_from, numbers, views)
+
+
+def kept_frames(frames: int, *, novel: bool, recipe: FeaturesRecipe, clip: ClipRecipe) -> NDArray[np.int64]:
+    """The frame numbers of a video of `frames` frames that the feature store keeps, ascending."""
+    if not novel or recipe.frames == "dense":
+        return np.arange(0, frames, recipe.stride, dtype=np.int64)
+    read = TEST_CLIPS[recipe.test_frames]
+    return np.unique(read(frames, segments=clip.segments, frames_per_segment=clip.frames_per_segment))
+
+
+def _not_done(
+    store: VideoStore, jobs: Iterator[VideoJob], takes: Takes, anew: Collection[str]
+) -> tuple[list[VideoJob], int]:
+    there = store.records()
+    wanted = [job for job in jobs if takes(job.record.id)]
+    pending = [
+        job
+        for job in wanted
+        if job.record.id in anew or not store.is_done(there.get(job.record.id), job.made_from)
+    ]
+    return pending, len(wanted) - len(pending)
+
+
+def class_names(store: VideoStore) -> list[str]:
+    """The classes that a store holds videos of, sorted."""
+    return sorted({record.class_name for record in store.records().values()})

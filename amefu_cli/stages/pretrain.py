@@ -1,0 +1,282 @@
+"""frames.zarr or depth.zarr -> rgb.safetensors or depth.safetensors: one stream fine-tuned on the base classes.
+
+The paper's §4.1: the mean of the 16 frame features, a linear classifier over the base classes, cross entropy, SGD.
+All randomness is a function of (seed, epoch, video or step), so a killed run goes on to the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from amefu_cli.artefacts.checkpoint import CheckpointHeader
+from amefu_cli.artefacts.depth_store import read_disparity
+from amefu_cli.artefacts.frame_store import read_frames
+from amefu_cli.artefacts.training_run import Position, TrainingRun
+from amefu_cli.artefacts.video_store import VideoRecord, VideoStore
+from amefu_cli.errors import NotFinite, UsageError
+from amefu_cli.method.backbones import Backbone
+from amefu_cli.method.depth_encoding import encode_disparity
+from amefu_cli.method.geometry import crop_corner, normalise
+from amefu_cli.method.sampling import middle_clip, random_clips
+from amefu_cli.method.training import clip_logits
+from amefu_cli.recipes import ClipRecipe, PretrainRecipe, StreamRecipe
+from amefu_cli.stages import Progress
+from amefu_cli.stages.pipeline import LOADERS, ahead
+from amefu_cli.stages.training_state import resume, state_of, to_numpy
+
+DEPTH_PERCENTILE = 95.0
+SNAPSHOT_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Videos:
+    """The videos of one part of the data, with the class number of each."""
+
+    records: Sequence[VideoRecord]
+    labels: Sequence[int]
+
+
+class StreamClassifier(nn.Module):
+    """A backbone and a linear classifier over the mean of a clip's frame features."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.dim, classes)
+
+    def forward(self, images: torch.Tensor, frames: int) -> torch.Tensor:
+        """Images (clips * frames, 3, height, width) -> logits float32 (clips, classes)."""
+        return clip_logits(self.backbone(images), self.head, frames=frames).float()
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """All that one pretraining needs besides its model: the data, the recipes, the device."""
+
+    store: VideoStore
+    train: Videos
+    held_out: Videos
+    recipe: PretrainRecipe
+    stream: StreamRecipe
+    clip: ClipRecipe
+    device: torch.device
+    precision: torch.dtype
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps an epoch."""
+        return math.ceil(len(self.train.records) / self.recipe.videos_per_batch)
+
+
+def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -> tuple[Videos, Videos]:
+    """Base videos for training and, of every class, about `share` of them for validation (never its only one)."""
+    by_class: dict[str, list[VideoRecord]] = {}
+    for record in records:
+        by_class.setdefault(record.class_name, []).append(record)
+    parts: tuple[list[tuple[VideoRecord, int]], list[tuple[VideoRecord, int]]] = ([], [])
+    for label, name in enumerate(sorted(by_class)):
+        videos = by_class[name]
+        order = np.random.default_rng([seed, label]).permutation(len(videos))
+        count = min(len(videos) - 1, math.ceil(share * len(videos)))
+        for rank, index in enumerate(order):
+            parts[rank < count].append((videos[index], label))
+    train, held_out = (
+        Videos([record for record, _ in sorted(part, key=lambda pair: pair[0].id)],
+               [label for _, label in sorted(part, key=lambda pair: pair[0].id)])
+        for part in parts
+    )  # fmt: skip
+    return train, held_out
+
+
+def pretrain(
+    setup: Pretraining, backbone: Backbone, out: Path, header: CheckpointHeader, *, progress: Progress
+) -> Position:
+    """Train, or go on training, one stream; writes `out` and returns where the best epoch was.
+
+    Raises:
+        NotFinite: the loss is NaN or infinite; names epoch and step.
+    """
+    classes = len(set(setup.train.labels))
+    torch.manual_seed(setup.recipe.seed)
+    model = StreamClassifier(backbone, classes).to(setup.device, memory_format=torch.channels_last)
+    optimizer = _optimizer(model, setup.recipe)
+    run = TrainingRun(out, header)
+    position = resume(run, model, optimizer)
+    for epoch in range(position.epoch, setup.recipe.epochs):
+        started = time.monotonic()
+        position = _train_epoch(setup, model, optimizer, run, position, progress)
+        accuracy = _held_out_accuracy(setup, model)
+        loss = position.loss_sum / setup.steps
+        numbers = {"loss": loss, "held_out_accuracy": accuracy, "seconds": time.monotonic() - started}
+        best = accuracy >= position.best_accuracy
+        if best:
+            run.keep_best(to_numpy(model.state_dict()), {"epoch": epoch, **numbers})
+        run.record(epoch, numbers)
+        position = Position(
+            epoch=epoch + 1,
+            best_epoch=epoch if best else position.best_epoch,
+            best_accuracy=max(accuracy, position.best_accuracy),
+        )
+        run.save(state_of(model, optimizer), position)
+    run.finish()
+    return position
+
+
+def _train_epoch(
+    setup: Pretraining,
+    model: StreamClassifier,
+    optimizer: torch.optim.Optimizer,
+    run: TrainingRun,
+    position: Position,
+    progress: Progress,
+) -> Position:
+    """The rest of one epoch, from `position` on."""
+    recipe, epoch = setup.recipe, position.epoch
+    _set_rates(optimizer, recipe, epoch)
+    model.train()
+    saved = time.monotonic()
+    batches = ahead(
+        lambda batch: _load_training(setup, epoch, batch),
+        _batches(setup, epoch)[position.step :], threads=LOADERS, depth=2,
+    )  # fmt: skip
+    loss_sum = position.loss_sum
+    for step, (images, labels) in enumerate(batches, position.step):
+        torch.manual_seed(
+            hash((recipe.seed, epoch, step)) % 2**63
+        )  # dropout inside a backbone, if it has any
+        loss_sum += _step(setup, model, optimizer, images, labels, f"epoch {epoch}, step {step}")
+        done = Position(epoch, step + 1, loss_sum, position.best_epoch, position.best_accuracy)
+        if time.monotonic() - saved > SNAPSHOT_SECONDS:
+            run.save(state_of(model, optimizer), done)
+            saved = time.monotonic()
+        total = recipe.epochs * setup.steps
+        progress(epoch * setup.steps + step + 1, total, f"epoch {epoch + 1} loss {loss_sum / (step + 1):.3f}")
+    return Position(epoch, setup.steps, loss_sum, position.best_epoch, position.best_accuracy)
+
+
+def _step(
+    setup: Pretraining,
+    model: StreamClassifier,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    where: str,
+) -> float:
+    """One optimizer step on images uint8 (clips, frames, crop, crop, 3); returns the loss."""
+    with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
+        logits = model(_network_input(setup, model.backbone, images), images.shape[1])
+    loss = functional.cross_entropy(logits, labels.to(setup.device))
+    value = float(loss)
+    if not math.isfinite(value):
+        raise NotFinite(f"the loss is {value} at {where}; lower --backbone-rate, or use --precision float32")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return value
+
+
+@torch.inference_mode()
+def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float:
+    """Share of the held-out videos (middle clip, centre crop) that fall to their class; 0 where none are held out."""
+    videos, size = setup.held_out, setup.recipe.videos_per_batch
+    if not videos.records:
+        return 0.0
+    model.eval()
+    right = 0
+    batches = [
+        range(begin, min(begin + size, len(videos.records))) for begin in range(0, len(videos.records), size)
+    ]
+    for images, labels in ahead(
+        lambda batch: _load_held_out(setup, batch), batches, threads=LOADERS, depth=2
+    ):
+        with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
+            logits = model(_network_input(setup, model.backbone, images), images.shape[1])
+        right += int((logits.argmax(1).cpu() == labels).sum())
+    return right / len(videos.records)
+
+
+def _batches(setup: Pretraining, epoch: int) -> list[NDArray[np.int64]]:
+    """The indices of each step's training videos, in an order that depends on seed and epoch alone."""
+    order = np.random.default_rng([setup.recipe.seed, epoch]).permutation(len(setup.train.records))
+    return np.array_split(
+        order, range(setup.recipe.videos_per_batch, len(order), setup.recipe.videos_per_batch)
+    )
+
+
+def _load_training(setup: Pretraining, epoch: int, batch: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random clips, crops and flips of some videos: uint8 (clips, frames, crop, crop, 3) and labels int64."""
+    clips = []
+    for index in batch:
+        record = setup.train.records[index]
+        rng = np.random.default_rng([setup.recipe.seed, epoch, int(index)])
+        numbers = random_clips(
+            np.array([record.frames]), segments=setup.clip.segments,
+            frames_per_segment=setup.clip.frames_per_segment, rng=rng,
+        )[0]  # fmt: skip
+        images = _read_clip(setup, record, numbers, rng)
+        clips.append(images.flip(2) if rng.random() < setup.recipe.flip else images)
+    return torch.stack(clips), torch.tensor([setup.train.labels[index] for index in batch])
+
+
+def _load_held_out(setup: Pretraining, batch: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Middle clips and centre crops of some held-out videos, as `_load_training` gives them."""
+    clips = []
+    for index in batch:
+        record = setup.held_out.records[index]
+        numbers = middle_clip(
+            record.frames, segments=setup.clip.segments, frames_per_segment=setup.clip.frames_per_segment
+        )
+        clips.append(_read_clip(setup, record, numbers, None))
+    return torch.stack(clips), torch.tensor([setup.held_out.labels[index] for index in batch])
+
+
+def _read_clip(
+    setup: Pretraining, record: VideoRecord, numbers: NDArray[np.int64], rng: np.random.Generator | None
+) -> torch.Tensor:
+    """uint8 (frames, crop, crop, 3); the same crop for all frames: random with `rng`, else the centre."""
+    stored, crop = setup.store.read(record.id), setup.stream.crop
+    if setup.store.kind == "depth":
+        disparity = torch.from_numpy(read_disparity(stored, numbers))
+        images = encode_disparity(
+            disparity, encoding=setup.stream.depth_encoding, percentile=DEPTH_PERCENTILE
+        )
+    else:
+        images = torch.from_numpy(read_frames(stored, numbers))
+    height, width = images.shape[1:3]
+    if min(height, width) < crop:
+        raise UsageError(
+            f"{record.id}: stored frames of {height}×{width} pixels are smaller than --crop {crop}"
+        )
+    top, left = crop_corner(height, width, crop=crop, centre=rng is None, rng=rng or np.random.default_rng(0))
+    return images[:, top : top + crop, left : left + crop]
+
+
+def _network_input(setup: Pretraining, backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
+    flat = images.flatten(0, 1).to(setup.device, non_blocking=True)
+    return normalise(flat, mean=backbone.mean, std=backbone.std, dtype=torch.float32)
+
+
+def _optimizer(model: StreamClassifier, recipe: PretrainRecipe) -> torch.optim.SGD:
+    groups = [
+        {"params": list(model.backbone.parameters()), "lr": recipe.backbone_rate},
+        {"params": list(model.head.parameters()), "lr": recipe.classifier_rate},
+    ]
+    return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, recipe: PretrainRecipe, epoch: int) -> None:
+    """The learning rates of an epoch: ×0.1 after `decay_after` epochs."""
+    factor = 0.1 if recipe.decay_after and epoch >= recipe.decay_after else 1.0
+    rates = (recipe.backbone_rate, recipe.classifier_rate)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor

@@ -1,0 +1,67 @@
+"""The networks of the two streams, loaded from a checkpoint, from ImageNet, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.checkpoint import open_header, read_checkpoint, read_header
+from amefu_cli.artefacts.downloads import cache_from_environment
+from amefu_cli.artefacts.tensors import read_tensors
+from amefu_cli.artefacts.weights import imagenet_weights
+from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.method.backbones import Backbone, build_backbone, imagenet_source
+from amefu_cli.stages.training_state import to_torch
+
+NETWORK = "backbone.network."  # how a stream's checkpoint names the tensors of its backbone
+
+
+def load_backbone(name: str, weights: str) -> Backbone:
+    """The backbone `name` with weights `imagenet`, `none` (random, by torch's seed) or those of a file.
+
+    Raises:
+        UsageError: an unknown name or a missing file; weights of another network.
+        AmefuError: ImageNet weights cannot be had (no network, wrong hash).
+    """
+    backbone = build_backbone(name)
+    if weights == "imagenet":
+        tensors, _ = imagenet_weights(
+            imagenet_source(name), expected=backbone.shapes(), cache=cache_from_environment()
+        )
+        backbone.load(tensors)
+    elif weights != "none":
+        _load_file(backbone, Path(weights))
+    return backbone
+
+
+def load_stream(checkpoint: Path, modality: str) -> Backbone:
+    """The backbone of a pretrained stream."""
+    header = open_header(checkpoint, role=modality, mend=f"amefu pretrain --modality {modality}")
+    backbone = build_backbone(header.architecture["backbone"])
+    tensors = read_checkpoint(checkpoint)
+    backbone.load(to_torch(_backbone_of(tensors)))
+    return backbone
+
+
+def _load_file(backbone: Backbone, path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"--weights {path}: no such file; give a file, imagenet or none")
+    is_ours = path.suffix == ".safetensors" and _is_checkpoint(path)
+    backbone.load(to_torch(_backbone_of(read_checkpoint(path))) if is_ours else read_tensors(path))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        return read_header(path) is not None
+    except DamagedFile:  # safetensors of somebody else's
+        return False
+
+
+def _backbone_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The backbone's tensors of a stream's checkpoint, without the classifier."""
+    return {
+        name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)
+    }

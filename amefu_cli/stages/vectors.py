@@ -1,0 +1,58 @@
+"""One vector per video of a feature table: a stream alone, or both fused. What evaluation and validation classify."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from amefu_cli.artefacts.feature_store import FeatureTable
+from amefu_cli.method.fusion import video_vector
+from amefu_cli.method.sampling import TEST_CLIPS
+
+VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
+
+
+def test_rows(
+    table: FeatureTable, *, test_frames: str, segments: int, frames_per_segment: int
+) -> NDArray[np.int64]:
+    """The rows (videos, frames) of the frames that testing reads of each video."""
+    read = TEST_CLIPS[test_frames]
+    rows = [
+        table.nearest_rows(video, read(int(count), segments=segments, frames_per_segment=frames_per_segment))
+        for video, count in enumerate(table.frames)
+    ]
+    return np.stack(rows) if rows else np.empty((0, segments * frames_per_segment), np.int64)
+
+
+@torch.inference_mode()
+def video_vectors(
+    table: FeatureTable,
+    rows: NDArray[np.int64],
+    *,
+    model: str,
+    fusion: nn.Module | None,
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Vectors of length 1, float32 (videos, dim), from view 0.
+
+    `model` is `amefu` (both streams through `fusion`), or `rgb` or `depth`: the mean of that stream's frames.
+    """
+    vectors = []
+    for begin in range(0, len(rows), VIDEOS_AT_ONCE):
+        some = rows[begin : begin + VIDEOS_AT_ONCE]  # (videos, frames)
+        if model == "amefu":
+            assert fusion is not None
+            clips = (
+                torch.from_numpy(stream[0][some]).to(device).float() for stream in (table.rgb, table.depth)
+            )
+            vector = video_vector(fusion, *clips)
+        else:
+            stream = table.rgb if model == "rgb" else table.depth
+            vector = functional.normalize(
+                torch.from_numpy(stream[0][some]).to(device).float().mean(1), dim=-1
+            )
+        vectors.append(vector.cpu().numpy())
+    return np.concatenate(vectors) if vectors else np.empty((0, table.rgb.shape[-1]), np.float32)
