@@ -102,11 +102,13 @@ def _read_monodepth2(path: Path) -> dict[str, Tensor]:
 
 def tiny_weights(source: str | None, cache: Cache) -> tuple[dict[str, Tensor], Provenance]:
     """The tensors of the small network that the package carries, or those of the file `source`."""
+    if source is not None:
+        tensors = read_tensors(Path(source))
+        return tensors, Provenance(source, tensors_sha256(tensors), None)
     embedded = importlib.resources.files("amefu_cli.artefacts") / "data" / "tiny_depth.safetensors"
     with importlib.resources.as_file(embedded) as path:
-        tensors = read_tensors(Path(source) if source else path)
-    where, licence = (source, None) if source else ("embedded in amefu", "MIT")
-    return tensors, Provenance(where, tensors_sha256(tensors), licence)
+        tensors = read_tensors(path)
+    return tensors, Provenance("embedded in amefu", tensors_sha256(tensors), "MIT")
 
 
 def onnx_weights(source: str | None, cache: Cache) -> tuple[bytes, Provenance]:

@@ -165,7 +165,7 @@ def hub_size(preprocessor: Mapping[str, Any], height: int, width: int) -> tuple[
 
     >>> size = {"height": 518, "width": 518}
     >>> hub_size({"size": size, "keep_aspect_ratio": True, "ensure_multiple_of": 14}, 240, 320)
-    (518, 686)
+    (392, 518)
     """
     step = int(preprocessor.get("ensure_multiple_of") or preprocessor.get("size_divisor") or 1)
     size = preprocessor.get("size")
