@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 import re
@@ -21,7 +22,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 from PIL import Image
 
-from amefu_cli.artefacts import video_errors
+from amefu_cli.artefacts import decoding, video_errors
 from amefu_cli.artefacts.clips import Clip
 from amefu_cli.artefacts.decoding import open_clip
 from amefu_cli.artefacts.video_errors import (
@@ -635,6 +636,32 @@ def test_a_file_that_may_not_be_opened_or_read(tmp_path: Path, monkeypatch: pyte
             UnreadableFile, match=r"v\.mp4: cannot be opened: Permission denied; allow reading it"
         ):
             read(path)
+
+
+class FailingDisk(io.FileIO):
+    """A file on a disk that fails behind `good` bytes."""
+
+    good = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= self.good:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("good", [0, 200_000])
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int) -> None:
+    path = encode(tmp_path / "v.avi", textured(40), codec="ffv1", pixels="yuv444p")
+    assert path.stat().st_size > 300_000
+
+    def opened(path: Path) -> FailingDisk:
+        file = FailingDisk(path)
+        file.good = good
+        return file
+
+    monkeypatch.setattr(decoding, "open_file", opened)
+    with pytest.raises(UnreadableFile, match=r"v\.avi: reading failed: Input/output error; check the disk"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", video_errors.__all__)
