@@ -139,6 +139,28 @@ def test_links_are_followed_inside_the_folder_and_anywhere_on_request(tmp_path: 
     assert anywhere.skipped == ()
 
 
+def test_an_image_that_leads_outside_costs_its_clip(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    lay(root, "a/good/1.jpg", "a/good/.2.jpg", "a/bad/1.jpg")
+    lay(tmp_path, "secret.jpg")
+    (root / "a/bad/2.jpg").symlink_to(tmp_path / "secret.jpg")
+    found = find_clips(root, follow_links=False)
+    assert ids(found) == ["a/good"]
+    assert [path.name for path in image_files(root / "a/good")] == ["1.jpg"]
+    assert reasons(found, root) == {
+        "a/bad/2.jpg": "a link that leaves the videos folder; --follow-links follows it",
+        "a/bad": "some of its images are passed over, so that it is no clip",
+    }
+    assert ids(find_clips(root, follow_links=True)) == ["a/bad", "a/good"]
+
+
+def test_folders_nested_without_end_are_cut_off(tmp_path: Path) -> None:
+    lay(tmp_path, "a/" * 64 + "v.mp4", "b/" * 70)
+    found = find_clips(tmp_path, follow_links=False)
+    assert ids(found) == ["a/" * 64 + "v"]
+    assert reasons(found, tmp_path) == {"b/" * 64 + "b": "nested deeper than 64 folders"}
+
+
 def test_a_root_that_is_itself_a_link_is_followed(tmp_path: Path) -> None:
     lay(tmp_path, "real/a/v.mp4")
     (tmp_path / "real/a/again.mp4").symlink_to(tmp_path / "real/a/v.mp4")

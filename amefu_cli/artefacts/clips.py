@@ -45,6 +45,7 @@ OTHER_SUFFIXES = _suffixes(
     sha256 sqlite srt sub tar tgz toml tsv txt url vtt wav xls xlsx xml yaml yml zip zst
     """
 )
+MAX_DEPTH = 64
 STORE_SUFFIX = ".zarr"  # our own stores, where the workspace lies inside VIDEOS
 
 
@@ -92,7 +93,11 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
 def image_files(folder: Path) -> list[Path]:
     """The images of one clip, in natural order: img_2 before img_10. Raises OSError."""
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if _suffix(e.name) in IMAGE_SUFFIXES and e.is_file()]
+        names = [
+            entry.name
+            for entry in entries
+            if _suffix(entry.name) in IMAGE_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+        ]
     return [folder / name for name in sorted(names, key=natural_key)]
 
 
@@ -114,12 +119,13 @@ class _Walk:
     clips: list[Clip] = field(default_factory=list)
     skipped: list[tuple[Path, str]] = field(default_factory=list)
 
-    def folder(self, path: Path, *, parts: tuple[str, ...], above: Above, through_link: bool) -> int:
-        """Walk one folder; the number of clips in and below it. Raises OSError if it cannot be listed."""
+    def folder(self, path: Path, *, parts: tuple[str, ...], above: Above, through_link: bool) -> None:
+        """Walk one folder and those below it. Raises OSError if it cannot be listed."""
         here = path.stat()
         above = (*above, (here.st_dev, here.st_ino))
         files: list[tuple[str, os.stat_result]] = []
         images: list[os.stat_result] = []
+        skipped_before = len(self.skipped)
         folders: list[tuple[str, bool]] = []
         for entry, status in self._entries(path, above, through_link):
             suffix = _suffix(entry.name)
@@ -129,6 +135,7 @@ class _Walk:
                 images.append(status)
             elif suffix in VIDEO_SUFFIXES:
                 files.append((entry.name, status))
+        refused = any(_suffix(where.name) in IMAGE_SUFFIXES for where, _ in self.skipped[skipped_before:])
         before = len(self.clips)
         self._add_videos(path, parts, files, {name for name, _ in folders})
         for name, is_link in folders:
@@ -139,8 +146,10 @@ class _Walk:
             except OSError as error:
                 self.skipped.append((path / name, f"cannot be read: {error.strerror}"))
         if images and len(self.clips) == before:
-            self._add_images(path, parts, images)
-        return len(self.clips) - before
+            if refused:  # the reader lists the folder again, and would take all of them
+                self.skipped.append((path, "some of its images are passed over, so that it is no clip"))
+            else:
+                self._add_images(path, parts, images)
 
     def _entries(
         self, path: Path, above: Above, through_link: bool
@@ -171,6 +180,8 @@ class _Walk:
                 return ""
             if suffix in VIDEO_SUFFIXES:
                 return f"a folder named as a video ({suffix}); rename it if it holds a clip's images"
+            if len(above) > MAX_DEPTH:
+                return f"nested deeper than {MAX_DEPTH} folders"
             if (status.st_dev, status.st_ino) in above:
                 return "a link that leads back to a folder above it"
         elif not stat.S_ISREG(status.st_mode):
