@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,13 +13,12 @@ TINY_SIZE = 128
 
 def convolution(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
     """3×3 convolution, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
+    kernel = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Sequential(kernel, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class TinyDepth(nn.Module):
-    """An encoder of five halvings, the picture's mean added at its end, and a decoder with skip connections."""
+    """An encoder of five halvings, its mean added at the end, and a decoder with skip connections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +34,7 @@ class TinyDepth(nn.Module):
         self.head = nn.Conv2d(WIDTHS[0], 1, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures (n, 3, height, width) RGB 0..1 -> disparity (n, height, width) > 0, larger = nearer, no fixed scale."""
+        """RGB 0..1 (n, 3, h, w) -> disparity (n, h, w) above 0, larger = nearer, of no fixed scale."""
         deep, skips = (pictures - 0.5) * 4, []
         for halve in self.encoder:
             deep = halve(deep)

@@ -1,7 +1,7 @@
 """The rendered world of the demonstration: an articulated figure that acts among things in a room.
 
-A class is what moves how and where. Colours, textures, light, camera, speed, phase and proportions are drawn from
-the same distributions for every class.
+A class is what moves how and where. Colours, textures, light, camera, phase and proportions are drawn alike
+for every class.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from amefu_cli.method.world.actions import ACTIONS, WORLD_SPLIT
 from amefu_cli.method.world.camera import Array
-from amefu_cli.method.world.figure import FIGURE_MATERIALS, Body, draw_body, figure_capsules
+from amefu_cli.method.world.figure import FIGURE_MATERIALS, Body, draw_body, limbs_of
 from amefu_cli.method.world.motion import Motion
 from amefu_cli.method.world.render import render
 from amefu_cli.method.world.scene import (
@@ -36,13 +36,15 @@ CAMERA_YAW = 0.4
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """rgb uint8 (frames, height, width, 3); depth float32 (frames, height, width), metres along the viewing axis."""
+    """rgb uint8 (frames, height, width, 3); depth float32 (frames, height, width), metres along the view."""
 
     rgb: npt.NDArray[np.uint8]
     depth: Array
 
 
-def render_clip(action: str, *, frames: int, height: int, width: int, rng: np.random.Generator) -> RenderedClip:
+def render_clip(
+    action: str, *, frames: int, height: int, width: int, rng: np.random.Generator
+) -> RenderedClip:
     """One clip of an action (a name in ACTIONS); everything else about it is drawn from rng."""
     choice = ACTIONS[action]
     body = draw_body(rng)
@@ -70,7 +72,7 @@ def render_clip(action: str, *, frames: int, height: int, width: int, rng: np.ra
 
 
 def figure_axes(turn: float, *, mirrored: bool) -> Array:
-    """Matrix (3, 3) from figure axes (left, up, forward) to the world: turned by radians from facing the camera."""
+    """Matrix (3, 3) from figure axes (left, up, forward) to the world; turn 0 faces the camera, radians."""
     c, s = np.cos(turn), np.sin(turn)
     axes = np.array([[c, 0, s], [0, 1, 0], [s, 0, -c]], np.float32)
     return axes * np.array([[-1], [1], [1]], np.float32) if mirrored else axes
@@ -78,7 +80,7 @@ def figure_axes(turn: float, *, mirrored: bool) -> Array:
 
 def solids_of(body: Body, motion: Motion, to_world: Array) -> tuple[Capsules, Boxes]:
     """The figure and what it handles as solids in the world."""
-    limbs, _ = figure_capsules(body, motion.pose)
+    limbs = limbs_of(body, motion.pose)
     parts = [(start, end, radius, ROOM_MATERIALS + material) for start, end, radius, material in limbs]
     material = ROOM_MATERIALS + FIGURE_MATERIALS
     bars = [(centre, centre, radius) for centre, radius in motion.balls] + motion.bars

@@ -10,7 +10,7 @@ from amefu_cli.method.world.motion import Move
 
 @dataclass(frozen=True)
 class Action:
-    """move makes the motion; facing in degrees (0: towards the camera, 90: to the side); cycles (least, most) a clip."""
+    """move makes the motion; facing in degrees (0: the camera, 90: aside); cycles (least, most) a clip."""
 
     move: Move
     facing: float
@@ -44,4 +44,4 @@ WORLD_SPLIT = {
     "val": ("lunge", "dribble"),
     "test": ("push_up", "lift_box", "wave", "sit_down", "swing_bat"),
 }
-"""Base, validation and novel classes of the demonstration."""
+"""Base, validation and novel classes of the demonstration; the tiny depth network has seen the others too."""

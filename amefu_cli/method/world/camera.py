@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+"""Of float32 where nothing else is said."""
 Indices = npt.NDArray[np.intp]
 
 NEAREST = 0.05
@@ -16,7 +18,7 @@ NEAREST = 0.05
 
 @dataclass(frozen=True)
 class Camera:
-    """position (frames, 3) in metres; rotation (frames, 3, 3), rows right, down and forward; focal in pixels."""
+    """position (frames, 3) metres; rotation (frames, 3, 3), rows right, down and forward; focal pixels."""
 
     position: Array
     rotation: Array
@@ -26,15 +28,18 @@ class Camera:
 
     def from_world(self, points: Array) -> Array:
         """Points (frames, count, 3) of the world in camera axes: right, down, along the view; metres."""
-        return np.einsum("fij,fnj->fni", self.rotation, points - self.position[:, None])
+        turned: Array = np.einsum("fij,fnj->fni", self.rotation, points - self.position[:, None])
+        return turned
 
-    def columns(self, pixel: npt.NDArray[np.generic]) -> Array:
+    def columns(self, pixel: Indices) -> Array:
         """Slope to the right of the ray through the middle of a pixel column."""
-        return ((pixel + 0.5 - self.width / 2) / self.focal).astype(np.float32)
+        slope: Array = (pixel + 0.5 - self.width / 2) / self.focal
+        return slope.astype(np.float32)
 
-    def rows(self, pixel: npt.NDArray[np.generic]) -> Array:
+    def rows(self, pixel: Indices) -> Array:
         """Slope downwards of the ray through the middle of a pixel row."""
-        return ((pixel + 0.5 - self.height / 2) / self.focal).astype(np.float32)
+        slope: Array = (pixel + 0.5 - self.height / 2) / self.focal
+        return slope.astype(np.float32)
 
 
 def looking_at(position: Array, target: Array, *, focal: float, height: int, width: int) -> Camera:
@@ -75,7 +80,7 @@ def corner_bounds(corners: Array) -> tuple[Array, Array]:
 
 
 def covered_pixels(camera: Camera, low: Array, high: Array) -> tuple[Indices, Indices, Indices]:
-    """Owner, row and column of every pixel inside the bounds of each owner; bounds (owners, 2), right and down."""
+    """Owner, row and column of every pixel within the bounds (owners, 2), right and down, of each owner."""
     size = np.array([camera.width, camera.height])
     first = np.clip(np.floor(low * camera.focal + size / 2), 0, size).astype(np.intp)
     last = np.clip(np.ceil(high * camera.focal + size / 2), 0, size).astype(np.intp)

@@ -90,7 +90,8 @@ def march(body: Body, phase: Array, rng: np.random.Generator) -> Motion:
         pose.feet[:, side] += path(0, height * up, 0.22 * up)
         arm = swing(turn + 0.5)
         away = (1 if side == LEFT else -1) * (body.shoulder + 0.06)
-        pose.hands[:, side] = shoulders(body, pose) + path(away, -0.75 * body.arm + 0.12 * arm, 0.1 + 0.3 * arm)
+        hand = path(away, -0.75 * body.arm + 0.12 * arm, 0.1 + 0.3 * arm)
+        pose.hands[:, side] = shoulders(body, pose) + hand
     return Motion(pose)
 
 

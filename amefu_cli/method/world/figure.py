@@ -71,8 +71,8 @@ def along(*direction: float) -> Array:
 class Pose:
     """Where a figure has its limbs over time, in figure axes (left, up, forward), metres and radians.
 
-    pelvis (frames, 3); hands, feet (frames, 2, 3), left one first: what the limb's end reaches for; lean forward,
-    tilt to the left and twist to the left of the torso (frames,); nod of the head (frames,); knees, elbows (3,):
+    pelvis (frames, 3); hands, feet (frames, 2, 3), left one first: what the limb's end reaches for; lean
+    forward, tilt and twist to the left of the torso (frames,); nod of the head (frames,); knees, elbows (3,):
     the side to which they bend.
     """
 
@@ -91,7 +91,8 @@ def standing(body: Body, frames: int) -> Pose:
     """Upright, feet under the hips, arms hanging."""
     still = np.zeros(frames, np.float32)
     sides = np.array([1, -1], np.float32)
-    hand = np.stack([sides * (body.shoulder + 0.09), [body.shoulder_height - 0.96 * body.arm] * 2, [0.04] * 2], 1)
+    height = body.shoulder_height - 0.96 * body.arm
+    hand = np.stack([sides * (body.shoulder + 0.09), [height] * 2, [0.04] * 2], 1)
     foot = np.stack([sides * 1.2 * body.hip, [body.ankle_height] * 2, [0] * 2], 1)
     return Pose(
         pelvis=np.tile(along(0, body.hip_height, 0), (frames, 1)),
@@ -118,7 +119,8 @@ def torso_axes(lean: Array, tilt: Array, twist: Array) -> tuple[Array, Array, Ar
 def bend(root: Array, target: Array, upper: float, lower: float, pole: Array) -> tuple[Array, Array]:
     """Middle and end joint (frames, 3) of a limb of two bones that reaches from root towards target.
 
-    The triangle of upper, lower and the distance gives the middle joint, which lies towards pole (law of cosines).
+    The law of cosines in the triangle of upper, lower and the distance gives the middle joint, which lies
+    towards pole.
     """
     way = target - root
     reach = np.linalg.norm(way, axis=1, keepdims=True)
@@ -130,45 +132,59 @@ def bend(root: Array, target: Array, upper: float, lower: float, pole: Array) ->
     return middle, root + reach * direction
 
 
-def figure_capsules(body: Body, pose: Pose) -> tuple[list[tuple[Array, Array, float, int]], Array]:
-    """The limbs as (start (frames, 3), end (frames, 3), radius, material) and the hands (frames, 2, 3) as they are."""
+Limb = tuple[Array, Array, float, int]
+"""A capsule: start and end (frames, 3) in figure axes, radius in metres, material."""
+
+
+def limbs_of(body: Body, pose: Pose) -> list[Limb]:
+    """The whole figure as capsules: head, hair and torso first, then arms and legs, left ones first."""
     left, up, front = torso_axes(pose.lean, pose.tilt, pose.twist)
+    return trunk(body, pose, left, up, front) + arms_and_legs(body, pose, left, up)
+
+
+def trunk(body: Body, pose: Pose, left: Array, up: Array, front: Array) -> list[Limb]:
+    """Head, hair, neck, shoulders, spine and hips, with the axes of the torso given."""
     hip_left, _, _ = torso_axes(pose.lean, pose.tilt, 0.4 * pose.twist)
     chest = pose.pelvis + (body.torso - 0.05) * up
     neck = pose.pelvis + (body.torso + 0.04) * up
     gaze = unit(np.cos(pose.nod)[:, None] * up + np.sin(pose.nod)[:, None] * front)
     head = neck + (body.head + 0.05) * gaze
-    back = unit(gaze - 0.9 * front)
-    g = body.girth
-    parts = [
+    crown = head + 0.035 * unit(gaze - 0.9 * front)
+    across, hips = 0.6 * body.shoulder * left, 0.5 * body.hip * hip_left
+    return [
         (head, head, body.head, SKIN),
-        (head + 0.035 * back, head + 0.035 * back, body.head * 1.02, HAIR),
-        (neck - 0.05 * up, head, 0.055 * g, SKIN),
-        (chest - 0.6 * body.shoulder * left, chest + 0.6 * body.shoulder * left, 0.11 * g, SHIRT),
-        (pose.pelvis + 0.12 * up, chest - 0.04 * up, 0.135 * g, SHIRT),
-        (pose.pelvis - 0.5 * body.hip * hip_left, pose.pelvis + 0.5 * body.hip * hip_left, 0.125 * g, TROUSERS),
+        (crown, crown, 1.02 * body.head, HAIR),
+        (neck - 0.05 * up, head, 0.055 * body.girth, SKIN),
+        (chest - across, chest + across, 0.11 * body.girth, SHIRT),
+        (pose.pelvis + 0.12 * up, chest - 0.04 * up, 0.135 * body.girth, SHIRT),
+        (pose.pelvis - hips, pose.pelvis + hips, 0.125 * body.girth, TROUSERS),
     ]
-    hands = []
+
+
+def arms_and_legs(body: Body, pose: Pose, left: Array, up: Array) -> list[Limb]:
+    """Upper arm, forearm, hand, thigh, shin and foot of either side."""
+    hip_left, _, _ = torso_axes(pose.lean, pose.tilt, 0.4 * pose.twist)
+    g, parts = body.girth, []
     for index, side in enumerate((1, -1)):
-        shoulder = neck - 0.06 * up + side * body.shoulder * left
-        outward = pose.elbows + along(0.4 * side, 0, 0)
-        elbow, hand = bend(shoulder, pose.hands[:, index], body.upper_arm, body.forearm, outward)
+        shoulder = pose.pelvis + (body.torso - 0.02) * up + side * body.shoulder * left
         hip = pose.pelvis - 0.04 * up + side * body.hip * hip_left
-        knee, ankle = bend(hip, pose.feet[:, index], body.thigh, body.shin, pose.knees + along(0.15 * side, 0, 0))
+        elbows, knees = pose.elbows + along(0.4 * side, 0, 0), pose.knees + along(0.15 * side, 0, 0)
+        elbow, hand = bend(shoulder, pose.hands[:, index], body.upper_arm, body.forearm, elbows)
+        knee, ankle = bend(hip, pose.feet[:, index], body.thigh, body.shin, knees)
+        toe = ankle + 0.17 * toes(knee, ankle, pose.knees, body.ankle_height)
         parts += [
             (shoulder, elbow, 0.055 * g, SHIRT),
             (elbow, hand, 0.045 * g, SKIN),
             (hand, hand, 0.058 * g, SKIN),
             (hip, knee, 0.085 * g, TROUSERS),
             (knee, ankle, 0.06 * g, TROUSERS),
-            (ankle, ankle + 0.17 * toes(knee, ankle, pose.knees, body.ankle_height), 0.055 * g, SHOES),
+            (ankle, toe, 0.055 * g, SHOES),
         ]
-        hands.append(hand)
-    return parts, np.stack(hands, axis=1)
+    return parts
 
 
 def toes(knee: Array, ankle: Array, pole: Array, ankle_height: float) -> Array:
-    """Direction (frames, 3) of the foot: flat on the floor where the ankle is low, else square to the shin."""
+    """Direction (frames, 3) of the foot: flat where the ankle is near the floor, else square to the shin."""
     shin = unit(ankle - knee)
     square = unit(pole - (pole * shin).sum(1, keepdims=True) * shin)
     flat = np.broadcast_to(along(0, 0, 1), square.shape)

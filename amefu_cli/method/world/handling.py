@@ -154,7 +154,7 @@ def climb_ladder(body: Body, phase: Array, rng: np.random.Generator) -> Motion:
     """Up a ladder and down again, hand over hand."""
     pose = standing(body, len(phase))
     gap, ahead = rng.uniform(0.26, 0.32), 0.34
-    level = (0.45 + 0.45 * np.sin(0.5 * np.pi * phase)).astype(np.float32)
+    level = (0.3 + 0.3 * np.sin(0.5 * np.pi * phase)).astype(np.float32)
     pose.pelvis[:, 1] += level
     for side, turn in ((LEFT, phase), (RIGHT, phase + 0.5)):
         away = 0.16 if side == LEFT else -0.16
@@ -163,6 +163,7 @@ def climb_ladder(body: Body, phase: Array, rng: np.random.Generator) -> Motion:
         pose.feet[:, side] = path(away * 0.8, level + 0.22 - 1.2 * shift, ahead - 0.06)
     pose.lean += 0.05
     still = np.zeros_like(phase)
-    rails = [(path(x, still, ahead), path(x, still + 3.0, ahead), 0.03) for x in (-0.24, 0.24)]
-    rungs = [(path(-0.24, y, still + ahead), path(0.24, y, still + ahead), 0.02) for y in gap * np.arange(1, 10)]
+    rails = [(path(x, still, ahead), path(x, still + 2.6, ahead), 0.03) for x in (-0.24, 0.24)]
+    heights = [still + gap * step for step in range(1, 10)]
+    rungs = [(path(-0.24, height, ahead), path(0.24, height, ahead), 0.02) for height in heights]
     return Motion(pose, bars=rails + rungs)

@@ -16,7 +16,7 @@ from amefu_cli.method.world.camera import (
     covered_pixels,
 )
 from amefu_cli.method.world.scene import Materials, Scene
-from amefu_cli.method.world.solids import TINY, meet_boxes, meet_capsules
+from amefu_cli.method.world.solids import meet_boxes, meet_capsules
 
 SHADOW_CELLS, SHADOW_REACH = 128, 3.2
 """Cells to a side of the map of shadows on the floor, and metres from its middle to its edge."""
@@ -24,14 +24,14 @@ SHADOW_CELLS, SHADOW_REACH = 128, 3.2
 
 @dataclass(frozen=True)
 class Canvas:
-    """colour (3, frames·height·width) 0..1 and depth (frames·height·width,) metres, filled in pass by pass."""
+    """colour (3, pixels of all frames) 0..1 and depth (pixels of all frames,) metres, filled pass by pass."""
 
     colour: Array
     depth: Array
 
 
 def render(scene: Scene, camera: Camera, rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Array]:
-    """Pictures uint8 (frames, height, width, 3) and depth along the viewing axis float32 (frames, height, width)."""
+    """Pictures uint8 (frames, height, width, 3) and their depth float32 (frames, height, width) in metres."""
     frames = len(camera.position)
     shape = (frames, camera.height, camera.width)
     pixels = int(np.prod(shape))
@@ -52,15 +52,20 @@ def paint_room(canvas: Canvas, scene: Scene, camera: Camera) -> None:
     for axis in range(3):
         a, b, c = to_room[:, axis].T[:, :, None]
         slope = (a * right)[:, None, :] + (b * down + c)[:, :, None]
-        wall = np.where(slope > 0, scene.room.high[axis], scene.room.low[axis])
         slopes.append(slope)
-        leave.append((wall - eye[:, axis, None, None]) / np.where(np.abs(slope) < TINY, TINY, slope))
+        with np.errstate(divide="ignore"):  # a ray along a wall never meets it: infinity
+            inverse = 1 / slope
+        place = eye[:, axis, None, None]
+        walls = scene.room.low[axis] - place, scene.room.high[axis] - place
+        leave.append(np.maximum(walls[0] * inverse, walls[1] * inverse))
     depth = np.minimum(np.minimum(leave[0], leave[1]), leave[2])
     canvas.depth[:] = depth.ravel()
     shadow = floor_shadows(scene)
     for axis, (one, other) in enumerate(((2, 1), (0, 2), (0, 1))):
+        of_axis = np.flatnonzero(leave[axis] == depth)
+        upwards = slopes[axis].ravel()[of_axis] > 0
         for high in (False, True):
-            seen = np.flatnonzero((leave[axis] == depth) & ((slopes[axis] > 0) == high))
+            seen = of_axis[upwards == high]
             if len(seen) == 0:
                 continue
             frame = seen // (camera.height * camera.width)
@@ -71,8 +76,7 @@ def paint_room(canvas: Canvas, scene: Scene, camera: Camera) -> None:
             light: Array | float = scene.ambient + (1 - scene.ambient) * lit
             if axis == 1 and not high:
                 light = light - (1 - scene.ambient) * lit * look_up(shadow, frame, first, second)
-            surface = np.full(len(seen), 2 * axis + high)
-            canvas.colour[:, seen] = colours(scene.materials, surface, first, second) * light
+            canvas.colour[:, seen] = colours(scene.materials, 2 * axis + high, first, second) * light
 
 
 def paint_boxes(canvas: Canvas, scene: Scene, camera: Camera) -> None:
@@ -134,29 +138,32 @@ def nearest(canvas: Canvas, pixel: Indices, depth: Array) -> Indices:
     """Enter depths at pixels into the canvas; which of them are now the ones seen."""
     met = np.flatnonzero(np.isfinite(depth))
     np.minimum.at(canvas.depth, pixel[met], depth[met])
-    return met[depth[met] == canvas.depth[pixel[met]]]
+    won: Indices = met[depth[met] == canvas.depth[pixel[met]]]
+    return won
 
 
 def brightness(scene: Scene, camera: Camera, frame: Indices, normal: Array) -> Array:
-    """Light 0..1 (points,) on surfaces with the normals (3, points) in camera axes: ambient and Lambert's law."""
+    """Light 0..1 (points,) on surfaces of normals (3, points) in camera axes: ambient and Lambert's law."""
     light = (camera.rotation @ scene.light)[frame]
     lit = normal[0] * light[:, 0] + normal[1] * light[:, 1] + normal[2] * light[:, 2]
-    return scene.ambient + (1 - scene.ambient) * np.maximum(lit, 0)
+    light_there: Array = scene.ambient + (1 - scene.ambient) * np.maximum(lit, 0)
+    return light_there
 
 
-def colours(materials: Materials, material: Indices, first: Array, second: Array) -> Array:
-    """Colours (3, points) at the surface coordinates first and second (points,) in metres."""
-    frequency, phase = materials.frequency[material], materials.phase[material]
-    wave = np.sin(frequency[:, 0] * first + phase[:, 0]) * np.sin(frequency[:, 1] * second + phase[:, 1])
+def colours(materials: Materials, material: Indices | int, first: Array, second: Array) -> Array:
+    """Colours (3, points) of one material, or of one a point, at surface coordinates (points,) in metres."""
+    frequency, phase = materials.frequency[material].T, materials.phase[material].T
+    wave = np.sin(frequency[0] * first + phase[0]) * np.sin(frequency[1] * second + phase[1])
     share = np.clip(0.5 + materials.sharpness[material] * wave, 0, 1)
-    start = materials.first[material].T
-    return start + share * (materials.second[material].T - start)
+    start, end = np.atleast_2d(materials.first[material]).T, np.atleast_2d(materials.second[material]).T
+    mixed: Array = start + share * (end - start)
+    return mixed
 
 
 def floor_shadows(scene: Scene) -> Array:
     """Share of the lamp 0..1 that is kept from cells (frames, cells, cells) of the floor, in the room's axes.
 
-    Points along the capsules and throughout the boxes are thrown to the floor against the light, then blurred.
+    Points of the capsules and boxes are thrown to the floor, away from the lamp, and blurred.
     """
     turn, share = scene.room.from_world(), np.linspace(0, 1, 7, dtype=np.float32)
     capsules, boxes = scene.capsules, scene.boxes
@@ -186,7 +193,7 @@ def look_up(shadow: Array, frame: Indices, first: Array, second: Array) -> Array
 
 def develop(colour: Array, scene: Scene, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Colours (3, frames, height, width) as pictures: exposure, and the grain of the sensor."""
-    _, frames, height, width = colour.shape
+    height, width = colour.shape[2:]
     grain = rng.normal(0, 255 * scene.noise, size=(height, width, 3)).astype(np.float32)
     picture = (255 * scene.exposure) * colour.transpose(1, 2, 3, 0)
     for image in picture:

@@ -1,4 +1,4 @@
-"""What a clip is rendered from, drawn by chance: room, light, camera, colours, textures, things lying about."""
+"""What a clip is rendered from, drawn by chance: room, light, camera, colours, textures, clutter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ ROOM_MATERIALS = 6
 
 @dataclass(frozen=True)
 class Materials:
-    """Two colours (count, 3) 0..1 mixed by sharpness·sin·sin of the surface's two coordinates (radians a metre)."""
+    """Two colours (count, 3) 0..1, mixed by sharpness (count,) times a sine along either surface coordinate.
+
+    frequency in radians a metre, phase in radians, both (count, 2).
+    """
 
     first: Array
     second: Array
@@ -26,7 +29,7 @@ class Materials:
 
 @dataclass(frozen=True)
 class Room:
-    """A box seen from inside: low and high corner (3,) in metres in its own axes, turned about the vertical."""
+    """A box seen from inside: low and high corner (3,) metres in its own axes, turned about the vertical."""
 
     low: Array
     high: Array
@@ -40,7 +43,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is seen. light (3,) points to the lamp; ambient 0..1 is the share of light from all sides."""
+    """Everything that is seen. light (3,) points to the lamp; ambient 0..1 is light from all sides."""
 
     room: Room
     capsules: Capsules
@@ -53,7 +56,7 @@ class Scene:
 
 
 def draw_materials(count: int, rng: np.random.Generator) -> Materials:
-    """Plain, striped, checkered and softly mottled surfaces in any colours; those of the room are quieter."""
+    """Plain, striped, checkered and softly mottled surfaces in any colours, the room's more quietly."""
     first, second = rng.uniform(0.08, 0.95, size=(2, count, 3))
     gray, contrast = rng.uniform(0, 0.8, size=(count, 1)), rng.uniform(0.1, 0.9, size=(count, 1))
     gray[:ROOM_MATERIALS] = 0.5 + 0.5 * gray[:ROOM_MATERIALS]
@@ -66,7 +69,7 @@ def draw_materials(count: int, rng: np.random.Generator) -> Materials:
     across = rng.integers(2, size=count)
     striped = np.flatnonzero(pattern == 1)
     frequency[striped, across[striped]], phase[striped, across[striped]] = 0, np.pi / 2
-    sharpness = np.choose(pattern, [np.zeros(count), np.full(count, 6), np.full(count, 6), np.full(count, 0.5)])
+    sharpness = np.array([0, 6, 6, 0.5])[pattern]
     return Materials(*(part.astype(np.float32) for part in (first, second, frequency, phase, sharpness)))
 
 
@@ -110,7 +113,8 @@ def draw_places(count: int, camera: Camera, rng: np.random.Generator) -> Array:
     beyond = rng.uniform(-1.2, 3, size=count)
     behind = beyond > 1.2
     aside[behind] *= rng.uniform(0, 1, size=behind.sum())
-    return (aside[:, None] * right + beyond[:, None] * forward).astype(np.float32)
+    places: Array = aside[:, None] * right + beyond[:, None] * forward
+    return places.astype(np.float32)
 
 
 def draw_clutter(

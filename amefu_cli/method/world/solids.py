@@ -20,7 +20,8 @@ TINY = np.float32(1e-9)
 class Capsules:
     """Segments with a radius; a ball is one whose ends coincide.
 
-    start, end (frames, count, 3) metres in the world; radius (count,) metres; material (count,) rows of a table.
+    start, end (frames, count, 3) metres in the world; radius (count,) metres; material (count,): rows of
+    the table.
     """
 
     start: Array
@@ -31,7 +32,10 @@ class Capsules:
 
 @dataclass(frozen=True)
 class Boxes:
-    """centre (frames, count, 3); axes (frames, count, 3, 3), rows are its sides' directions; half (count, 3) metres."""
+    """centre (frames, count, 3) and half the size (count, 3) in metres; material (count,) rows of the table.
+
+    axes (frames, count, 3, 3): the directions of its sides, as rows.
+    """
 
     centre: Array
     axes: Array
@@ -44,9 +48,9 @@ def meet_capsules(
 ) -> tuple[Array, Array]:
     """Depth at which each ray meets its capsule (infinity: it misses) and the place 0..1 along the axis.
 
-    right, down, owner (rays,); start, axis (owners, 3): first end and the way from it to the second, in camera
-    axes; radius (owners,). Solves |p - start - axis·s| = radius for the infinite cylinder; beyond an end, the
-    ball there is met instead.
+    right, down, owner (rays,); start, axis (owners, 3): first end and the way from it to the second, in
+    camera axes; radius (owners,). Solves |p - start - axis·s| = radius for the infinite cylinder; beyond an
+    end, the ball there is met instead.
     """
     length, start_axis = (axis * axis).sum(1), (start * axis).sum(1)
     start_start = (start * start).sum(1) - radius * radius
@@ -69,10 +73,8 @@ def meet_capsules(
     return np.where(depth > 0, depth, np.float32(np.inf)), place
 
 
-def meet_boxes(
-    origin: Sequence[Array], ray: Sequence[Array], half: Sequence[Array]
-) -> tuple[Array, Indices]:
-    """Depth at which rays enter boxes (infinity: they miss) and the axis 0, 1 or 2 of the side that they enter.
+def meet_boxes(origin: Sequence[Array], ray: Sequence[Array], half: Sequence[Array]) -> tuple[Array, Indices]:
+    """Depth at which rays enter boxes (infinity: they miss) and the axis 0, 1 or 2 of the side entered.
 
     Three arrays each, one for every axis of the box, whose centre is 0: the camera, the ray, half the size.
     """
