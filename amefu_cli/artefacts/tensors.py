@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from amefu_cli.errors import DamagedFile, NotFinite, UsageError
+from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 
 LARGEST_BYTES = 8 << 30  # of the tensors of one file
 LARGEST_MEMBER_BYTES = 512 << 20  # of one member of an archive, unpacked
@@ -79,7 +79,9 @@ def read_zip(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: _read_member(archive, name, path) for name in names}
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+    except AmefuError:
+        raise
+    except Exception as error:  # a damaged archive can raise almost anything
         raise DamagedFile(f"{path}: not a zip file that can be read ({error})") from error
 
 
