@@ -128,7 +128,7 @@ def push_up(body: Body, phase: Array, rng: np.random.Generator) -> Motion:
     """Straight body over the floor, lowered and raised by the arms."""
     down = there_and_back(phase)
     pose = standing(body, len(phase))
-    legs = body.thigh + body.shin - 0.02
+    legs = body.thigh + body.shin + 0.035  # stretched: the hips lie 0.04 below the pelvis
     length = legs + body.torso
     top = 0.96 * body.arm + 0.05
     height = top - rng.uniform(0.6, 0.75) * (top - 0.2) * down
