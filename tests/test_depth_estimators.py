@@ -302,11 +302,14 @@ def depth_anything(transformers: Any, **settings: Any) -> Any:
         fusion_hidden_size=8,
         head_hidden_size=4,
         patch_size=14,
-        initializer_range=0.5,
         **settings,
     )
     torch.manual_seed(0)
-    return transformers.AutoModelForDepthEstimation.from_config(config).eval()
+    model = transformers.AutoModelForDepthEstimation.from_config(config).eval()
+    for parameter in model.parameters():  # its own initial weights give a map of zeros
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.nn.init.ones_(model.head.conv3.bias)
+    return model
 
 
 def saved(model: Any, folder: Path) -> dict[str, Any]:
@@ -330,7 +333,7 @@ def test_hub_model_gives_what_transformers_gives(transformers: Any, tmp_path: Pa
         mean, std = (torch.tensor(PREPROCESSOR[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
         expected = model(pixel_values=(images - mean) / std).predicted_depth
     assert expected.std() > 0
-    torch.testing.assert_close(found, resize(expected[:, None], (56, 84))[:, 0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found, resize(expected[:, None], (56, 84))[:, 0], rtol=1e-3, atol=1e-5)
 
 
 def test_hub_model_of_metric_depth_is_turned_into_disparity(transformers: Any, tmp_path: Path) -> None:
