@@ -127,7 +127,7 @@ def test_monodepth2_is_fed_640_by_192_and_answers_at_the_frames_size() -> None:
     frames = noise(2, 60, 100)
     found = build("monodepth2", network.state_dict())(frames)
     with torch.inference_mode():
-        images = resize(frames.permute(0, 3, 1, 2) / 255, (192, 640))
+        images = resize(frames.permute(0, 3, 1, 2), (192, 640)) / 255
         expected = resize(network(images, scales=(0,))[0], (60, 100))[:, 0]
     assert (found.dtype, found.shape) == (torch.float32, (2, 60, 100))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
@@ -329,7 +329,7 @@ def test_hub_model_gives_what_transformers_gives(transformers: Any, tmp_path: Pa
     frames = noise(2, 56, 84)
     found = build("hf", saved(model, tmp_path))(frames)
     with torch.inference_mode():
-        images = resize(frames.permute(0, 3, 1, 2) / 255, (28, 42))
+        images = resize(frames.permute(0, 3, 1, 2), (28, 42)) / 255
         mean, std = (torch.tensor(PREPROCESSOR[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
         expected = model(pixel_values=(images - mean) / std).predicted_depth
     assert expected.std() > 0

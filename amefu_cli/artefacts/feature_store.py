@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.fingerprint import fingerprint
-from amefu_cli.artefacts.video_store import StoredVideo, VideoRecord, VideoStore
+from amefu_cli.artefacts.store_headers import VideoRecord
+from amefu_cli.artefacts.video_store import StoredVideo, VideoStore
 from amefu_cli.artefacts.video_writer import VideoWriter
 from amefu_cli.errors import DamagedFile, NotFinite
 

@@ -15,7 +15,7 @@ from amefu_cli.artefacts.atomic import sync, temporary_beside
 from amefu_cli.errors import AmefuError
 
 ENCODERS = {
-    "libx264": {"crf": "18", "preset": "superfast"},  # slower presets are not repeatable for very small frames
+    "libx264": {"crf": "18", "preset": "superfast"},  # slower presets are not repeatable on tiny frames
     "mpeg4": {"qmin": "2", "qmax": "4"},  # every build of FFmpeg has it; not every one may carry libx264
 }
 """Encoder -> options of high quality, the best first."""

@@ -67,7 +67,7 @@ def read_split(path: Path) -> Split:
         raise UsageError(f"{path}: not a {kind} split file: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: must hold the keys train, val and test, each a list of class names")
-    lists = [document.get(key, [] if key == "val" else None) for key in KEYS]
+    lists: list[Any] = [document.get(key, [] if key == "val" else None) for key in KEYS]
     for key, names in zip(KEYS, lists, strict=True):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UsageError(f"{path}: {key!r} must be a list of class names")

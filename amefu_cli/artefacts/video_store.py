@@ -8,8 +8,6 @@
 
 A video is written in `.staging`, checked, synced and renamed to its place: it is wholly there or not there. It
 is done if and only if it is there with the fingerprint of the store's recipe and of what it is made from now.
-Headers are plain JSON of the Zarr specification and are read as such, so a thousand videos are listed without
-opening a thousand arrays.
 """
 
 from __future__ import annotations
@@ -30,29 +28,17 @@ import zarr
 from amefu_cli.artefacts.atomic import create_atomic, sync, to_json, write_atomic
 from amefu_cli.artefacts.fingerprint import differences, fingerprint
 from amefu_cli.artefacts.staging import Staging, sweep
+from amefu_cli.artefacts.store_headers import (
+    HEADER,
+    SCHEMA,
+    VideoRecord,
+    group_json,
+    read_header,
+    read_record,
+    video_headers,
+)
 from amefu_cli.artefacts.video_names import group_path
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
-
-SCHEMA = 1
-HEADER = "zarr.json"
-LARGEST_HEADER = 1 << 20  # bytes; ours are a few hundred, so anything near this is not ours
-
-
-@dataclass(frozen=True)
-class VideoRecord:
-    """The attributes of one stored video."""
-
-    id: str
-    frames: int
-    fps: float | None
-    source: str
-    made_from: Mapping[str, Any]
-    fingerprint: str
-    partial: bool = False
-
-    @property
-    def class_name(self) -> str:
-        return self.id.split("/", 1)[0]
 
 
 class VideoStore:
@@ -68,12 +54,12 @@ class VideoStore:
 
     def records(self) -> dict[str, VideoRecord]:
         """Every video in the store, by id, in sorted order."""
-        found = (_read_record(header) for header in _video_headers(self.path / "videos"))
+        found = (read_record(header) for header in video_headers(self.path / "videos"))
         return {record.id: record for record in sorted(filter(None, found), key=lambda record: record.id)}
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's attributes, or None where it is not in the store."""
-        return _read_record(self._folder(video) / HEADER)
+        return read_record(self._folder(video) / HEADER)
 
     def expected_fingerprint(self, made_from: Mapping[str, Any]) -> str:
         """The fingerprint that a video made from `made_from` has in this store."""
@@ -86,7 +72,7 @@ class VideoStore:
     def read(self, video: str) -> StoredVideo:
         """Open one video for reading; raises DamagedFile where it is absent or incomplete."""
         folder = self._folder(video)
-        record = _read_record(folder / HEADER)
+        record = read_record(folder / HEADER)
         if record is None:
             raise DamagedFile(f"{self.path}: holds no video {video!r}; make it with `amefu {self.kind}`")
         with self._damage_named(video):
@@ -111,7 +97,7 @@ class VideoStore:
         """Record something in the header that is never compared, such as a licence."""
         if any(self.notes.get(name) != value for name, value in notes.items()):
             self.notes = {**self.notes, **notes}
-            write_atomic(self.path / HEADER, _group_json({"amefu": self._header()}))
+            write_atomic(self.path / HEADER, group_json({"amefu": self._header()}))
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -134,7 +120,7 @@ class VideoStore:
             except OSError:
                 if not place.is_dir():
                     raise
-            record = _read_record(place / HEADER)
+            record = read_record(place / HEADER)
             if record is not None and record.fingerprint == expected:
                 shutil.rmtree(staged)
                 return
@@ -169,7 +155,7 @@ class VideoStore:
         for parent in reversed([*itertools.takewhile(lambda folder: folder != self.path, place.parents)]):
             parent.mkdir(exist_ok=True)
             if not (parent / HEADER).exists():
-                create_atomic(parent / HEADER, _group_json({}))
+                create_atomic(parent / HEADER, group_json({}))
 
 
 @dataclass(frozen=True)
@@ -178,7 +164,7 @@ class StoredVideo:
 
     store: VideoStore
     record: VideoRecord
-    arrays: Mapping[str, zarr.Array]
+    arrays: Mapping[str, zarr.Array[Any]]
 
     def array(self, name: str, selection: Any = ...) -> Any:
         """A NumPy array of what `selection` takes of the array `name`; checksums are verified on the way."""
@@ -224,7 +210,7 @@ def prepare_store(
         discard_store(path)
     path.mkdir(parents=True, exist_ok=True)
     wanted = {"kind": kind, "schema": SCHEMA, "recipe": recipe, "made_from": made_from, "notes": notes}
-    create_atomic(path / HEADER, _group_json({"amefu": wanted}))
+    create_atomic(path / HEADER, group_json({"amefu": wanted}))
     header = read_header(path)
     assert header is not None
     compared = ("kind", "schema", "recipe", "made_from")
@@ -250,97 +236,7 @@ def discard_store(path: Path) -> None:
     shutil.rmtree(away)
 
 
-def read_header(path: Path) -> dict[str, Any] | None:
-    """The store's header, or None where nothing is; raises DamagedFile where something else is."""
-    attributes = _read_attributes(path / HEADER)
-    if attributes is None:
-        if path.is_dir() and not any(path.iterdir()):
-            return None
-        if path.exists():
-            raise UsageError(f"{path}: is there, but is not a store of amefu's; choose another path")
-        return None
-    header = attributes.get("amefu")
-    fields = {"kind": str, "schema": int, "recipe": dict, "made_from": dict, "notes": dict}
-    if not isinstance(header, dict) or any(
-        not isinstance(header.get(name), expected) for name, expected in fields.items()
-    ):
-        raise DamagedFile(f"{path / HEADER}: not the header of a store of amefu's; choose another path")
-    if header["schema"] != SCHEMA:
-        raise RecipeMismatch(
-            f"{path}: schema {header['schema']}, this version writes {SCHEMA}; "
-            f"replace it with `amefu {header['kind']} --rebuild`"
-        )
-    return header
-
-
-def record_json(record: VideoRecord) -> dict[str, Any]:
-    """The attributes of a video's group."""
-    return {
-        "id": record.id,
-        "frames": record.frames,
-        "fps": record.fps,
-        "source": record.source,
-        "made_from": dict(record.made_from),
-        "fingerprint": record.fingerprint,
-        "partial": record.partial,
-    }
-
-
-def _group_json(attributes: Mapping[str, Any]) -> bytes:
-    return to_json({"attributes": attributes, "zarr_format": 3, "node_type": "group"})
-
-
-def _read_attributes(header: Path) -> dict[str, Any] | None:
-    try:
-        with header.open("rb") as file:
-            document = json.loads(file.read(LARGEST_HEADER))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{header}: not a Zarr header ({error})") from error
-    attributes = document.get("attributes") if isinstance(document, dict) else None
-    if not isinstance(attributes, dict):
-        raise DamagedFile(f"{header}: no 'attributes' object; not a Zarr v3 header")
-    return attributes
-
-
-def _read_record(header: Path) -> VideoRecord | None:
-    attributes = _read_attributes(header)
-    if attributes is None or "fingerprint" not in attributes:
-        return None
-    try:
-        record = VideoRecord(**attributes)
-    except TypeError as error:
-        raise DamagedFile(f"{header}: not the attributes of a video ({error})") from error
-    if not (
-        isinstance(record.id, str)
-        and isinstance(record.fingerprint, str)
-        and isinstance(record.made_from, dict)
-        and isinstance(record.frames, int)
-        and record.frames > 0
-    ):
-        raise DamagedFile(f"{header}: attributes of a video with a field of another type")
-    return record
-
-
-def _video_headers(folder: Path) -> Iterator[Path]:
-    """The headers of all video groups: folders whose own sub-folders are arrays are not descended into."""
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
-            continue
-        header = Path(entry.path, HEADER)
-        attributes = _read_attributes(header)
-        if attributes is not None and "fingerprint" in attributes:
-            yield header
-        else:
-            yield from _video_headers(Path(entry.path))
-
-
-def check_chunks(folder: Path, array: zarr.Array) -> None:
+def check_chunks(folder: Path, array: zarr.Array[Any]) -> None:
     """Zarr reads an absent chunk as zeros; here an absent chunk is damage."""
     grid = [math.ceil(length / chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
     for position in itertools.product(*(range(count) for count in grid)):

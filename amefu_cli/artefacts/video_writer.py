@@ -12,7 +12,8 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from amefu_cli.artefacts.atomic import sync_tree
-from amefu_cli.artefacts.video_store import VideoRecord, VideoStore, check_chunks, record_json
+from amefu_cli.artefacts.store_headers import VideoRecord, record_json
+from amefu_cli.artefacts.video_store import VideoStore, check_chunks
 from amefu_cli.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of the video
@@ -26,7 +27,7 @@ class GrowingArray:
         self._group, self._name, self._axis = group, name, axis
         self._compressors = [ZstdCodec(level=1), Crc32cCodec()] if compressed else [Crc32cCodec()]
         self._pending: list[Array] = []
-        self._array: zarr.Array | None = None
+        self._array: zarr.Array[Any] | None = None
         self._rows_per_chunk = 0
         self.length = 0
 
@@ -55,7 +56,7 @@ class GrowingArray:
         else:
             self._array.append(ready, axis=self._axis)
 
-    def _create(self, first: Array) -> zarr.Array:
+    def _create(self, first: Array) -> zarr.Array[Any]:
         rows = min(self._rows_per_chunk, first.shape[self._axis])
         chunks = tuple(
             rows if axis == self._axis else (1 if axis < self._axis else length)

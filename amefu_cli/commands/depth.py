@@ -67,7 +67,8 @@ def update_depth(
 ) -> Outcome:
     """Bring depth.zarr up to date with frames.zarr; without a recipe, by the one that the store was begun with."""
     from amefu_cli.artefacts.identity import estimator_identity
-    from amefu_cli.artefacts.video_store import open_store, prepare_store, read_header
+    from amefu_cli.artefacts.store_headers import read_header
+    from amefu_cli.artefacts.video_store import open_store, prepare_store
     from amefu_cli.stages.pending import pending_depth
 
     header = None if rebuild else read_header(path)

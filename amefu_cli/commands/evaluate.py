@@ -12,7 +12,7 @@ from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import resolve_split
 from amefu_cli.errors import RecipeMismatch
-from amefu_cli.recipes import ClipRecipe, EvaluateRecipe, DeviceRun, SplitRecipe
+from amefu_cli.recipes import ClipRecipe, DeviceRun, EvaluateRecipe, SplitRecipe
 
 
 @command

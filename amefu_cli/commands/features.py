@@ -81,7 +81,8 @@ def update_features(
 ) -> Outcome:
     """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
     ones that the store was begun with."""
-    from amefu_cli.artefacts.video_store import open_store, prepare_store, read_header
+    from amefu_cli.artefacts.store_headers import read_header
+    from amefu_cli.artefacts.video_store import open_store, prepare_store
     from amefu_cli.stages.pending import class_names, pending_features
 
     header = None if rebuild else read_header(path)

@@ -54,7 +54,8 @@ def update_frames(
 ) -> Outcome:
     """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
     from amefu_cli.artefacts.clips import find_clips
-    from amefu_cli.artefacts.video_store import prepare_store, read_header
+    from amefu_cli.artefacts.store_headers import read_header
+    from amefu_cli.artefacts.video_store import prepare_store
     from amefu_cli.stages.frames import extract_frames, pending_clips
 
     header = read_header(path)

@@ -12,7 +12,7 @@ from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import resolve_split
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import ClipRecipe, MetaTrainRecipe, DeviceRun, SplitRecipe
+from amefu_cli.recipes import ClipRecipe, DeviceRun, MetaTrainRecipe, SplitRecipe
 
 
 @command
@@ -113,7 +113,8 @@ def _run(store: Any, classes: Any, path: Path, header: Any, recipe: MetaTrainRec
         validation_episodes(validation, recipe)  # says now, not after an epoch, that a class is too small
     device = choose_device(run.device)
     note(
-        f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, num_aug {recipe.num_aug}"
+        f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, "
+        f"num_aug {recipe.num_aug}"
     )
     setup = MetaTraining(
         base, validation if len(validation.class_names) >= 2 else None, recipe,

@@ -99,10 +99,8 @@ def variant_option(help: str) -> Any:
 def _option_of(field: dataclasses.Field[Any], kind: type[Recipe]) -> inspect.Parameter:
     metadata = field.metadata
     metavar = "|".join(metadata["choices"]) or None
-    annotation = Annotated[
-        get_type_hints(kind)[field.name],
-        typer.Option(help=metadata["help"], metavar=metavar, show_default=True),
-    ]
+    hint = get_type_hints(kind)[field.name]
+    annotation: Any = Annotated[hint, typer.Option(help=metadata["help"], metavar=metavar, show_default=True)]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
     )

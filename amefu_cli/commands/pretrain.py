@@ -15,7 +15,7 @@ from amefu_cli.commands.options import Session, command, variant_option
 from amefu_cli.commands.precision import settled_precision
 from amefu_cli.commands.splits import resolve_split
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import ClipRecipe, PretrainRecipe, DeviceRun, SplitRecipe, StreamRecipe
+from amefu_cli.recipes import ClipRecipe, DeviceRun, PretrainRecipe, SplitRecipe, StreamRecipe
 
 
 @command
@@ -147,7 +147,8 @@ def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: D
         choose_precision(header.recipe["pretrain"]["precision"], device),
     )  # fmt: skip
     note(
-        f"pretrain: {len(train.records)} videos of {len(set(train.labels))} base classes, {len(held_out.records)} held out"
+        f"pretrain: {len(train.records)} videos of {len(set(train.labels))} base classes, "
+        f"{len(held_out.records)} held out"
     )
     with progress("pretrain") as report_progress:
         pretrain(

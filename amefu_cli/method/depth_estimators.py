@@ -36,8 +36,11 @@ class Estimator:
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[1:3]
-        images = frames.permute(0, 3, 1, 2).float() / 255  # channels-last already, by its strides
-        maps = self.network(resize(images, self.network.size(height, width))).float()
+        images = frames.permute(0, 3, 1, 2)  # channels-last already, by its strides
+        if images.device.type != "cpu":  # where bytes are resized, and many times faster than floats
+            images = images.float()
+        images = resize(images, self.network.size(height, width)).float().div_(255)
+        maps = self.network(images).float()
         if self.larger_is_farther:
             maps = depth_to_disparity(maps)
         return resize(maps[:, None], (height, width))[:, 0]
@@ -86,7 +89,8 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, channels, h, w) -> (n, channels, *size), bilinear, averaging where it shrinks."""
     if images.shape[2:] == size:
         return images
-    return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+    shrinks = size[0] < images.shape[2] or size[1] < images.shape[3]
+    return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def depth_to_disparity(depth: Tensor) -> Tensor:

@@ -17,11 +17,10 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from amefu_cli.artefacts.clips import Clip
+from amefu_cli.artefacts.clips import Clip, image_files
 from amefu_cli.artefacts.decoding import open_clip
 from amefu_cli.artefacts.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.frame_store import KIND, append_frames, frame_writer
-from amefu_cli.artefacts.image_folders import image_files
 from amefu_cli.artefacts.video_errors import VanishedFile, shown
 from amefu_cli.artefacts.video_store import VideoStore, open_store
 from amefu_cli.errors import AmefuError, VideoError

@@ -165,7 +165,7 @@ def gather_episode(
     view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
     rgb = torch.from_numpy(table.rgb[view, rows[0]])
     depth = torch.from_numpy(table.depth[view[None], rows])
-    return rgb.unflatten(0, videos.shape), depth.unflatten(1, videos.shape)
+    return rgb.view(*videos.shape, *rgb.shape[1:]), depth.view(len(numbers), *videos.shape, *depth.shape[2:])
 
 
 def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.split import Split
-from amefu_cli.artefacts.video_store import VideoRecord, VideoStore
+from amefu_cli.artefacts.store_headers import VideoRecord
+from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.method.sampling import TEST_CLIPS
 from amefu_cli.recipes import ClipRecipe, FeaturesRecipe
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from torch.nn import functional
 from amefu_cli.artefacts.checkpoint import CheckpointHeader
 from amefu_cli.artefacts.depth_store import read_disparity
 from amefu_cli.artefacts.frame_store import read_frames
+from amefu_cli.artefacts.store_headers import VideoRecord
 from amefu_cli.artefacts.training_run import Position, TrainingRun
-from amefu_cli.artefacts.video_store import VideoRecord, VideoStore
+from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import NotFinite, UsageError
 from amefu_cli.method.backbones import Backbone
 from amefu_cli.method.depth_encoding import encode_disparity
@@ -108,7 +109,8 @@ def pretrain(
     """
     classes = len(set(setup.train.labels))
     torch.manual_seed(setup.recipe.seed)
-    model = StreamClassifier(backbone, classes).to(setup.device, memory_format=torch.channels_last)
+    model = StreamClassifier(backbone, classes).to(setup.device)
+    model = model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, setup.recipe)
     run = TrainingRun(out, header)
     position = resume(run, model, optimizer)
@@ -180,7 +182,7 @@ def _step(
     if not math.isfinite(value):
         raise NotFinite(f"the loss is {value} at {where}; lower --backbone-rate, or use --precision float32")
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return value
 
@@ -213,7 +215,7 @@ def _batches(setup: Pretraining, epoch: int) -> list[NDArray[np.int64]]:
     )
 
 
-def _load_training(setup: Pretraining, epoch: int, batch: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def _load_training(setup: Pretraining, epoch: int, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
     """Random clips, crops and flips of some videos: uint8 (clips, frames, crop, crop, 3) and labels int64."""
     clips = []
     for index in batch:

@@ -10,7 +10,8 @@ from amefu_cli.artefacts.clips import find_clips
 from amefu_cli.artefacts.failures import read_failures
 from amefu_cli.artefacts.results import read_result
 from amefu_cli.artefacts.split import read_split
-from amefu_cli.artefacts.video_store import VideoRecord, VideoStore, read_header
+from amefu_cli.artefacts.store_headers import VideoRecord, read_header
+from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.artefacts.workspace import Workspace
 
 MAIN_FIGURES = ("model", "way", "shot", "episodes", "seed", "accuracy", "half_width_95")
