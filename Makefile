@@ -1,0 +1,32 @@
+# make demo: the whole pipeline on data it makes itself.   make test: the tests.   Both make .venv themselves.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench fuzz clean
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/amefu demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+bench: .venv/installed
+	$(BIN)/python examples/bench.py
+
+fuzz: .venv/installed
+	$(BIN)/python -m tests.fuzz
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache amefu-demo
