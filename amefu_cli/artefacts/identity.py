@@ -30,6 +30,12 @@ def estimator_identity(estimator: str, weights: Path | None) -> dict[str, Any]:
     return {"estimator": estimator, "weights": "its own"}
 
 
+def located_estimator(estimator: str) -> str:
+    """`onnx:FILE` or `hf:FOLDER` with the absolute path, so that a store can be continued from any folder."""
+    name, _, source = estimator.partition(":")
+    return f"{name}:{Path(source).resolve()}" if source and Path(source).exists() else estimator
+
+
 def path_identity(path: Path) -> str:
     """The hash of a file's bytes, or of all files of a folder by name."""
     if path.is_dir():

@@ -66,7 +66,7 @@ def update_depth(
     dry_run: bool = False,
 ) -> Outcome:
     """Bring depth.zarr up to date with frames.zarr; without a recipe, by the one that the store was begun with."""
-    from amefu_cli.artefacts.identity import estimator_identity
+    from amefu_cli.artefacts.identity import estimator_identity, located_estimator
     from amefu_cli.artefacts.store_headers import read_header
     from amefu_cli.artefacts.video_store import open_store, prepare_store
     from amefu_cli.stages.pending import pending_depth
@@ -78,7 +78,11 @@ def update_depth(
     recipe = recipe or session.recipe(DepthRecipe, "depth")
     run = run or session.recipe(NetworkRun, "depth")
     frames = open_store(frames_path, "frames", mend="amefu frames VIDEOS")
-    recipe = replace(recipe, precision=settled_precision(recipe.precision, header, run.device))
+    recipe = replace(
+        recipe,
+        estimator=located_estimator(recipe.estimator),
+        precision=settled_precision(recipe.precision, header, run.device),
+    )
     notes = {"frames": str(frames_path.resolve()), "weights": str(weights.resolve()) if weights else None}
     plan = plan_work("depth", work or WorkRun(), path.parent)
     with prepare_store(

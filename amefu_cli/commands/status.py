@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,9 @@ import typer
 
 from amefu_cli.commands.console import show
 from amefu_cli.commands.options import Session, command
+
+
+TELLING = ("size", "estimator", "backbone", "stride", "views", "precision", "fusion", "num_aug", "epochs", "seed")
 
 
 @command
@@ -44,10 +48,10 @@ def _rows(document: dict[str, Any]) -> list[list[str]]:
             if store["present"]
             else "not there"
         )
-        rows.append([Path(store["path"]).name, state, _short(store["recipe"])])
+        rows.append([Path(store["path"]).name, state, _summary(store["recipe"])])
     for checkpoint in document["checkpoints"]:
         state = checkpoint["state"]
-        rows.append([Path(checkpoint["path"]).name, state, _short(checkpoint["recipe"])])
+        rows.append([Path(checkpoint["path"]).name, state, _summary(checkpoint["recipe"])])
     for result in document["results"]:
         accuracy = f"{result['accuracy']:.2%} ± {result['half_width_95']:.2%}"
         rows.append(
@@ -60,9 +64,15 @@ def _rows(document: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _short(recipe: dict[str, Any]) -> str:
-    """A recipe in one line."""
-    parts = []
+def _summary(recipe: dict[str, Any]) -> str:
+    """The few words that tell recipes apart; `--json` has them whole."""
+    flat = dict(_leaves(recipe))
+    return ", ".join(f"{name} {Path(str(flat[name])).name}" for name in TELLING if name in flat)
+
+
+def _leaves(recipe: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in recipe.items():
-        parts.append(f"{name}={value}" if not isinstance(value, dict) else f"{name}({_short(value)})")
-    return " ".join(parts)
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield name, value

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from amefu_cli.artefacts.checkpoint import open_header, read_checkpoint, read_header
 from amefu_cli.artefacts.downloads import cache_from_environment
 from amefu_cli.artefacts.tensors import read_tensors
-from amefu_cli.artefacts.weights import imagenet_weights
+from amefu_cli.artefacts.weights import imagenet_weights, select_tensors
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.method.backbones import Backbone, build_backbone, imagenet_source
 from amefu_cli.stages.training_state import to_torch
@@ -49,8 +49,10 @@ def load_stream(checkpoint: Path, modality: str) -> Backbone:
 def _load_file(backbone: Backbone, path: Path) -> None:
     if not path.is_file():
         raise UsageError(f"--weights {path}: no such file; give a file, imagenet or none")
-    is_ours = path.suffix == ".safetensors" and _is_checkpoint(path)
-    backbone.load(to_torch(_backbone_of(read_checkpoint(path))) if is_ours else read_tensors(path))
+    if path.suffix == ".safetensors" and _is_checkpoint(path):
+        backbone.load(to_torch(_backbone_of(read_checkpoint(path))))
+    else:
+        backbone.load(select_tensors(read_tensors(path), backbone.shapes(), str(path)))
 
 
 def _is_checkpoint(path: Path) -> bool:
