@@ -11,7 +11,6 @@ import typer
 from amefu_cli.commands.console import show
 from amefu_cli.commands.options import Session, command
 
-
 TELLING = ("size", "estimator", "backbone", "stride", "views", "precision", "fusion", "num_aug", "epochs", "seed")
 
 
