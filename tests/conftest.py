@@ -1,0 +1,163 @@
+"""What several test files share: small clips, the command line as a user types it, and a finished tiny workspace."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from amefu_cli.artefacts.mp4 import write_mp4
+
+CLASSES = ("bow", "clap", "dive", "jump", "kick", "spin", "wave")
+SPLIT = {"train": ["bow", "clap", "dive"], "val": ["jump", "kick"], "test": ["spin", "wave"]}
+CONFIG = """
+[frames]
+size = 32
+jobs = 1
+[depth]
+estimator = "tiny"
+[pretrain]
+backbone = "squeezenet1_1"
+weights = "none"
+crop = 32
+epochs = 1
+segments = 2
+frames-per-segment = 2
+[features]
+backbone = "squeezenet1_1"
+weights = "none"
+crop = 32
+views = 1
+segments = 2
+frames-per-segment = 2
+[meta-train]
+way = 2
+epochs = 2
+episodes = 5
+validation-episodes = 10
+[evaluate]
+way = 2
+episodes = 50
+"""
+SINGLE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class MakeClips(Protocol):
+    def __call__(
+        self, folder: Path, classes: tuple[str, ...] = ..., clips: int = ..., frames: int = ..., size: int = ...
+    ) -> list[Path]: ...
+
+
+class RunAmefu(Protocol):
+    def __call__(
+        self, *words: str | Path, cwd: Path | None = None, code: int | None = ..., **environment: str
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+def amefu_command(*words: str | Path) -> list[str]:
+    """The argument list of one amefu command, for a test that starts the process itself."""
+    return [sys.executable, "-m", "amefu_cli", *map(str, words)]
+
+
+def amefu_environment(**environment: str) -> dict[str, str]:
+    """The environment of such a process: one thread, no SLURM array, no colours, as a test asks otherwise."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "AMEFU_"))}
+    return kept | SINGLE_THREAD | {"NO_COLOR": "1", "COLUMNS": "200", "PYTHONWARNINGS": "default"} | environment
+
+
+def moving_clip(seed: int, *, frames: int, size: int) -> np.ndarray:
+    """uint8 (frames, size, size, 3): a coarse random texture that drifts, so that every frame differs."""
+    rng = np.random.default_rng(seed)
+    texture = np.kron(rng.integers(0, 256, (8, 8, 3), np.uint8), np.ones((size // 8, size // 8, 1), np.uint8))
+    step = rng.integers(1, 4, 2)
+    return np.stack([np.roll(texture, tuple(step * number), (0, 1)) for number in range(frames)])
+
+
+def lay_clips(
+    folder: Path, classes: tuple[str, ...] = CLASSES, clips: int = 3, frames: int = 8, size: int = 32
+) -> list[Path]:
+    """Small mp4 files `folder`/CLASS/clip_N.mp4; returns their paths, sorted."""
+    paths = []
+    for label, name in enumerate(sorted(classes)):
+        for number in range(clips):
+            path = folder / name / f"clip_{number}.mp4"
+            write_mp4(path, moving_clip(1000 * label + number, frames=frames, size=size), fps=8)
+            paths.append(path)
+    return paths
+
+
+def run(
+    *words: str | Path, cwd: Path | None = None, code: int | None = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one amefu command in a process of its own and hold it to an exit code (None: any)."""
+    done = subprocess.run(
+        amefu_command(*words), cwd=cwd, env=amefu_environment(**environment), capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+    if code is not None and done.returncode != code:
+        pytest.fail(f"amefu {' '.join(map(str, words))}: exit code {done.returncode}, not {code}\n{done.stderr}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def make_clips() -> MakeClips:
+    """`make_clips(folder, classes, clips, frames, size)`: small mp4 files in class folders."""
+    return lay_clips
+
+
+@pytest.fixture(scope="session")
+def run_amefu() -> RunAmefu:
+    """`run_amefu("frames", folder, "--workspace", …, code=0, NAME="value")`: one command in a subprocess."""
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `videos` and, in `work`, all artefacts up to a result. To be read only: see `workspace`.
+
+    Made once, also when pytest-xdist runs several workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    root.mkdir(exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "made").exists():
+            _make_workspace(root)
+            (root / "made").touch()
+    return root
+
+
+def _make_workspace(root: Path) -> None:
+    lay_clips(root / "videos")
+    work = root / "work"
+    work.mkdir()
+    (work / "amefu.toml").write_text(CONFIG)
+    (work / "split.json").write_text(json.dumps(SPLIT))
+    run("depth", root / "videos", "--workspace", work)
+    run("meta-train", "--workspace", work)
+    run("evaluate", "--workspace", work, "--no-upstream")
+
+
+@pytest.fixture
+def workspace(finished_workspace: Path, tmp_path: Path) -> Path:
+    """A copy of the finished workspace that a test may change, with `videos` beside it."""
+    shutil.copytree(finished_workspace / "videos", tmp_path / "videos")
+    shutil.copytree(finished_workspace / "work", tmp_path / "work")
+    return tmp_path / "work"
+
+
+def tree(folder: Path) -> Mapping[str, bytes]:
+    """Every file under a folder by its relative path, for comparing two stores byte for byte."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
