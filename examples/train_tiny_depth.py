@@ -56,9 +56,7 @@ def cluttered_scene(rng: np.random.Generator) -> Scenes:
     across = rng.uniform(-1, 1, size=(FRAMES, 1)) * np.array([0.6, 0.3, 0.6])
     target = np.array([rng.uniform(-2, 2), rng.uniform(0.2, 1.4), rng.uniform(0, 2)])
     size = TINY_SIZE
-    camera = looking_at(
-        eye + across, target - across, focal=rng.uniform(0.7, 1.6) * size, height=size, width=size
-    )
+    camera = looking_at(eye + across, target - across, focal=rng.uniform(0.7, 1.6) * size, height=size, width=size)
     capsules, boxes = draw_clutter(FRAMES, places.astype(np.float32), ROOM_MATERIALS, rng)
     scene = Scene(
         room=draw_room(camera.position, rng),
@@ -77,8 +75,7 @@ def cluttered_scene(rng: np.random.Generator) -> Scenes:
 def render_scenes(count: int, seed: int) -> Scenes:
     """Pictures (count·FRAMES, height, width, 3) and disparity float16; every scene from its own seed."""
     made = [
-        (action_scene if index % 2 else cluttered_scene)(np.random.default_rng([seed, index]))
-        for index in range(count)
+        (action_scene if index % 2 else cluttered_scene)(np.random.default_rng([seed, index])) for index in range(count)
     ]
     disparity = [disparity.astype(np.float16) for _, disparity in made]
     return np.concatenate([pictures for pictures, _ in made]), np.concatenate(disparity)

@@ -202,8 +202,7 @@ def test_the_split_names_actions_once():
 
 def test_a_clip_is_the_same_for_the_same_seed_and_moves():
     first, again, other = (
-        render_clip("kick", frames=4, height=48, width=64, rng=np.random.default_rng(seed))
-        for seed in (1, 1, 2)
+        render_clip("kick", frames=4, height=48, width=64, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert first.rgb.shape == (4, 48, 64, 3)
     assert first.rgb.dtype == np.uint8

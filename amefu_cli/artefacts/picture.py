@@ -49,9 +49,7 @@ def write_picture(path: Path, clips: Sequence[Row], *, tile: int = 112) -> None:
     write_atomic(path, content.getvalue())
 
 
-def _row_of(
-    title: str, frames: npt.NDArray[np.uint8], disparity: npt.NDArray[np.generic], tile: int
-) -> Image.Image:
+def _row_of(title: str, frames: npt.NDArray[np.uint8], disparity: npt.NDArray[np.generic], tile: int) -> Image.Image:
     shown = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
     wide = round(tile * frames.shape[2] / frames.shape[1])
     row = Image.new("RGB", (2 * SHOWN * (wide + 1) + MARGIN, TITLE_HEIGHT + tile), "white")

@@ -24,8 +24,7 @@ class TinyDepth(nn.Module):
         super().__init__()
         inputs = (3, *WIDTHS[:-1])
         self.encoder = nn.ModuleList(
-            nn.Sequential(convolution(a, b, stride=2), convolution(b, b))
-            for a, b in zip(inputs, WIDTHS, strict=True)
+            nn.Sequential(convolution(a, b, stride=2), convolution(b, b)) for a, b in zip(inputs, WIDTHS, strict=True)
         )
         self.overall = nn.Conv2d(WIDTHS[-1], WIDTHS[-1], 1)
         pairs = list(zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))

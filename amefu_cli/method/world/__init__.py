@@ -42,9 +42,7 @@ class RenderedClip:
     depth: Array
 
 
-def render_clip(
-    action: str, *, frames: int, height: int, width: int, rng: np.random.Generator
-) -> RenderedClip:
+def render_clip(action: str, *, frames: int, height: int, width: int, rng: np.random.Generator) -> RenderedClip:
     """One clip of an action (a name in ACTIONS); everything else about it is drawn from rng."""
     choice = ACTIONS[action]
     body = draw_body(rng)

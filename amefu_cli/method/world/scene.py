@@ -117,9 +117,7 @@ def draw_places(count: int, camera: Camera, rng: np.random.Generator) -> Array:
     return places.astype(np.float32)
 
 
-def draw_clutter(
-    frames: int, places: Array, material: int, rng: np.random.Generator
-) -> tuple[Capsules, Boxes]:
+def draw_clutter(frames: int, places: Array, material: int, rng: np.random.Generator) -> tuple[Capsules, Boxes]:
     """Boxes, balls and posts that stand still at places (count, 3); materials count up from `material`."""
     kind = rng.integers(3, size=len(places))
     materials = material + np.arange(len(places))
