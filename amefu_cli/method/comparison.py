@@ -1,0 +1,97 @@
+"""Is one accuracy higher than another? Intervals over episodes, and over the classes that the episodes are of.
+
+Two models that classified the same episodes are compared episode by episode, so that what makes an episode hard for
+both cancels out: 10,000 one-query episodes carry ±0.86 at 74%, their paired difference often a third of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amefu_cli.errors import UsageError
+
+DRAWS_AT_ONCE = 1 << 22  # random weights held at once while resampling
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def carried(self) -> bool:
+        """Whether the interval leaves 0 out: only then does it carry the sign of a difference."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
+    """Mean of `second - first`, accuracies (episodes,) of the same episodes, ± 1.96 standard errors."""
+    if first.shape != second.shape:
+        raise ValueError(f"paired accuracies must be of the same episodes, not {first.shape} and {second.shape}")
+    difference = second - first
+    return _around(float(difference.mean()), _squared_error(difference))
+
+
+def unpaired_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
+    """Mean of `second` less mean of `first`, accuracies of separate episodes, ± 1.96 standard errors of both."""
+    return _around(float(second.mean() - first.mean()), _squared_error(first) + _squared_error(second))
+
+
+def _squared_error(values: NDArray[np.float64]) -> float:
+    if len(values) < 2:
+        raise UsageError(f"{len(values)} episode(s) give no interval; draw at least 2")
+    return float(values.var(ddof=1) / len(values))
+
+
+def _around(value: float, squared_error: float) -> Interval:
+    half_width = 1.96 * float(np.sqrt(squared_error))
+    return Interval(value, value - half_width, value + half_width)
+
+
+def draw_class_weights(classes: int, *, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each class is in each resample of as many classes with replacement: int64 (resamples, classes)."""
+    return rng.multinomial(classes, np.full(classes, 1 / classes), size=resamples)
+
+
+def resampled_means(
+    values: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    class_weights: NDArray[np.int64],
+    *,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The mean of `values` in each resample of classes and of episodes: (resamples,).
+
+    `values` (episodes, way) are accuracies, or differences of accuracies, of the queries of one class of an episode;
+    `classes` (episodes, way) int64 are their columns in `class_weights` (resamples, classes). An episode counts as
+    often as a Poisson variable of mean 1 says (the bootstrap of episodes, made cheap), and in it each value as often
+    as its class was drawn. The rivals of a class in its episodes stay as they were drawn: with a few classes the
+    interval is still, if anything, too narrow.
+    """
+    resamples, count = class_weights.shape
+    episodes = len(values)
+    place = (np.arange(episodes)[:, None] * count + classes).ravel()
+    sums, sizes = (
+        np.bincount(place, weights=weights, minlength=episodes * count).reshape(episodes, count)
+        for weights in (values.ravel(), np.ones(values.size))
+    )
+    means = np.empty(resamples)
+    size = max(1, DRAWS_AT_ONCE // episodes)
+    for begin in range(0, resamples, size):
+        some = slice(begin, begin + size)
+        drawn = rng.poisson(1.0, (len(class_weights[some]), episodes)).astype(np.float64)
+        total = (drawn @ sums * class_weights[some]).sum(1)
+        means[some] = total / (drawn @ sizes * class_weights[some]).sum(1)
+    return means
+
+
+def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+    """The middle 95% of resampled values around the value itself."""
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
