@@ -189,6 +189,9 @@ class FeaturesRecipe(Recipe):
         choices=("auto", "dense"),
     )
     views: int = option(1, "random crops of base videos besides the centre one", minimum=0, maximum=64)
+    flip: float = option(
+        0.0, "probability that a random crop is mirrored, in both streams alike", minimum=0.0, maximum=1.0
+    )
     test_frames: str = option("middle", "frames of a part that testing reads", choices=("middle", "start"))
     seed: int = option(0, "seed of the random crops", minimum=0)
     precision: str = option(
@@ -239,18 +242,61 @@ class DeviceRun(Recipe):
 
 
 @dataclass(frozen=True)
-class EvaluateRecipe(Recipe):
-    """Which episodes are drawn and how they are classified (the paper's §4.2)."""
+class Model:
+    """A row of the paper's tables: the streams it reads, which frames of them, and how its vectors are classified."""
 
-    model: str = option("amefu", "amefu, or one stream alone", choices=("amefu", "rgb", "depth"))
+    title: str
+    streams: tuple[str, ...]
+    test_frames: str | None = None  # None: those that the feature store was made for
+    classifier: str = "cosine"
+    unit_length: bool = True  # whether a video's vector is scaled to length 1
+
+
+MODELS: Mapping[str, Model] = {
+    "amefu": Model("AMeFu-Net", ("rgb", "depth")),
+    "rgb": Model("RGB", ("rgb",)),
+    "depth": Model("Depth", ("depth",)),
+    "rgb-basenet": Model("RGB basenet", ("imagenet",), "consecutive", "euclidean", unit_length=False),
+    "rgb-basenet++": Model("RGB basenet++", ("imagenet",)),
+}
+
+
+@dataclass(frozen=True)
+class EpisodesRecipe(Recipe):
+    """Which episodes of the novel classes are drawn (the paper's §4.2)."""
+
     way: int = option(5, "classes an episode", minimum=2, maximum=1000)
     shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
     queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
-    episodes: int = option(10_000, "episodes", minimum=1, maximum=10_000_000)
-    classifier: str = option(
-        "cosine", "how a query is held against the prototypes", choices=("cosine", "euclidean")
+    count: int = option(10_000, "episodes", minimum=2, maximum=10_000_000)
+    seed: int = option(0, "seed of the episodes", minimum=0)
+
+
+@dataclass(frozen=True)
+class EvaluateRecipe(Recipe):
+    """Which episodes are classified, and how (the paper's §4.2)."""
+
+    model: str = option("amefu", "a row of the paper's tables: both streams fused, or a baseline", choices=(*MODELS,))
+    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
+    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
+    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
+    episodes: str = option("10000", "how many to draw, or a file of `amefu episodes`, which then says way and shot")
+    classifier: str | None = option(
+        None,
+        "how a query is held against the prototypes [that of the model: cosine, or euclidean for rgb-basenet]",
+        choices=("cosine", "euclidean"),
     )
     seed: int = option(0, "seed of the episodes", minimum=0)
+
+    def episodes_to_draw(self) -> EpisodesRecipe | None:
+        """What to draw; None where `episodes` names a file."""
+        text = str(self.episodes)  # a number in amefu.toml stays one
+        if not text.removeprefix("-").isdecimal():
+            return None
+        try:
+            return EpisodesRecipe(self.way, self.shot, self.queries, int(text), self.seed)
+        except UsageError as error:
+            raise UsageError(str(error).replace("--count", "--episodes")) from error
 
 
 @dataclass(frozen=True)
@@ -266,9 +312,17 @@ class DemoRecipe(Recipe):
 # What the depth stream's pretraining does otherwise than the RGB stream's.
 DEPTH_PRETRAIN: Mapping[str, Any] = {"epochs": 60, "classifier_rate": 1e-4, "decay_after": 30}
 
-# By preset, then by command: what differs from the defaults above. `paper` is the defaults themselves.
-PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+Defaults = Mapping[str, Mapping[str, Any]]
+"""Values of options by command: what differs from the defaults above."""
+
+_SMALL_DATA_SET: Defaults = {"meta-train": {"episodes": 1000, "learning_rate": 1e-5, "decay_after": 3}}
+
+# What a data set is trained with. `paper` and `kinetics100` are the defaults themselves (the paper's §4.1).
+PRESETS: Mapping[str, Defaults] = {
     "paper": {},
+    "kinetics100": {},
+    "ucf101": _SMALL_DATA_SET,
+    "hmdb51": _SMALL_DATA_SET,
     "tiny": {
         "frames": {"size": 128},
         "depth": {"estimator": "tiny"},
@@ -279,12 +333,34 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
+# Where the paper, its public code and practice part ways; what a recipe sets wins over the preset. The scale that
+# the public code writes as 1 + FC(d) is the same function, so no option stands for it.
+RECIPES: Mapping[str, Defaults] = {
+    "paper": {},
+    "official": {
+        "frames": {"geometry": "official"},
+        "pretrain": {"flip": 0.5},
+        "features": {"flip": 0.5, "test_frames": "start"},
+        "meta-train": {"loss": "double_softmax"},
+    },
+    "tuned": {"meta-train": {"temperature": 10.0, "learning_rate": 1e-3, "queries": 3}},
+}
+
 
 def preset_defaults(preset: str, command: str) -> Mapping[str, Any]:
     """What `preset` sets for one command; raises UsageError for a preset that is not there."""
-    if preset not in PRESETS:
-        raise UsageError(f"--preset {preset!r}: must be one of {', '.join(PRESETS)}")
-    return PRESETS[preset].get(command, {})
+    return _row(PRESETS, preset, "--preset").get(command, {})
+
+
+def recipe_defaults(recipe: str, command: str) -> Mapping[str, Any]:
+    """What `recipe` sets for one command; raises UsageError for a recipe that is not there."""
+    return _row(RECIPES, recipe, "--recipe").get(command, {})
+
+
+def _row(table: Mapping[str, Defaults], name: str, flag: str) -> Defaults:
+    if name not in table:
+        raise UsageError(f"{flag} {name!r}: must be one of {', '.join(table)}")
+    return table[name]
 
 
 # What `amefu.toml` may hold, by command.
@@ -294,5 +370,6 @@ TABLES: Mapping[str, tuple[type[Recipe], ...]] = {
     "pretrain": (PretrainRecipe, StreamRecipe, ClipRecipe, DeviceRun),
     "features": (FeaturesRecipe, StreamRecipe, ClipRecipe, NetworkRun),
     "meta-train": (MetaTrainRecipe, DeviceRun),
+    "episodes": (EpisodesRecipe,),
     "evaluate": (EvaluateRecipe, DeviceRun),
 }

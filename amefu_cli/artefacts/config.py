@@ -9,12 +9,14 @@ from typing import Any
 
 from amefu_cli.errors import UsageError
 
+SETS = ("preset", "recipe")
+
 
 def read_config(path: Path) -> dict[str, Any]:
     """The tables of an `amefu.toml`; empty where there is none.
 
     Raises:
-        UsageError: the file is not TOML, or holds something else than tables and `preset`.
+        UsageError: the file is not TOML, or holds something else than tables, `preset` and `recipe`.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -23,6 +25,6 @@ def read_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     for name, value in document.items():
-        if not isinstance(value, Mapping) and not (name == "preset" and isinstance(value, str)):
+        if not isinstance(value, Mapping) and not (name in SETS and isinstance(value, str)):
             raise UsageError(f"{path}: {name!r} stands outside of a table; write it below [COMMAND]")
     return document

@@ -74,11 +74,12 @@ class TrainingRun:
         tensors = {
             f"{group}/{name}": tensor for group, named in state.items() for name, tensor in named.items()
         }
-        write_checkpoint(self._snapshot, tensors, replace(self.header, notes={"position": asdict(position)}))
+        notes = {**self.header.notes, "position": asdict(position)}
+        write_checkpoint(self._snapshot, tensors, replace(self.header, notes=notes))
 
     def keep_best(self, tensors: Tensors, notes: Mapping[str, Any]) -> None:
         """Keep this epoch as the best so far."""
-        write_checkpoint(self._best, tensors, replace(self.header, notes=notes))
+        write_checkpoint(self._best, tensors, replace(self.header, notes={**self.header.notes, **notes}))
 
     def finish(self) -> None:
         """Make the best epoch the result, and drop the snapshot."""

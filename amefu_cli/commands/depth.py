@@ -12,7 +12,7 @@ from amefu_cli.commands.console import note, progress
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.work import announce, finish, plan_work, report
+from amefu_cli.commands.work import announce, begun_by, finish, plan_work, report
 from amefu_cli.recipes import DepthRecipe, NetworkRun, WorkRun
 from amefu_cli.stages import Outcome
 
@@ -87,7 +87,7 @@ def update_depth(
     plan = plan_work("depth", work or WorkRun(), path.parent)
     with prepare_store(
         path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
-        notes=notes, rebuild=rebuild,
+        notes=notes | begun_by(session, header), rebuild=rebuild,
     ) as store:  # fmt: skip
         jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
         announce("depth", len(jobs), kept, path)

@@ -88,8 +88,10 @@ def _run(
     device = choose_device(run.device)
     table = read_features(store, store.records(), classes.novel, views=1)
     module = None
+    recipes = {"features": store.notes.get("recipe")}
     if recipe.model == "amefu":
         header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
+        recipes["fusion"] = header.notes.get("recipe")
         module = load_fusion(header, read_checkpoint(checkpoint), device)
     found = evaluate(
         table, recipe=recipe, clip=ClipRecipe(**store.recipe["clip"]),
@@ -100,6 +102,7 @@ def _run(
         "half_width_95": found.half_width,
         "by_class": dict(found.by_class),
         "videos": found.videos,
+        "recipes": recipes,
         "episodes_fingerprint": found.episodes_fingerprint,
         "right": list(found.right),
         "seconds": round(found.seconds, 3),

@@ -14,7 +14,7 @@ from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
 from amefu_cli.commands.splits import resolve_split
-from amefu_cli.commands.work import announce, finish, plan_work, report
+from amefu_cli.commands.work import announce, begun_by, finish, plan_work, report
 from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
 from amefu_cli.stages import Outcome
 
@@ -99,7 +99,8 @@ def update_features(
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     with prepare_store(
         path, "features", recipe=header_recipe, made_from=made_from,
-        notes={name: str(where.resolve()) for name, where in inputs.items()}, rebuild=rebuild,
+        notes={name: str(where.resolve()) for name, where in inputs.items()} | begun_by(session, header),
+        rebuild=rebuild,
     ) as store:  # fmt: skip
         jobs, kept = pending_features(
             frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew
@@ -181,5 +182,5 @@ def _extract(
     with progress("features") as report_progress:
         return extract_features(
             jobs, stores, streams, device=device, precision=precision, batch=run.batch, seed=recipe.seed,
-            failed=failed, progress=report_progress,
+            flip=recipe.flip, failed=failed, progress=report_progress,
         )  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.work import announce, finish, plan_work, report
+from amefu_cli.commands.work import announce, begun_by, finish, plan_work, report
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
 from amefu_cli.stages import Outcome
@@ -75,8 +75,8 @@ def update_frames(
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
     plan = plan_work("frames", work or WorkRun(), path.parent)
     with prepare_store(
-        path, "frames", recipe=recipe.as_dict(), made_from={}, notes={"videos": str(folder.resolve())},
-        rebuild=rebuild,
+        path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
+        notes={"videos": str(folder.resolve())} | begun_by(session, None if rebuild else header),
     ) as store:  # fmt: skip
         jobs, kept = pending_clips(
             found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew

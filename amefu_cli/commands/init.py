@@ -12,14 +12,16 @@ from amefu_cli.artefacts.atomic import create_atomic
 from amefu_cli.commands.console import note, show
 from amefu_cli.commands.options import Session, command
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import TABLES, preset_defaults
+from amefu_cli.recipes import TABLES, preset_defaults, recipe_defaults
 
 HEAD = """\
 # Options of amefu in this workspace, one table a command. A line that is commented out shows the default.
-# The command line wins over this file, this file over the preset, the preset over the paper's numbers.
+# The command line wins over this file, this file over the recipe, the recipe over the preset, and that over the
+# paper's numbers.
 # Tables [pretrain-rgb] and [pretrain-depth] hold for one modality and win over [pretrain].
 
 preset = {preset}
+recipe = {recipe}
 """
 
 
@@ -33,28 +35,28 @@ def init(
     Example: amefu init --preset tiny
     """
     path = session.workspace.config
-    preset = session.preset or "paper"
-    preset_defaults(preset, "frames")  # an unknown preset is said before anything is written
+    preset, recipe = session.preset or "paper", session.recipe_name or "paper"
+    text = config_text(preset, recipe)  # an unknown name is said before anything is written
     session.workspace.folder.mkdir(parents=True, exist_ok=True)
     if force:
         path.unlink(missing_ok=True)
-    if not create_atomic(path, config_text(preset).encode()):
+    if not create_atomic(path, text.encode()):
         raise UsageError(f"{path}: is there already; edit it, or replace it with --force")
     note("edit it, then: amefu depth ./videos")
     show(
-        {"config": str(path), "preset": preset},
+        {"config": str(path), "preset": preset, "recipe": recipe},
         as_json=session.json,
         title="init",
         rows=[["written"], [str(path)]],
     )
 
 
-def config_text(preset: str) -> str:
-    """The text of an amefu.toml with every option of every command, commented out, at this preset's values."""
-    lines = [HEAD.format(preset=json.dumps(preset))]
+def config_text(preset: str, recipe: str) -> str:
+    """The text of an amefu.toml with every option of every command, commented out, at the values of both sets."""
+    lines = [HEAD.format(preset=json.dumps(preset), recipe=json.dumps(recipe))]
     for name, recipes in TABLES.items():
         lines.append(f"[{name}]")
-        overrides = preset_defaults(preset, name)
+        overrides = {**preset_defaults(preset, name), **recipe_defaults(recipe, name)}
         for recipe in recipes:
             for field in dataclasses.fields(recipe):  # type: ignore[arg-type]
                 value = overrides.get(field.name, field.default)

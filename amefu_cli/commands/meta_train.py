@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,7 @@ def meta_train(
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
     classes = resolve_split(session, split, split_recipe, class_names(store))
-    header = _header(store, classes, recipe)
+    header = replace(_header(store, classes, recipe), notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
     if is_finished(path, header, mend="amefu meta-train"):
@@ -118,7 +119,7 @@ def _run(store: Any, classes: Any, path: Path, header: Any, recipe: MetaTrainRec
     )
     setup = MetaTraining(
         base, validation if len(validation.class_names) >= 2 else None, recipe,
-        ClipRecipe(**store.recipe["clip"]), device,
+        ClipRecipe(**store.recipe["clip"]), store.recipe["features"]["test_frames"], device,
     )  # fmt: skip
     with progress("meta-train") as report_progress:
         meta_train(setup, path, header, progress=report_progress)

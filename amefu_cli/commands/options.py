@@ -1,8 +1,8 @@
 """From recipes to command-line options, and from the command line, `amefu.toml` and presets back to recipes.
 
 A command is a function of a `Session`, of recipes, and of options of its own. Here every field of a recipe becomes
-an option. A value is taken from the command line, else from `amefu.toml` in the workspace, else from the preset,
-else from the recipe's own default.
+an option. A value is taken from the command line, else from `amefu.toml` in the workspace, else from `--recipe`, else
+from `--preset`, else it is the field's own default, which is the paper's.
 """
 
 from __future__ import annotations
@@ -21,40 +21,58 @@ import typer
 from amefu_cli.artefacts.config import read_config
 from amefu_cli.artefacts.workspace import Workspace
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import DEPTH_PRETRAIN, PRESETS, Recipe, preset_defaults
+from amefu_cli.recipes import DEPTH_PRETRAIN, PRESETS, RECIPES, Recipe, preset_defaults, recipe_defaults
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
 @dataclass(frozen=True)
 class Session:
-    """What every command knows: the workspace, the preset, whether to bring inputs up to date, and how to answer."""
+    """What every command knows: the workspace, the sets of defaults (None: those of amefu.toml, else the paper's),
+    whether to bring inputs up to date, and how to answer."""
 
     workspace: Workspace
     preset: str | None
     upstream: bool
     json: bool
+    recipe_name: str | None = None
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The preset and the recipe in force, as artefacts note them."""
+        return chosen_sets(self.workspace, self.preset, self.recipe_name)
 
     def recipe(self, kind: type[AnyRecipe], command: str, variant: str | None = None) -> AnyRecipe:
         """The recipe that `command` would use if it were typed without options."""
-        defaults = settings_of(command, self.workspace, self.preset, variant)
+        defaults = settings_of(command, self.workspace, self.preset, self.recipe_name, variant)
         names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
         return kind(**{name: value for name, value in defaults.items() if name in names})
 
 
 def settings_of(
-    command: str, workspace: Workspace, preset: str | None, variant: str | None = None
+    command: str, workspace: Workspace, preset: str | None, recipe: str | None, variant: str | None = None
 ) -> dict[str, Any]:
-    """What variant, preset and `amefu.toml` (later wins) set for one command; `variant` is pretrain's modality."""
+    """What variant, preset, recipe and `amefu.toml` (later wins) set for one command; `variant` is pretrain's
+    modality."""
     config = read_config(workspace.config)
-    chosen = preset or config.get("preset") or "paper"
+    chosen = chosen_sets(workspace, preset, recipe)
     layers: list[Mapping[str, Any]] = [DEPTH_PRETRAIN if (command, variant) == ("pretrain", "depth") else {}]
     for name in (command, f"{command}-{variant}"):
-        layers += [preset_defaults(chosen, name), config.get(name, {})]
+        layers += [preset_defaults(chosen["preset"], name), recipe_defaults(chosen["recipe"], name)]
+        layers += [config.get(name, {})]
     merged: dict[str, Any] = {}
     for layer in layers:
         merged |= {key.replace("-", "_"): value for key, value in layer.items()}
     return merged
+
+
+def chosen_sets(workspace: Workspace, preset: str | None, recipe: str | None) -> dict[str, str]:
+    """The preset and the recipe: those of the command line, else of `amefu.toml`, else the paper's."""
+    config = read_config(workspace.config)
+    return {
+        "preset": preset or config.get("preset") or "paper",
+        "recipe": recipe or config.get("recipe") or "paper",
+    }
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -80,6 +98,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             values.pop("preset"),
             values.pop("upstream"),
             values.pop("json"),
+            values.pop("recipe_name"),
         )
         for name, kind in groups.items():
             fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
@@ -115,11 +134,17 @@ def _session_options() -> list[inspect.Parameter]:
         help="set of defaults", metavar="|".join(PRESETS), is_eager=True, callback=_remember("preset"),
         show_default="that of amefu.toml, else paper",
     )  # fmt: skip
+    recipe = typer.Option(
+        "--recipe", help="paper, its public code, or ours: set of defaults that wins over --preset",
+        metavar="|".join(RECIPES), is_eager=True, callback=_remember("recipe"),
+        show_default="that of amefu.toml, else paper",
+    )  # fmt: skip
     upstream = typer.Option("--upstream/--no-upstream", help="first bring what this command reads up to date")
     as_json = typer.Option("--json", help="print the result as one JSON document")
     rows: list[tuple[str, Any, Any, Any]] = [
         ("workspace", Path, workspace, Path("amefu-workspace")),
         ("preset", str | None, preset, None),
+        ("recipe_name", str | None, recipe, None),
         ("upstream", bool, upstream, True),
         ("json", bool, as_json, False),
     ]
@@ -147,7 +172,8 @@ def _remember(name: str) -> Callable[[typer.Context, Any], Any]:
 def _checked_defaults(context: typer.Context, known: Mapping[str, Any]) -> dict[str, Any]:
     workspace = Workspace(Path(known["workspace"]))
     command_name = context.info_name or ""
-    defaults = settings_of(command_name, workspace, known.get("preset"), known.get("variant"))
+    sets = (known.get("preset"), known.get("recipe"))
+    defaults = settings_of(command_name, workspace, *sets, known.get("variant"))
     names = {parameter.name for parameter in context.command.params}
     for key in read_config(workspace.config).get(command_name, {}):
         if key.replace("-", "_") not in names:

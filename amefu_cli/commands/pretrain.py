@@ -93,6 +93,7 @@ def _train(
     header = _header(
         modality, recipes, records, weights_identity(recipes[1].weights), begun_header(path), run.device
     )
+    header = replace(header, notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
     if is_finished(path, header, mend=f"amefu pretrain --modality {modality}"):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from amefu_cli.artefacts.failures import attempts_of, read_failures, record_failure
 from amefu_cli.commands.console import note, show, warn
+from amefu_cli.commands.options import Session
 from amefu_cli.errors import AmefuError, UsageError, VideoError
 from amefu_cli.recipes import WorkRun
 from amefu_cli.stages import Outcome
@@ -80,6 +82,11 @@ def parse_shard(shard: str) -> tuple[int, int]:
     if not 0 <= index < count:
         raise UsageError(f"--shard {shard}: i must be from 0 to n - 1 (a SLURM array must start at 0)")
     return index, count
+
+
+def begun_by(session: Session, header: Mapping[str, Any] | None) -> dict[str, str]:
+    """The note on the recipe that a store was begun with; `header` is None where it is begun now."""
+    return {"recipe": (header["notes"] if header else session.chosen).get("recipe") or "paper"}
 
 
 def announce(stage: str, pending: int, kept: int, path: Path) -> None:

@@ -74,6 +74,7 @@ def extract_features(
     precision: torch.dtype,
     batch: int,
     seed: int,
+    flip: float,
     failed: Callable[[str, AmefuError], None],
     progress: Progress,
 ) -> Outcome:
@@ -104,7 +105,7 @@ def extract_features(
             seen = images if name == "rgb" else encode_disparity(
                 disparity, encoding=stream.depth_encoding, percentile=DEPTH_PERCENTILE
             )  # fmt: skip
-            arrays[name] = _features(stream, crop_views(seen, piece.job, stream.crop, seed), precision)
+            arrays[name] = _features(stream, crop_views(seen, piece.job, stream.crop, seed, flip), precision)
             if not np.isfinite(arrays[name]).all():
                 raise NotFinite(f"{features.path}: {name} features of {piece.job.record.id} are not finite")
         return arrays
@@ -120,19 +121,22 @@ def extract_features(
     )
 
 
-def crop_views(images: torch.Tensor, job: VideoJob, crop: int, seed: int) -> torch.Tensor:
+def crop_views(images: torch.Tensor, job: VideoJob, crop: int, seed: int, flip: float) -> torch.Tensor:
     """uint8 (frames, height, width, 3) -> (views, frames, crop, crop, 3): the centre, then random crops.
 
-    A view's place depends on the seed, the video and the view alone, so both streams and all pieces share it.
+    A random crop is mirrored with probability `flip`. A view's place and whether it is mirrored depend on the seed,
+    the video and the view alone, so both streams and all pieces share them.
     """
     height, width = images.shape[1:3]
     if min(height, width) < crop:
         raise UsageError(f"{job.record.id}: frames of {height}×{width} pixels are smaller than --crop {crop}")
     rng = np.random.default_rng([seed, *job.record.id.encode("utf-8", "surrogateescape")])
+    mirrored = rng.random(job.views) < flip
     views = []
     for view in range(job.views):
         top, left = crop_corner(height, width, crop=crop, centre=view == 0, rng=rng)
-        views.append(images[:, top : top + crop, left : left + crop])
+        seen = images[:, top : top + crop, left : left + crop]
+        views.append(seen.flip(2) if view and mirrored[view] else seen)
     return torch.stack(views)
 
 

@@ -42,6 +42,7 @@ class MetaTraining:
     validation: FeatureTable | None
     recipe: MetaTrainRecipe
     clip: ClipRecipe
+    test_frames: str
     device: torch.device
 
 
@@ -175,7 +176,7 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float:
         return 0.0
     rows = test_rows(
         table,
-        test_frames="middle",
+        test_frames=setup.test_frames,
         segments=setup.clip.segments,
         frames_per_segment=setup.clip.frames_per_segment,
     )

@@ -14,9 +14,8 @@ from amefu_cli.artefacts.tensors import read_tensors
 from amefu_cli.artefacts.weights import imagenet_weights, select_tensors
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.method.backbones import Backbone, build_backbone, imagenet_source
+from amefu_cli.method.public_layout import NETWORK
 from amefu_cli.stages.training_state import to_torch
-
-NETWORK = "backbone.network."  # how a stream's checkpoint names the tensors of its backbone
 
 
 def load_backbone(name: str, weights: str) -> Backbone:

@@ -1,0 +1,105 @@
+"""A checkpoint of the paper's public code -> rgb.safetensors, depth.safetensors and fusion.safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.checkpoint import CheckpointHeader
+from amefu_cli.artefacts.fingerprint import file_sha256
+from amefu_cli.artefacts.tensors import read_tensors
+from amefu_cli.errors import UsageError
+from amefu_cli.method.backbones import Backbone, build_backbone
+from amefu_cli.method.public_layout import KEPT, expected_shapes, file_names, roles_by_names
+from amefu_cli.recipes import DEPTH_PRETRAIN, RECIPES, ClipRecipe, MetaTrainRecipe, PretrainRecipe, StreamRecipe
+from amefu_cli.stages.training_state import to_numpy
+
+Arrays = dict[str, NDArray[Any]]
+
+BACKBONE = "resnet50"
+LOOKS_LIKE = {
+    "full": "it looks like a full model: --role full",
+    "stream": "it looks like one stream: --role rgb or --role depth",
+    "other": "it looks like none of the public code's",
+}
+
+
+def read_public(path: Path, role: str) -> dict[str, Arrays]:
+    """The tensors of a public file of `role` (`full`, `rgb`, `depth`) under our names, by checkpoint of ours.
+
+    Raises:
+        UsageError: absent, a pickle that holds code, other names, shapes or types than the public code writes.
+        DamagedFile, NotFinite: cut short, or not all numbers.
+    """
+    tensors = read_tensors(path)
+    backbone = build_backbone(BACKBONE)
+    names = file_names(backbone.shapes(), role)
+    check_layout(tensors, backbone, role, str(path))
+    arrays = to_numpy(tensors)
+    parts = {part: {ours: arrays[public] for ours, public in some.items()} for part, some in names.items()}
+    if "fusion" in parts:
+        parts["fusion"]["scale.bias"] = parts["fusion"][f"{KEPT}scale.bias"] + np.float32(1)
+    return parts
+
+
+def check_layout(tensors: Mapping[str, torch.Tensor], backbone: Backbone, role: str, name: str) -> None:
+    """Hold names, shapes and types against those that the public code writes; UsageError on the first other one."""
+    shapes, names = backbone.shapes(), file_names(backbone.shapes(), role)
+    heads = {part: some.get("head.weight") or some[f"{KEPT}fc.weight"] for part, some in names.items()}
+    classes = {part: _rows(tensors.get(head)) for part, head in heads.items()}
+    expected = expected_shapes(shapes, role, dim=backbone.dim, classes=classes)
+    for found, what in ((expected.keys() - tensors.keys(), "lacks"), (tensors.keys() - expected.keys(), "also holds")):
+        if found:
+            raise UsageError(
+                f"{name}: a file of --role {role} holds {len(expected)} tensors, this one holds {len(tensors)}: it "
+                f"{what} {min(found)!r} ({LOOKS_LIKE[roles_by_names(tensors)]})"
+            )
+    for public, shape in expected.items():
+        dtype = torch.int64 if public.endswith("num_batches_tracked") else torch.float32
+        if (tuple(tensors[public].shape), tensors[public].dtype) != (shape, dtype):
+            raise UsageError(
+                f"{name}: {public!r} is {_described(tensors[public].dtype, tuple(tensors[public].shape))}, "
+                f"{_described(dtype, shape)} is expected of --role {role}"
+            )
+
+
+def _rows(tensor: torch.Tensor | None) -> int:
+    return len(tensor) if tensor is not None and tensor.ndim else 0
+
+
+def _described(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')} {shape}"
+
+
+def stream_header(path: Path, modality: str, arrays: Arrays) -> CheckpointHeader:
+    """What an imported stream says of itself: the public code's crop and colours, and the file that it is from."""
+    stream = StreamRecipe(backbone=BACKBONE, weights="none").as_dict()
+    settings = {**(DEPTH_PRETRAIN if modality == "depth" else {}), **RECIPES["official"]["pretrain"]}
+    return CheckpointHeader(
+        role=modality,
+        architecture={"backbone": BACKBONE, "classes": None},
+        recipe={"pretrain": PretrainRecipe(**settings).as_dict(), "stream": stream, "clip": ClipRecipe().as_dict()},
+        data={"imported": file_sha256(path)[:16]},
+        notes=_notes(path, arrays["head.weight"]),
+    )
+
+
+def fusion_header(path: Path, arrays: Arrays, streams: Mapping[str, Any]) -> CheckpointHeader:
+    """What an imported fusion says of itself; `streams` identifies the two checkpoints that it goes with."""
+    settings = MetaTrainRecipe(**RECIPES["official"]["meta-train"])
+    return CheckpointHeader(
+        role="fusion",
+        architecture={"fusion": "dgadain", "dim": len(arrays["scale.bias"])},
+        recipe={"meta-train": settings.as_dict(), "clip": ClipRecipe().as_dict()},
+        data={"streams": dict(streams), "imported": file_sha256(path)[:16]},
+        notes=_notes(path, arrays[f"{KEPT}fc.weight"]),
+    )
+
+
+def _notes(path: Path, head: NDArray[Any]) -> dict[str, Any]:
+    return {"imported_from": path.name, "classes": len(head), "recipe": "official"}
