@@ -32,33 +32,40 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex}.tmp")
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`; a reader sees the old bytes or the new ones, never a mixture."""
+def write_atomic(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
+    """Replace `path` by `content`; a reader sees the old bytes or the new ones, never a mixture.
+
+    `temporary` is a name on the same file system to write under first, where one beside `path` would be in the way.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
+    temporary = temporary or temporary_beside(path)
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(temporary, content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
 
 
-def create_atomic(path: Path, content: bytes) -> bool:
+def create_atomic(path: Path, content: bytes, *, temporary: Path | None = None) -> bool:
     """Write `path` unless it is there already; of several processes exactly one gets True."""
-    temporary = temporary_beside(path)
+    temporary = temporary or temporary_beside(path)
     try:
-        temporary.write_bytes(content)
-        sync(temporary)
+        _write_synced(temporary, content)
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
         temporary.unlink(missing_ok=True)
+    sync(path.parent)
     return True
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.video_store import StoredVideo, VideoStore
+from amefu_cli.artefacts.stored_video import StoredVideo
+from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.artefacts.video_writer import VideoWriter
 
 KIND = "depth"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.fingerprint import fingerprint
 from amefu_cli.artefacts.store_headers import VideoRecord
-from amefu_cli.artefacts.video_store import StoredVideo, VideoStore
+from amefu_cli.artefacts.stored_video import StoredVideo
+from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.artefacts.video_writer import VideoWriter
 from amefu_cli.errors import DamagedFile, NotFinite
 
@@ -107,7 +108,7 @@ def _rows(video: StoredVideo) -> int:
     for stream in STREAMS:
         if video.shape(stream)[1] != kept:
             raise DamagedFile(
-                f"{video.store.path}: {stream!r} holds {video.shape(stream)[1]} frames of {video.record.id} "
+                f"{video.store}: {stream!r} holds {video.shape(stream)[1]} frames of {video.record.id} "
                 f"but 'frame' lists {kept}; rebuild it with `amefu features --only {video.record.id}`"
             )
     return kept
@@ -122,7 +123,7 @@ def _load(
         block = video.array(stream, slice(0, views))
         if not np.isfinite(block).all():
             raise NotFinite(
-                f"{video.store.path}: {stream!r} of {video.record.id} holds NaN or infinity; "
+                f"{video.store}: {stream!r} of {video.record.id} holds NaN or infinity; "
                 f"rebuild it with `amefu features --only {video.record.id}`"
             )
         table[:, start[position] : start[position + 1]] = block

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amefu_cli.artefacts.video_store import StoredVideo, VideoStore
+from amefu_cli.artefacts.stored_video import StoredVideo
+from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.artefacts.video_writer import VideoWriter
 from amefu_cli.errors import DamagedFile
 
@@ -65,7 +66,7 @@ def decode_jpeg(jpeg: NDArray[np.uint8], stored: StoredVideo, number: int) -> ND
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError) as error:
         raise DamagedFile(
-            f"{stored.store.path}: frame {number} of {stored.record.id!r} is not a JPEG ({error}); "
+            f"{stored.store}: frame {number} of {stored.record.id!r} is not a JPEG ({error}); "
             "find all such videos with `amefu verify` and run `amefu frames` again"
         ) from error
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from amefu_cli.artefacts.atomic import to_json
+from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
 
 SCHEMA = 1
 HEADER = "zarr.json"
+DAMAGED = ".damaged"  # a file with the reason, in the folder of a video that `amefu verify` found damaged
 LARGEST_HEADER = 1 << 20  # bytes; ours are a few hundred, so anything near this is not ours
+MEND = "`amefu verify` marks it, and the command that made it makes it anew"
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """The attributes of one stored video."""
+    """The attributes of one stored video; `damaged` where `amefu verify` has marked it."""
 
     id: str
     frames: int
@@ -31,6 +34,7 @@ class VideoRecord:
     made_from: Mapping[str, Any]
     fingerprint: str
     partial: bool = False
+    damaged: bool = False
 
     @property
     def class_name(self) -> str:
@@ -41,9 +45,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
     """The store's header, or None where nothing is; raises DamagedFile where something else is."""
     attributes = read_attributes(path / HEADER)
     if attributes is None:
-        if path.is_dir() and not any(path.iterdir()):
-            return None
-        if path.exists():
+        if path.exists() and not _is_begun(path):
             raise UsageError(f"{path}: is there, but is not a store of amefu's; choose another path")
         return None
     header = attributes.get("amefu")
@@ -58,6 +60,11 @@ def read_header(path: Path) -> dict[str, Any] | None:
             f"replace it with `amefu {header['kind']} --rebuild`"
         )
     return header
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a folder holds no more than another process needs that makes a store of it at this moment."""
+    return path.is_dir() and {entry.name for entry in os.scandir(path)} <= {STAGING, HEADER}
 
 
 def record_json(record: VideoRecord) -> dict[str, Any]:
@@ -84,44 +91,50 @@ def read_attributes(header: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{header}: not a Zarr header ({error})") from error
+        raise DamagedFile(f"{header}: not a Zarr header ({error}); {MEND}") from error
     attributes = document.get("attributes") if isinstance(document, dict) else None
     if not isinstance(attributes, dict):
-        raise DamagedFile(f"{header}: no 'attributes' object; not a Zarr v3 header")
+        raise DamagedFile(f"{header}: no 'attributes' object; not a Zarr v3 header; {MEND}")
     return attributes
 
 
 def read_record(header: Path) -> VideoRecord | None:
+    """The record of the video whose header this is; None where there is no video.
+
+    Raises:
+        DamagedFile: something else is there.
+    """
     attributes = read_attributes(header)
     if attributes is None or "fingerprint" not in attributes:
         return None
     try:
         record = VideoRecord(**attributes)
     except TypeError as error:
-        raise DamagedFile(f"{header}: not the attributes of a video ({error})") from error
-    if not (
-        isinstance(record.id, str)
-        and isinstance(record.fingerprint, str)
-        and isinstance(record.made_from, dict)
-        and isinstance(record.frames, int)
-        and record.frames > 0
-    ):
-        raise DamagedFile(f"{header}: attributes of a video with a field of another type")
-    return record
+        raise DamagedFile(f"{header}: not the attributes of a video ({error}); {MEND}") from error
+    fields = ((record.id, str), (record.fingerprint, str), (record.made_from, dict), (record.source, str))
+    fits = all(isinstance(value, kind) for value, kind in fields)
+    if not fits or type(record.frames) is not int or record.frames < 1:
+        raise DamagedFile(f"{header}: attributes of a video with a field of another type; {MEND}")
+    return replace(record, damaged=(header.parent / DAMAGED).exists())
 
 
-def video_headers(folder: Path) -> Iterator[Path]:
-    """The headers of all video groups: folders whose own sub-folders are arrays are not descended into."""
+def video_records(folder: Path) -> Iterator[VideoRecord]:
+    """The records of all video groups below a folder, without a look at their arrays."""
     try:
-        entries = list(os.scandir(folder))
+        names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
+    for name in names:
+        if name in (HEADER, DAMAGED):
             continue
-        header = Path(entry.path, HEADER)
-        attributes = read_attributes(header)
-        if attributes is not None and "fingerprint" in attributes:
-            yield header
+        below = folder / name
+        try:
+            record = read_record(below / HEADER)
+        except DamagedFile:
+            if (below / DAMAGED).exists():  # already known, and made anew by the next run
+                continue
+            raise
+        if record is not None:
+            yield record
         else:
-            yield from video_headers(Path(entry.path))
+            yield from video_records(below)

@@ -12,33 +12,35 @@ is done if and only if it is there with the fingerprint of the store's recipe an
 
 from __future__ import annotations
 
+import errno
+import glob
 import itertools
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
-
-import zarr
 
 from amefu_cli.artefacts.atomic import create_atomic, sync, to_json, write_atomic
 from amefu_cli.artefacts.fingerprint import differences, fingerprint
 from amefu_cli.artefacts.staging import Staging, sweep
 from amefu_cli.artefacts.store_headers import (
+    DAMAGED,
     HEADER,
     SCHEMA,
     VideoRecord,
     group_json,
+    read_attributes,
     read_header,
     read_record,
-    video_headers,
+    video_records,
 )
+from amefu_cli.artefacts.stored_video import StoredVideo, edition_of, open_video
 from amefu_cli.artefacts.video_names import group_path
-from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
+from amefu_cli.errors import AmefuError, DamagedFile, RecipeMismatch, UsageError
 
 
 class VideoStore:
@@ -54,8 +56,8 @@ class VideoStore:
 
     def records(self) -> dict[str, VideoRecord]:
         """Every video in the store, by id, in sorted order."""
-        found = (read_record(header) for header in video_headers(self.path / "videos"))
-        return {record.id: record for record in sorted(filter(None, found), key=lambda record: record.id)}
+        found = video_records(self.path / "videos")
+        return {record.id: record for record in sorted(found, key=lambda record: record.id)}
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's attributes, or None where it is not in the store."""
@@ -67,37 +69,40 @@ class VideoStore:
 
     def is_done(self, record: VideoRecord | None, made_from: Mapping[str, Any]) -> bool:
         """Whether the stored video is what making it now would give."""
-        return record is not None and record.fingerprint == self.expected_fingerprint(made_from)
+        return record is not None and not record.damaged and record.fingerprint == self.expected_fingerprint(made_from)
 
     def read(self, video: str) -> StoredVideo:
-        """Open one video for reading; raises DamagedFile where it is absent or incomplete."""
+        """Open one video for reading.
+
+        Raises:
+            DamagedFile: it is absent or incomplete, or `amefu verify` has found it damaged.
+            AmefuError: the whole store is gone.
+        """
         folder = self._folder(video)
+        edition = edition_of(folder)
         record = read_record(folder / HEADER)
         if record is None:
+            if not (self.path / HEADER).exists():
+                raise AmefuError(f"{self.path}: is not there any more; run the same command again when it is")
             raise DamagedFile(f"{self.path}: holds no video {video!r}; make it with `amefu {self.kind}`")
-        with self._damage_named(video):
-            group = zarr.open_group(folder, mode="r", zarr_format=3)
-            arrays = dict(group.arrays())
-            for name, array in arrays.items():
-                check_chunks(folder / name, array)
-        return StoredVideo(self, record, arrays)
+        if record.damaged:
+            raise DamagedFile(f"{self.path}: {video!r} is damaged; make it anew with `amefu {self.kind}`")
+        return open_video(self.path, folder, record, edition)
 
-    @contextmanager
-    def _damage_named(self, video: str) -> Iterator[None]:
-        """Turn what Zarr raises over a lost, cut or flipped chunk into an error that names the video."""
-        try:
-            yield
-        except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
-            raise DamagedFile(
-                f"{self.path}: video {video!r} is damaged ({type(error).__name__}: {error}); "
-                f"find all such videos with `amefu verify` and run `amefu {self.kind}` again"
-            ) from error
+    def mark_damaged(self, video: str, reason: str) -> None:
+        """Have a video made anew by the next run of its stage; nothing of it is deleted before."""
+        write_atomic(self._folder(video) / DAMAGED, reason.encode(), temporary=self.fresh_folder())
+
+    def clear_damaged(self, video: str) -> None:
+        """Take `mark_damaged` back."""
+        (self._folder(video) / DAMAGED).unlink(missing_ok=True)
 
     def add_notes(self, notes: Mapping[str, Any]) -> None:
         """Record something in the header that is never compared, such as a licence."""
         if any(self.notes.get(name) != value for name, value in notes.items()):
             self.notes = {**self.notes, **notes}
-            write_atomic(self.path / HEADER, group_json({"amefu": self._header()}))
+            content = group_json({"amefu": self._header()})
+            write_atomic(self.path / HEADER, content, temporary=self.fresh_folder())
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -120,21 +125,25 @@ class VideoStore:
             except OSError:
                 if not place.is_dir():
                     raise
-            record = read_record(place / HEADER)
-            if record is not None and record.fingerprint == expected:
+            if self._holds(place, expected):
                 shutil.rmtree(staged)
                 return
-            self.remove(video)
+            self._discard(place)
         sync(place.parent)
 
-    def remove(self, video: str) -> None:
-        """Take a video out of the store: renamed away first, so that it is never seen half removed."""
+    def _holds(self, place: Path, expected: str) -> bool:
+        """Whether a sound video of this fingerprint stands there."""
+        with suppress(DamagedFile):
+            record = read_record(place / HEADER)
+            return record is not None and not record.damaged and record.fingerprint == expected
+        return False
+
+    def _discard(self, place: Path) -> None:
+        """Take a folder out of the store: renamed away first, so that it is never seen half removed."""
         old = self.fresh_folder()
-        try:
-            os.rename(self._folder(video), old)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            os.rename(place, old)
+            shutil.rmtree(old, ignore_errors=True)
 
     def close(self) -> None:
         """Release this process's staging folder and clear those of dead processes."""
@@ -153,28 +162,13 @@ class VideoStore:
     def _make_parents(self, place: Path) -> None:
         """Every folder on the way is a Zarr group too, so that any Zarr reader can walk the store."""
         for parent in reversed([*itertools.takewhile(lambda folder: folder != self.path, place.parents)]):
+            attributes = read_attributes(parent / HEADER)
+            if attributes is not None and "fingerprint" in attributes:
+                self._discard(parent)  # a clip of this name has become a folder of clips
+            elif attributes is not None:
+                continue
             parent.mkdir(exist_ok=True)
-            if not (parent / HEADER).exists():
-                create_atomic(parent / HEADER, group_json({}))
-
-
-@dataclass(frozen=True)
-class StoredVideo:
-    """One open video: its record, and its arrays behind checks."""
-
-    store: VideoStore
-    record: VideoRecord
-    arrays: Mapping[str, zarr.Array[Any]]
-
-    def array(self, name: str, selection: Any = ...) -> Any:
-        """A NumPy array of what `selection` takes of the array `name`; checksums are verified on the way."""
-        with self.store._damage_named(self.record.id):
-            return self.arrays[name][selection]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of the array `name`, from its header."""
-        with self.store._damage_named(self.record.id):
-            return tuple(self.arrays[name].shape)
+            write_atomic(parent / HEADER, group_json({}), temporary=self.fresh_folder())
 
 
 def open_store(path: Path, kind: str, *, mend: str) -> VideoStore:
@@ -208,9 +202,10 @@ def prepare_store(
     """
     if rebuild and path.exists():
         discard_store(path)
-    path.mkdir(parents=True, exist_ok=True)
+    _clear_discarded(path)
     wanted = {"kind": kind, "schema": SCHEMA, "recipe": recipe, "made_from": made_from, "notes": notes}
-    create_atomic(path / HEADER, group_json({"amefu": wanted}))
+    if read_header(path) is None:
+        _create(path, group_json({"amefu": wanted}))
     header = read_header(path)
     assert header is not None
     compared = ("kind", "schema", "recipe", "made_from")
@@ -227,19 +222,27 @@ def prepare_store(
     return store
 
 
+def _create(path: Path, header: bytes) -> None:
+    staging = Staging(path)
+    try:
+        create_atomic(path / HEADER, header, temporary=staging.fresh())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
+    finally:
+        staging.close()
+
+
 def discard_store(path: Path) -> None:
     """Delete a whole store of ours: renamed away first, so that it is never seen half removed."""
     if read_header(path) is None:
         raise UsageError(f"{path}: not a store of amefu's, so it is not deleted")
-    away = path.with_name(f".{path.name}.discarded-{os.getpid()}")
-    os.rename(path, away)
-    shutil.rmtree(away)
+    os.rename(path, path.with_name(f".{path.name}.discarded-{uuid.uuid4().hex}"))
+    _clear_discarded(path)
 
 
-def check_chunks(folder: Path, array: zarr.Array[Any]) -> None:
-    """Zarr reads an absent chunk as zeros; here an absent chunk is damage."""
-    grid = [math.ceil(length / chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
-    for position in itertools.product(*(range(count) for count in grid)):
-        key = PurePosixPath("c", *map(str, position))
-        if not (folder / key).exists():
-            raise ValueError(f"chunk {key} of array {folder.name!r} is missing")
+def _clear_discarded(path: Path) -> None:
+    """Delete what `discard_store` renamed away, now or before it was killed."""
+    for away in path.parent.glob(f".{glob.escape(path.name)}.discarded-*"):
+        shutil.rmtree(away, ignore_errors=True)

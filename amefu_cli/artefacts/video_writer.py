@@ -13,7 +13,8 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from amefu_cli.artefacts.atomic import sync_tree
 from amefu_cli.artefacts.store_headers import VideoRecord, record_json
-from amefu_cli.artefacts.video_store import VideoStore, check_chunks
+from amefu_cli.artefacts.stored_video import check_chunks
+from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of the video
