@@ -13,18 +13,21 @@ from amefu_cli.artefacts.store_headers import VideoRecord
 from amefu_cli.artefacts.stored_video import StoredVideo
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.artefacts.video_writer import VideoWriter
-from amefu_cli.errors import DamagedFile, NotFinite
+from amefu_cli.errors import DamagedFile, NotFinite, UsageError
 
 KIND = "features"
 STREAMS = ("rgb", "depth")
+IMAGENET = "imagenet"  # RGB features without pretraining, of novel videos only: what the paper's basenets read
 
 
-def feature_writer(store: VideoStore, video: str) -> VideoWriter:
+def feature_writer(store: VideoStore, video: str, *, imagenet: bool = False) -> VideoWriter:
     """A writer for one video: `frame` int64 (kept,), `rgb` and `depth` float16 (views, kept, dim).
 
-    View 0 is the centre crop, the others are random crops shared by both streams.
+    View 0 is the centre crop, the others are random crops shared by both streams. With `imagenet` there is a third
+    array of that name: the centre crops through the network that the RGB stream started from.
     """
-    return VideoWriter(store, video, {"frame": 0, "rgb": 1, "depth": 1})
+    streams = (*STREAMS, IMAGENET) if imagenet else STREAMS
+    return VideoWriter(store, video, {"frame": 0, **dict.fromkeys(streams, 1)})
 
 
 def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -> str:
@@ -46,7 +49,8 @@ class FeatureTable:
 
     `rgb` and `depth` float16 (views, rows, dim); `start` int64 (videos + 1,): video i owns the rows
     start[i]:start[i + 1]; `frame` int64 (rows,): the frame number of each row; `frames` int64 (videos,): how
-    many frames the whole video has; `labels` int64 (videos,): positions in `class_names`.
+    many frames the whole video has; `labels` int64 (videos,): positions in `class_names`. `imagenet` float16
+    (1, rows, dim) is there only where it was asked for.
     """
 
     ids: tuple[str, ...]
@@ -57,11 +61,19 @@ class FeatureTable:
     start: NDArray[np.int64]
     rgb: NDArray[np.float16]
     depth: NDArray[np.float16]
+    imagenet: NDArray[np.float16] | None = None
 
     @property
     def kept(self) -> NDArray[np.int64]:
         """How many frames of each video are kept, int64 (videos,)."""
         return np.diff(self.start)
+
+    def stream(self, name: str) -> NDArray[np.float16]:
+        """The features (views, rows, dim) of `rgb`, `depth` or `imagenet`."""
+        features: NDArray[np.float16] | None = getattr(self, name)
+        if features is None:
+            raise ValueError(f"the table was read without {name!r}")
+        return features
 
     def nearest_rows(self, video: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of the kept frames that are nearest to frame `numbers` of a video (the earlier one of two)."""
@@ -75,11 +87,17 @@ class FeatureTable:
 
 
 def read_features(
-    store: VideoStore, records: Mapping[str, VideoRecord], classes: Sequence[str], *, views: int
+    store: VideoStore,
+    records: Mapping[str, VideoRecord],
+    classes: Sequence[str],
+    *,
+    views: int,
+    imagenet: bool = False,
 ) -> FeatureTable:
     """Load the videos of `classes`, the first `views` views of each, in the order of their ids.
 
     Raises:
+        UsageError: `imagenet` is asked for, and a video does not have it.
         DamagedFile: a checksum fails, or the streams of a video do not match; names the video.
         NotFinite: a feature is NaN or infinite; names the video.
     """
@@ -88,9 +106,10 @@ def read_features(
     present = sorted({records[video].class_name for video in ids})
     position = {name: index for index, name in enumerate(present)}
     videos = [store.read(video) for video in ids]
-    rows = [_rows(video) for video in videos]
+    streams = (*STREAMS, IMAGENET) if imagenet else STREAMS
+    rows = [_rows(video, streams) for video in videos]
     start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-    tables = {stream: _load(videos, stream, start, views) for stream in STREAMS}
+    tables = {stream: _load(videos, stream, start, 1 if stream == IMAGENET else views) for stream in streams}
     return FeatureTable(
         ids=tuple(ids),
         class_names=tuple(present),
@@ -98,14 +117,18 @@ def read_features(
         frame=np.concatenate([video.array("frame") for video in videos] or [np.empty(0, np.int64)]),
         frames=np.array([records[video].frames for video in ids], np.int64),
         start=start,
-        rgb=tables["rgb"],
-        depth=tables["depth"],
+        **tables,
     )
 
 
-def _rows(video: StoredVideo) -> int:
+def _rows(video: StoredVideo, streams: Sequence[str]) -> int:
     kept = video.shape("frame")[0]
-    for stream in STREAMS:
+    for stream in streams:
+        if stream == IMAGENET and stream not in video.arrays:
+            raise UsageError(
+                f"{video.store}: holds no ImageNet features of {video.record.id}, which the basenets read; "
+                "add them with `amefu features --basenet`"
+            )
         if video.shape(stream)[1] != kept:
             raise DamagedFile(
                 f"{video.store}: {stream!r} holds {video.shape(stream)[1]} frames of {video.record.id} "
@@ -114,9 +137,7 @@ def _rows(video: StoredVideo) -> int:
     return kept
 
 
-def _load(
-    videos: Sequence[StoredVideo], stream: str, start: NDArray[np.int64], views: int
-) -> NDArray[np.float16]:
+def _load(videos: Sequence[StoredVideo], stream: str, start: NDArray[np.int64], views: int) -> NDArray[np.float16]:
     dim = videos[0].shape(stream)[2] if videos else 0
     table = np.empty((views, int(start[-1]), dim), np.float16)
     for position, video in enumerate(videos):

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from amefu_cli.commands.console import note, show
+from amefu_cli.commands.episodes import episodes_of
 from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import resolve_split
 from amefu_cli.errors import RecipeMismatch
-from amefu_cli.recipes import ClipRecipe, DeviceRun, EvaluateRecipe, SplitRecipe
+from amefu_cli.recipes import MODELS, ClipRecipe, DeviceRun, EvaluateRecipe, SplitRecipe
 
 
 @command
@@ -25,10 +26,11 @@ def evaluate(
         Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
     ] = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
-    fusion: Annotated[
-        Path | None, typer.Option(help="fusion of --model amefu [WORKSPACE/fusion.safetensors]")
-    ] = None,
+    fusion: Annotated[Path | None, typer.Option(help="fusion of --model amefu [WORKSPACE/fusion.safetensors]")] = None,
     out: Annotated[Path | None, typer.Option(help="results file to write [one in WORKSPACE/results]")] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="also the interval over novel classes, which a few of them widen")
+    ] = False,
 ) -> None:
     """Classify few-shot episodes of the novel classes; the result is printed and kept as JSON.
 
@@ -36,85 +38,119 @@ def evaluate(
     """
     from amefu_cli.artefacts.results import read_result, result_name, write_result
     from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.stages.compare import interval_by_class
     from amefu_cli.stages.pending import class_names
 
     features_path = features or session.workspace.features
     if session.upstream:
-        update_features(session, features_path, split=split, split_recipe=split_recipe)
+        basenet = reads_imagenet(recipe.model)
+        update_features(session, features_path, split=split, split_recipe=split_recipe, basenet=basenet)
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
     classes = resolve_split(session, split, split_recipe, class_names(store))
     checkpoint = fusion or session.workspace.fusion
-    asked = _asked(store, classes, recipe, checkpoint)
+    drawn = episodes_of(store, classes, recipe)
+    asked = settings_of_result(store, classes, recipe, drawn, checkpoint)
     path = out or session.workspace.results / result_name(asked)
     result = read_result(path)
-    if result is not None and all(result.get(name) == value for name, value in asked.items()):
+    if is_result_of(result, asked):
         note(f"evaluate: {path} is up to date")
     else:
-        result = asked | _run(store, classes, recipe, checkpoint, run)
+        vectors = vectors_of(store, classes, recipe.model, checkpoint, run)
+        result = asked | evaluated(vectors, drawn, asked, store)
         write_result(path, result)
-    _show(result, path, session.json)
+    assert result is not None
+    interval = interval_by_class(result, path) if by_class else None
+    _show(result, path, interval, session.json)
 
 
-def _asked(store: Any, classes: Any, recipe: EvaluateRecipe, checkpoint: Path) -> dict[str, Any]:
-    """What a result is the result of: settings and fingerprints. The check of the fusion against the store is here."""
-    from amefu_cli.artefacts.checkpoint import open_header
-    from amefu_cli.artefacts.feature_store import fingerprint_of
-    from amefu_cli.artefacts.fingerprint import differences
-
-    fingerprints = {"features": fingerprint_of(store.records(), classes.novel)}
-    if recipe.model == "amefu":
-        header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
-        if header.data["streams"] != store.made_from:
-            lines = "; ".join(differences(header.data["streams"], store.made_from))
-            raise RecipeMismatch(
-                f"{checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
-                "train it again with `amefu meta-train --rebuild`"
-            )
-        fingerprints["fusion"] = header.fingerprint
-    settings = recipe.as_dict()
-    settings["test_frames"] = store.recipe["features"]["test_frames"]
-    return {**settings, "fingerprints": fingerprints}
+def reads_imagenet(model: str) -> bool:
+    """Whether a model is one of the basenets."""
+    return "imagenet" in MODELS[model].streams
 
 
-def _run(
-    store: Any, classes: Any, recipe: EvaluateRecipe, checkpoint: Path, run: DeviceRun
+def settings_of_result(
+    store: Any, classes: Any, recipe: EvaluateRecipe, drawn: Any, checkpoint: Path
 ) -> dict[str, Any]:
-    from amefu_cli.artefacts.checkpoint import open_header, read_checkpoint
-    from amefu_cli.artefacts.feature_store import read_features
-    from amefu_cli.stages.devices import choose_device
-    from amefu_cli.stages.evaluate import evaluate, load_fusion
+    """What a result is the result of: settings and fingerprints. The check of the fusion against the store is here."""
+    from amefu_cli.artefacts.feature_store import fingerprint_of
 
-    device = choose_device(run.device)
-    table = read_features(store, store.records(), classes.novel, views=1)
-    module = None
-    recipes = {"features": store.notes.get("recipe")}
+    model = MODELS[recipe.model]
+    fingerprints = {"features": fingerprint_of(store.records(), classes.novel)}
+    fused_by = {}
     if recipe.model == "amefu":
-        header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
-        recipes["fusion"] = header.notes.get("recipe")
-        module = load_fusion(header, read_checkpoint(checkpoint), device)
-    found = evaluate(
-        table, recipe=recipe, clip=ClipRecipe(**store.recipe["clip"]),
-        test_frames=store.recipe["features"]["test_frames"], fusion=module, device=device,
-    )  # fmt: skip
+        header = _checked_fusion(store, checkpoint)
+        fingerprints["fusion"] = header.fingerprint
+        fused_by = {"fusion": header.architecture["fusion"], "num_aug": header.recipe["meta-train"]["num_aug"]}
     return {
-        "accuracy": found.accuracy,
-        "half_width_95": found.half_width,
-        "by_class": dict(found.by_class),
-        "videos": found.videos,
-        "recipes": recipes,
-        "episodes_fingerprint": found.episodes_fingerprint,
-        "right": list(found.right),
-        "seconds": round(found.seconds, 3),
+        "model": recipe.model,
+        **fused_by,
+        "classifier": recipe.classifier or model.classifier,
+        "test_frames": model.test_frames or store.recipe["features"]["test_frames"],
+        **drawn.shape,
+        "seed": recipe.seed if recipe.episodes_to_draw() else None,
+        "episodes_fingerprint": drawn.fingerprint,
+        "fingerprints": fingerprints,
     }
 
 
-def _show(result: dict[str, Any], path: Path, as_json: bool) -> None:
+def _checked_fusion(store: Any, checkpoint: Path) -> Any:
+    from amefu_cli.artefacts.checkpoint import open_header
+    from amefu_cli.artefacts.fingerprint import differences
+
+    header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
+    if header.data["streams"] != store.made_from:
+        lines = "; ".join(differences(header.data["streams"], store.made_from))
+        raise RecipeMismatch(
+            f"{checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
+            "train it again with `amefu meta-train --rebuild`"
+        )
+    return header
+
+
+def is_result_of(result: dict[str, Any] | None, asked: dict[str, Any]) -> bool:
+    """Whether a result that was read is the one that is asked for."""
+    return result is not None and all(result.get(name) == value for name, value in asked.items())
+
+
+def vectors_of(store: Any, classes: Any, model: str, checkpoint: Path, run: DeviceRun) -> Any:
+    """The vectors of the novel videos by one model; `checkpoint` is the fusion of `amefu`."""
+    from amefu_cli.artefacts.checkpoint import open_header, read_checkpoint
+    from amefu_cli.artefacts.feature_store import read_features
+    from amefu_cli.stages.devices import choose_device
+    from amefu_cli.stages.evaluate import load_fusion, model_vectors
+
+    device = choose_device(run.device)
+    table = read_features(store, store.records(), classes.novel, views=1, imagenet=reads_imagenet(model))
+    module = None
+    if model == "amefu":
+        header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
+        module = load_fusion(header, read_checkpoint(checkpoint), device)
+    return model_vectors(
+        table, model=model, clip=ClipRecipe(**store.recipe["clip"]),
+        test_frames=store.recipe["features"]["test_frames"], fusion=module, device=device,
+    )  # fmt: skip
+
+
+def evaluated(vectors: Any, drawn: Any, asked: dict[str, Any], store: Any) -> dict[str, Any]:
+    """What classifying the episodes found."""
+    from amefu_cli.stages.evaluate import evaluate as classify
+
+    found: dict[str, Any] = classify(vectors, drawn, classifier=asked["classifier"], source=str(store.path))
+    return found
+
+
+def _show(result: dict[str, Any], path: Path, by_class: Any, as_json: bool) -> None:
     rows = [["", "accuracy"]]
     rows.append(["all episodes", f"{result['accuracy']:.2%} ± {result['half_width_95']:.2%}"])
+    if by_class is not None:
+        rows.append([f"  over {len(result['by_class'])} classes too", f"{by_class.low:.2%} to {by_class.high:.2%}"])
     rows += [[f"  {name}", f"{accuracy:.2%}"] for name, accuracy in result["by_class"].items()]
     title = (
         f"{result['model']}: {result['way']}-way {result['shot']}-shot, {result['episodes']} episodes "
         f"({result['seconds']:.1f} s)"
     )
-    show({**result, "file": str(path)}, as_json=as_json, title=title, rows=rows)
+    document = {**result, "file": str(path)}
+    if by_class is not None:
+        document["interval_95_by_class"] = [by_class.low, by_class.high]
+    show(document, as_json=as_json, title=title, rows=rows)

@@ -18,6 +18,8 @@ from amefu_cli.commands.work import announce, begun_by, finish, plan_work, repor
 from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
 from amefu_cli.stages import Outcome
 
+BASENET = "basenet"  # a note in the store's header, and a field of what its novel videos are made from
+
 
 @command
 def features(
@@ -35,13 +37,15 @@ def features(
     depth: Annotated[
         Path | None, typer.Option("--depth", "--depth-store", help="store to read [WORKSPACE/depth.zarr]")
     ] = None,
-    rgb: Annotated[
-        Path | None, typer.Option(help="pretrained RGB stream [WORKSPACE/rgb.safetensors]")
-    ] = None,
+    rgb: Annotated[Path | None, typer.Option(help="pretrained RGB stream [WORKSPACE/rgb.safetensors]")] = None,
     depth_stream: Annotated[
         Path | None, typer.Option(help="pretrained depth stream [WORKSPACE/depth.safetensors]")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/features.zarr]")] = None,
+    basenet: Annotated[
+        bool,
+        typer.Option("--basenet", help="add what rgb-basenet and rgb-basenet++ read: novel videos before pretraining"),
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
@@ -61,7 +65,7 @@ def features(
     path = out or workspace.features
     outcome = update_features(
         session, path, inputs=inputs, recipes=(recipe, stream, clip), split=split, split_recipe=split_recipe,
-        run=run, work=work, rebuild=rebuild, dry_run=dry_run,
+        run=run, work=work, basenet=basenet, rebuild=rebuild, dry_run=dry_run,
     )  # fmt: skip
     report("features", outcome, path, as_json=session.json)
 
@@ -76,11 +80,12 @@ def update_features(
     recipes: tuple[FeaturesRecipe, StreamRecipe, ClipRecipe] | None = None,
     run: NetworkRun | None = None,
     work: WorkRun | None = None,
+    basenet: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
     """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
-    ones that the store was begun with."""
+    ones that the store was begun with. What `basenet` once added stays up to date from then on."""
     from amefu_cli.artefacts.store_headers import read_header
     from amefu_cli.artefacts.video_store import open_store, prepare_store
     from amefu_cli.stages.pending import class_names, pending_features
@@ -95,20 +100,24 @@ def update_features(
     classes = resolve_split(session, split, split_recipe, class_names(frames))
     recipe = replace(recipe, precision=settled_precision(recipe.precision, header, run.device))
     seen, made_from = _streams(inputs, stream)
+    wanted = basenet or (header is not None and BASENET in header["notes"])
+    network = _basenet(inputs, stream) if wanted else None
+    begun = begun_by(session, header) | ({BASENET: network} if network else {})
     plan = plan_work("features", work or WorkRun(), path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     with prepare_store(
         path, "features", recipe=header_recipe, made_from=made_from,
-        notes={name: str(where.resolve()) for name, where in inputs.items()} | begun_by(session, header),
-        rebuild=rebuild,
+        notes={name: str(where.resolve()) for name, where in inputs.items()} | begun, rebuild=rebuild,
     ) as store:  # fmt: skip
         jobs, kept = pending_features(
-            frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew
-        )
+            frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
+            basenet=network,
+        )  # fmt: skip
         announce("features", len(jobs), kept, path)
         outcome = Outcome()
         if jobs and not dry_run:
-            outcome = _extract(jobs, (frames, depth, store), inputs, seen, recipe, run, plan.failed)
+            networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})
+            outcome = _extract(jobs, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
     outcome.failed = failed_before | outcome.failed
     return finish(outcome, kept, plan, depth.records(), path)
 
@@ -163,6 +172,18 @@ def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str,
     return seen, made_from
 
 
+def _basenet(inputs: dict[str, Path], fallback: StreamRecipe) -> dict[str, Any]:
+    """What identifies the network that the basenets use: the RGB stream's, with the weights that it started from."""
+    from amefu_cli.artefacts.checkpoint import open_header
+    from amefu_cli.artefacts.identity import weights_identity
+
+    backbone = fallback.backbone
+    if inputs["rgb"].is_file():
+        header = open_header(inputs["rgb"], role="rgb", mend="amefu pretrain --modality rgb")
+        backbone = header.architecture["backbone"]
+    return {"backbone": backbone, "weights": weights_identity(fallback.weights)}
+
+
 def _extract(
     jobs: Any,
     stores: Any,
@@ -178,7 +199,7 @@ def _extract(
     device = choose_device(run.device)
     precision = choose_precision(recipe.precision, device)
     checkpoints = {"rgb": inputs["rgb"], "depth": inputs["depth_stream"]}
-    streams = load_streams(checkpoints, seen, device=device, precision=precision)
+    streams = load_streams(checkpoints, seen, device=device, precision=precision, basenet=seen.get(BASENET))
     with progress("features") as report_progress:
         return extract_features(
             jobs, stores, streams, device=device, precision=precision, batch=run.batch, seed=recipe.seed,

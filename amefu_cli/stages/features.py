@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.depth_store import read_disparity
-from amefu_cli.artefacts.feature_store import STREAMS, feature_writer
+from amefu_cli.artefacts.feature_store import IMAGENET, STREAMS, feature_writer
 from amefu_cli.artefacts.frame_store import read_frames
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
@@ -42,20 +42,29 @@ def load_streams(
     *,
     device: torch.device,
     precision: torch.dtype,
+    basenet: Mapping[str, Any] | None = None,
 ) -> dict[str, Stream]:
     """Both streams, frozen, on the device: from their checkpoints, else as `seen["fallback"]` says.
+
+    `basenet` (backbone and weights) adds `imagenet`, the RGB stream's network as it was before pretraining.
 
     Raises:
         UsageError: the features of the two streams are not equally wide.
     """
+
+    def stream(backbone: Backbone, sees: Mapping[str, Any]) -> Stream:
+        moved = backbone.eval().to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Stream(moved, sees["crop"], sees["depth_encoding"])
+
     streams = {}
     for modality in STREAMS:
         if checkpoints[modality].is_file():
             backbone = load_stream(checkpoints[modality], modality)
         else:
             backbone = load_backbone(seen["fallback"]["backbone"], seen["fallback"]["weights"])
-        backbone = backbone.eval().to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        streams[modality] = Stream(backbone, seen[modality]["crop"], seen[modality]["depth_encoding"])
+        streams[modality] = stream(backbone, seen[modality])
+    if basenet is not None:
+        streams[IMAGENET] = stream(load_backbone(basenet["backbone"], basenet["weights"]), seen["rgb"])
     dims = {modality: stream.backbone.dim for modality, stream in streams.items()}
     if dims["rgb"] != dims["depth"]:
         raise UsageError(
@@ -84,6 +93,7 @@ def extract_features(
         NotFinite: a network gave NaN or infinity; names the video.
     """
     frames, depth, features = stores
+    with_imagenet = {job.record.id for job in jobs if job.imagenet}
 
     def load(piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
         video = piece.job.record.id
@@ -100,9 +110,9 @@ def extract_features(
     def compute(piece: Piece, content: tuple[torch.Tensor, torch.Tensor]) -> Mapping[str, NDArray[Any]]:
         images, disparity = (part.to(device, non_blocking=True) for part in content)
         arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
-        for name in STREAMS:
+        for name in (*STREAMS, IMAGENET) if piece.job.imagenet else STREAMS:
             stream = streams[name]
-            seen = images if name == "rgb" else encode_disparity(
+            seen = images if name != "depth" else encode_disparity(
                 disparity, encoding=stream.depth_encoding, percentile=DEPTH_PERCENTILE
             )  # fmt: skip
             arrays[name] = _features(stream, crop_views(seen, piece.job, stream.crop, seed, flip), precision)
@@ -115,7 +125,7 @@ def extract_features(
         batch=batch,
         load=load,
         compute=compute,
-        writer_of=lambda video: feature_writer(features, video),
+        writer_of=lambda video: feature_writer(features, video, imagenet=video in with_imagenet),
         failed=failed,
         progress=progress,
     )

@@ -27,6 +27,7 @@ class VideoJob:
     made_from: Mapping[str, Any]
     numbers: NDArray[np.int64]
     views: int = 1
+    imagenet: bool = False  # whether the basenets' features are made too
 
 
 def pending_depth(
@@ -50,9 +51,10 @@ def pending_features(
     clip: ClipRecipe,
     takes: Takes,
     anew: Collection[str],
+    basenet: Mapping[str, Any] | None = None,
 ) -> tuple[list[VideoJob], int]:
     """The videos of the split's classes whose features are not in `features` as they should be."""
-    jobs = feature_jobs(frames.records(), depth.records(), split=split, recipe=recipe, clip=clip)
+    jobs = feature_jobs(frames.records(), depth.records(), split=split, recipe=recipe, clip=clip, basenet=basenet)
     return _not_done(features, jobs, takes, anew)
 
 
@@ -63,32 +65,39 @@ def feature_jobs(
     split: Split,
     recipe: FeaturesRecipe,
     clip: ClipRecipe,
+    basenet: Mapping[str, Any] | None = None,
 ) -> Iterator[VideoJob]:
     """Base and validation videos: every stride-th frame; novel ones: the frames that evaluation reads.
 
     Only base videos get random views, since only training looks at them. Videos of classes outside the split,
-    and videos without disparity, have no job.
+    and videos without disparity, have no job. `basenet` identifies the network of the basenets, which read novel
+    videos only; where it is None, theirs are left out.
     """
     for video, record in frames.items():
         part = split.part_of(record.class_name)
         if part is None or video not in depth:
             continue
-        numbers = kept_frames(record.frames, novel=part == "novel", recipe=recipe, clip=clip)
+        imagenet = basenet is not None and part == "novel"
+        numbers = kept_frames(record.frames, novel=part == "novel", recipe=recipe, clip=clip, basenet=imagenet)
         views = 1 + (recipe.views if part == "base" else 0)
         made_from = {
             "frames": record.fingerprint,
             "depth": depth[video].fingerprint,
             "part": part,
+            **({"basenet": basenet} if imagenet else {}),
         }
-        yield VideoJob(record, made_from, numbers, views)
+        yield VideoJob(record, made_from, numbers, views, imagenet)
 
 
-def kept_frames(frames: int, *, novel: bool, recipe: FeaturesRecipe, clip: ClipRecipe) -> NDArray[np.int64]:
+def kept_frames(
+    frames: int, *, novel: bool, recipe: FeaturesRecipe, clip: ClipRecipe, basenet: bool = False
+) -> NDArray[np.int64]:
     """The frame numbers of a video of `frames` frames that the feature store keeps, ascending."""
     if not novel or recipe.frames == "dense":
         return np.arange(0, frames, recipe.stride, dtype=np.int64)
-    read = TEST_CLIPS[recipe.test_frames]
-    return np.unique(read(frames, segments=clip.segments, frames_per_segment=clip.frames_per_segment))
+    rules = (recipe.test_frames, "consecutive") if basenet else (recipe.test_frames,)
+    size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}
+    return np.unique(np.concatenate([TEST_CLIPS[rule](frames, **size) for rule in rules]))
 
 
 def _not_done(
@@ -97,9 +106,7 @@ def _not_done(
     there = store.records()
     wanted = [job for job in jobs if takes(job.record.id)]
     pending = [
-        job
-        for job in wanted
-        if job.record.id in anew or not store.is_done(there.get(job.record.id), job.made_from)
+        job for job in wanted if job.record.id in anew or not store.is_done(there.get(job.record.id), job.made_from)
     ]
     return pending, len(wanted) - len(pending)
 

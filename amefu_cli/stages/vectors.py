@@ -11,13 +11,12 @@ from torch.nn import functional
 from amefu_cli.artefacts.feature_store import FeatureTable
 from amefu_cli.method.fusion import video_vector
 from amefu_cli.method.sampling import TEST_CLIPS
+from amefu_cli.recipes import MODELS
 
 VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
 
 
-def test_rows(
-    table: FeatureTable, *, test_frames: str, segments: int, frames_per_segment: int
-) -> NDArray[np.int64]:
+def test_rows(table: FeatureTable, *, test_frames: str, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
     """The rows (videos, frames) of the frames that testing reads of each video."""
     read = TEST_CLIPS[test_frames]
     rows = [
@@ -36,23 +35,22 @@ def video_vectors(
     fusion: nn.Module | None,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Vectors of length 1, float32 (videos, dim), from view 0.
+    """One vector a video, float32 (videos, dim), from view 0: what the row `model` of MODELS classifies.
 
-    `model` is `amefu` (both streams through `fusion`), or `rgb` or `depth`: the mean of that stream's frames.
+    A model of two streams is fused by `fusion`; a model of one is the mean of its frames. Vectors are of length 1
+    unless the model's row says otherwise.
     """
+    of = MODELS[model]
     vectors = []
     for begin in range(0, len(rows), VIDEOS_AT_ONCE):
         some = rows[begin : begin + VIDEOS_AT_ONCE]  # (videos, frames)
-        if model == "amefu":
+        clips = [torch.from_numpy(table.stream(name)[0][some]).to(device).float() for name in of.streams]
+        if len(clips) == 2:
             assert fusion is not None
-            clips = (
-                torch.from_numpy(stream[0][some]).to(device).float() for stream in (table.rgb, table.depth)
-            )
             vector = video_vector(fusion, *clips)
         else:
-            stream = table.rgb if model == "rgb" else table.depth
-            vector = functional.normalize(
-                torch.from_numpy(stream[0][some]).to(device).float().mean(1), dim=-1
-            )
+            vector = clips[0].mean(1)
+            if of.unit_length:
+                vector = functional.normalize(vector, dim=-1)
         vectors.append(vector.cpu().numpy())
     return np.concatenate(vectors) if vectors else np.empty((0, table.rgb.shape[-1]), np.float32)

@@ -1,0 +1,86 @@
+"""`amefu episodes --way 5 --shot 1`: draw episodes once, for every model and store to be evaluated on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amefu_cli.commands.console import note, show
+from amefu_cli.commands.features import update_features
+from amefu_cli.commands.options import Session, command
+from amefu_cli.commands.splits import resolve_split
+from amefu_cli.errors import UsageError
+from amefu_cli.recipes import EpisodesRecipe, EvaluateRecipe, SplitRecipe
+
+
+@command
+def episodes(
+    session: Session,
+    recipe: EpisodesRecipe,
+    split_recipe: SplitRecipe,
+    split: Annotated[
+        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="store to draw from [WORKSPACE/features.zarr]")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write [one in WORKSPACE/episodes]")] = None,
+) -> None:
+    """Draw episodes of the novel classes and write them as video ids, for `amefu evaluate --episodes FILE`.
+
+    Example: amefu episodes --way 5 --shot 1 --count 10000 --seed 0
+    """
+    from amefu_cli.artefacts.episodes_file import read_episodes, write_episodes
+    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.stages.pending import class_names
+
+    features_path = features or session.workspace.features
+    if session.upstream:
+        update_features(session, features_path, split=split, split_recipe=split_recipe)
+        split_recipe = SplitRecipe()
+    store = open_store(features_path, "features", mend="amefu features")
+    classes = resolve_split(session, split, split_recipe, class_names(store))
+    drawn = draw_from(store, classes, recipe)
+    name = f"{recipe.way}way-{recipe.shot}shot-{recipe.queries}query-{recipe.count}-seed{recipe.seed}.safetensors"
+    path = out or session.workspace.folder / "episodes" / name
+    if not path.exists():
+        write_episodes(path, drawn)
+    elif read_episodes(path).fingerprint == drawn.fingerprint:
+        note(f"episodes: {path} is up to date")
+    else:
+        raise UsageError(f"{path}: holds other episodes; remove it, or choose another --out")
+    document = {"file": str(path), **drawn.shape, "videos": len(drawn.ids), "fingerprint": drawn.fingerprint}
+    rows = [[*document], [str(value) for value in document.values()]]
+    show(document, as_json=session.json, title="episodes", rows=rows)
+
+
+def draw_from(store: Any, classes: Any, recipe: EpisodesRecipe) -> Any:
+    """Episodes of the novel videos of a feature store."""
+    from amefu_cli.artefacts.feature_store import fingerprint_of
+    from amefu_cli.stages.episodes import draw
+
+    records = store.records()
+    return draw(records, classes.novel, recipe, {"features": fingerprint_of(records, classes.novel)})
+
+
+def episodes_of(store: Any, classes: Any, recipe: EvaluateRecipe) -> Any:
+    """The episodes that `--episodes` asks for: a number of new ones, or those of a file.
+
+    Raises:
+        UsageError: options that the file contradicts, or classes in it that are not novel ones.
+    """
+    from amefu_cli.artefacts.episodes_file import read_episodes
+
+    to_draw = recipe.episodes_to_draw()
+    if to_draw is not None:
+        return draw_from(store, classes, to_draw)
+    path = Path(recipe.episodes)
+    drawn = read_episodes(path)
+    for name in ("way", "shot", "queries"):
+        asked, held = getattr(recipe, name), drawn.shape[name]
+        if asked not in (held, getattr(EvaluateRecipe(), name)):
+            raise UsageError(f"--{name} {asked}: the episodes of {path} have {name} {held}; leave the option out")
+    seen = sorted(set(drawn.class_names) - set(classes.novel))
+    if seen:
+        raise UsageError(f"{path}: has episodes of {', '.join(seen)}, which the split does not name as novel classes")
+    return drawn
