@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amefu_cli.artefacts.failures import FILE_NAME, Failure, attempts_of, read_failures, record_failure
+from amefu_cli.artefacts.failures import FILE_NAME, Failure, latest_failures, read_failures, record_failure
 from amefu_cli.artefacts.video_errors import EmptyFile
 from amefu_cli.errors import DamagedFile
 
 
 def test_a_failure_is_one_line(tmp_path: Path) -> None:
     error = EmptyFile("a/v.mp4: holds 0 bytes; fetch it again or delete it")
-    recorded = record_failure(tmp_path, video="a/v", stage="frames", error=error, attempt=1)
-    assert recorded == Failure("a/v", "frames", "EmptyFile", str(error), 1)
+    recorded = record_failure(tmp_path, video="a/v", stage="frames", error=error, fingerprint="f0", attempt=1)
+    assert recorded == Failure("a/v", "frames", "EmptyFile", str(error), "f0", 1)
     assert (tmp_path / FILE_NAME).read_text() == (
         '{"video": "a/v", "stage": "frames", "error": "EmptyFile", '
-        '"message": "a/v.mp4: holds 0 bytes; fetch it again or delete it", "attempt": 1}\n'
+        '"message": "a/v.mp4: holds 0 bytes; fetch it again or delete it", "fingerprint": "f0", "attempt": 1}\n'
     )
     assert read_failures(tmp_path) == [recorded]
 
@@ -31,39 +31,42 @@ def test_no_file_is_no_failure(tmp_path: Path) -> None:
 
 def test_odd_names_stay_on_one_ascii_line_and_come_back(tmp_path: Path) -> None:
     video = 'two\nlines/caf\udce9 "踊り"\x1b\u2028'
-    record_failure(tmp_path, video=video, stage="frames", error=ValueError(f"{video}\r\n"), attempt=3)
+    record_failure(tmp_path, video=video, stage="frames", error=ValueError(f"{video}\r\n"), fingerprint="f0", attempt=3)
     content = (tmp_path / FILE_NAME).read_bytes()
     assert content.isascii()
     assert content.splitlines(keepends=True) == [content]
-    assert read_failures(tmp_path) == [Failure(video, "frames", "ValueError", f"{video}\r\n", 3)]
+    assert read_failures(tmp_path) == [Failure(video, "frames", "ValueError", f"{video}\r\n", "f0", 3)]
 
 
-def test_attempts_are_the_latest_of_each_video_and_stage() -> None:
+def test_the_latest_failure_counts_of_each_video_as_it_was() -> None:
     failures = [
-        Failure("a/v", "frames", "EmptyFile", "", 1),
-        Failure("a/v", "depth", "NotFinite", "", 1),
-        Failure("a/v", "frames", "EmptyFile", "", 3),
-        Failure("a/v", "frames", "EmptyFile", "", 2),
+        Failure("a/v", "frames", "EmptyFile", "", "f0", 1),
+        Failure("a/v", "depth", "NotFinite", "", "f0", 1),
+        Failure("a/v", "frames", "EmptyFile", "last", "f0", 3),
+        Failure("a/v", "frames", "EmptyFile", "", "f0", 2),
+        Failure("a/v", "frames", "CorruptVideo", "of another source", "f1", 1),
     ]
-    assert attempts_of(failures) == {("a/v", "frames"): 3, ("a/v", "depth"): 1}
+    latest = latest_failures(failures, "frames")
+    assert {key: failure.attempt for key, failure in latest.items()} == {("a/v", "f0"): 3, ("a/v", "f1"): 1}
+    assert latest["a/v", "f0"].message == "last"
 
 
 @pytest.mark.parametrize("kept", [1, 12, 60, -1])
 def test_a_line_torn_by_a_kill_is_passed_over_and_the_next_one_is_whole(tmp_path: Path, kept: int) -> None:
-    first = record_failure(tmp_path, video="a/1", stage="frames", error=ValueError("x"), attempt=1)
-    record_failure(tmp_path, video="a/2", stage="frames", error=ValueError("y"), attempt=1)
+    first = record_failure(tmp_path, video="a/1", stage="frames", error=ValueError("x"), fingerprint="f0", attempt=1)
+    record_failure(tmp_path, video="a/2", stage="frames", error=ValueError("y"), fingerprint="f0", attempt=1)
     whole, torn = (tmp_path / FILE_NAME).read_bytes().splitlines(keepends=True)
     (tmp_path / FILE_NAME).write_bytes(whole + torn[:kept])
-    complete = [Failure("a/2", "frames", "ValueError", "y", 1)] if kept == -1 else []  # but for its line end
+    complete = [Failure("a/2", "frames", "ValueError", "y", "f0", 1)] if kept == -1 else []  # but for its line end
     assert read_failures(tmp_path) == [first, *complete]
-    last = record_failure(tmp_path, video="a/3", stage="frames", error=ValueError("z"), attempt=1)
+    last = record_failure(tmp_path, video="a/3", stage="frames", error=ValueError("z"), fingerprint="f0", attempt=1)
     assert read_failures(tmp_path) == [first, *complete, last]
 
 
 def _write_many(folder: Path, writer: int) -> None:
     for number in range(200):
         error = ValueError("m" * (number * 7 % 900))
-        record_failure(folder, video=f"{writer}/{number}", stage="frames", error=error, attempt=1)
+        record_failure(folder, video=f"{writer}/{number}", stage="frames", error=error, fingerprint="f0", attempt=1)
 
 
 def test_writers_do_not_tear_each_others_lines(tmp_path: Path) -> None:
@@ -84,14 +87,14 @@ def test_writers_do_not_tear_each_others_lines(tmp_path: Path) -> None:
         b"[]",
         b"null",
         b'{"video": "a"}',
-        b'{"video": "a", "stage": "b", "error": "c", "message": "d", "attempt": true}',
-        b'{"video": 1, "stage": "b", "error": "c", "message": "d", "attempt": 1}',
+        b'{"video": "a", "stage": "b", "error": "c", "message": "d", "fingerprint": "f", "attempt": true}',
+        b'{"video": 1, "stage": "b", "error": "c", "message": "d", "fingerprint": "f", "attempt": 1}',
         b"\xff\xfe",
         b"[" * 100_000,
     ],
 )
 def test_a_line_of_another_kind_is_named(tmp_path: Path, line: bytes) -> None:
-    record_failure(tmp_path, video="a/1", stage="frames", error=ValueError("x"), attempt=1)
+    record_failure(tmp_path, video="a/1", stage="frames", error=ValueError("x"), fingerprint="f0", attempt=1)
     with (tmp_path / FILE_NAME).open("ab") as file:
         file.write(line + b"\n")
     with pytest.raises(DamagedFile, match=r"failures\.jsonl: line 2 is no failure record; delete the file"):

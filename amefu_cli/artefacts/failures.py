@@ -15,18 +15,22 @@ FILE_NAME = "failures.jsonl"
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed attempt. `error` is the class name, `attempt` counts from 1."""
+    """One failed attempt. `error` is the class name; `fingerprint` is what the video would have had in the store, so
+    that attempts on another source, or by another recipe, count anew; `attempt` counts from 1."""
 
     video: str
     stage: str
     error: str
     message: str
+    fingerprint: str
     attempt: int
 
 
-def record_failure(folder: Path, *, video: str, stage: str, error: BaseException, attempt: int) -> Failure:
+def record_failure(
+    folder: Path, *, video: str, stage: str, error: BaseException, fingerprint: str, attempt: int
+) -> Failure:
     """Append one line to `folder`/failures.jsonl in one write; safe beside other writers. Raises OSError."""
-    failure = Failure(video, stage, type(error).__name__, str(error), attempt)
+    failure = Failure(video, stage, type(error).__name__, str(error), fingerprint, attempt)
     line = json.dumps(asdict(failure)).encode("ascii") + b"\n"  # ASCII: surrogates of odd names as escapes
     descriptor = os.open(folder / FILE_NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -58,13 +62,14 @@ def read_failures(folder: Path) -> list[Failure]:
     return failures
 
 
-def attempts_of(failures: Iterable[Failure]) -> dict[tuple[str, str], int]:
-    """The latest attempt number of each (video, stage)."""
-    attempts: dict[tuple[str, str], int] = {}
+def latest_failures(failures: Iterable[Failure], stage: str) -> dict[tuple[str, str], Failure]:
+    """The last attempt of one stage on each (video, fingerprint): the one with the highest number."""
+    latest: dict[tuple[str, str], Failure] = {}
     for failure in failures:
-        key = failure.video, failure.stage
-        attempts[key] = max(failure.attempt, attempts.get(key, 0))
-    return attempts
+        key = failure.video, failure.fingerprint
+        if failure.stage == stage and (key not in latest or failure.attempt >= latest[key].attempt):
+            latest[key] = failure
+    return latest
 
 
 def _parse(path: Path, number: int, line: bytes) -> Failure | None:
@@ -76,7 +81,7 @@ def _parse(path: Path, number: int, line: bytes) -> Failure | None:
         if b'{"video": "'.startswith(line[:11]):
             return None  # the beginning of one of our lines: its writer was killed
         raise _damaged(path, number) from error
-    texts = ("video", "stage", "error", "message")
+    texts = ("video", "stage", "error", "message", "fingerprint")
     if (
         not isinstance(fields, dict)
         or set(fields) != {*texts, "attempt"}

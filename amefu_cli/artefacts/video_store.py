@@ -110,6 +110,11 @@ class VideoStore:
             "notes": self.notes,
         }  # fmt: skip
 
+    def require_writable(self) -> None:
+        """Raise UsageError where this process may not write into the store."""
+        if not os.access(self.path, os.W_OK):
+            raise UsageError(f"{self.path}: may not be written to; make another store with --out")
+
     def fresh_folder(self) -> Path:
         """A new folder name in this process's staging area."""
         return self._staging.fresh()

@@ -12,7 +12,7 @@ from amefu_cli.commands.console import note, progress
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.work import announce, begun_by, finish, plan_work, report
+from amefu_cli.commands.work import Work, announce, begun_by, finish, report
 from amefu_cli.recipes import DepthRecipe, NetworkRun, WorkRun
 from amefu_cli.stages import Outcome
 
@@ -84,17 +84,18 @@ def update_depth(
         precision=settled_precision(recipe.precision, header, run.device),
     )
     notes = {"frames": str(frames_path.resolve()), "weights": str(weights.resolve()) if weights else None}
-    plan = plan_work("depth", work or WorkRun(), path.parent)
+    plan = Work("depth", work or WorkRun(), path.parent)
     with prepare_store(
         path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
         notes=notes | begun_by(session, header), rebuild=rebuild,
     ) as store:  # fmt: skip
         jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
+        jobs = plan.choose(jobs, store)
         announce("depth", len(jobs), kept, path)
         outcome = Outcome()
         if jobs and not dry_run:
             outcome = _predict(jobs, frames, store, recipe, weights, run, plan.failed)
-    return finish(outcome, kept, plan, frames.records(), path)
+    return finish(outcome, kept, plan, path)
 
 
 def _predict(

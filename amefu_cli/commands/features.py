@@ -14,7 +14,7 @@ from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
 from amefu_cli.commands.splits import resolve_split
-from amefu_cli.commands.work import announce, begun_by, finish, plan_work, report
+from amefu_cli.commands.work import Work, announce, begun_by, finish, report
 from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
 from amefu_cli.stages import Outcome
 
@@ -103,7 +103,7 @@ def update_features(
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = _basenet(inputs, stream) if wanted else None
     begun = begun_by(session, header) | ({BASENET: network} if network else {})
-    plan = plan_work("features", work or WorkRun(), path.parent)
+    plan = Work("features", work or WorkRun(), path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     with prepare_store(
         path, "features", recipe=header_recipe, made_from=made_from,
@@ -113,13 +113,14 @@ def update_features(
             frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
             basenet=network,
         )  # fmt: skip
+        jobs = plan.choose(jobs, store)
         announce("features", len(jobs), kept, path)
         outcome = Outcome()
         if jobs and not dry_run:
             networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})
             outcome = _extract(jobs, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
     outcome.failed = failed_before | outcome.failed
-    return finish(outcome, kept, plan, depth.records(), path)
+    return finish(outcome, kept, plan, path)
 
 
 def _update_inputs(session: Session, inputs: dict[str, Path]) -> dict[str, str]:
@@ -193,12 +194,15 @@ def _extract(
     run: NetworkRun,
     failed: Any,
 ) -> Outcome:
+    import torch
+
     from amefu_cli.stages.devices import choose_device, choose_precision
     from amefu_cli.stages.features import extract_features, load_streams
 
     device = choose_device(run.device)
     precision = choose_precision(recipe.precision, device)
     checkpoints = {"rgb": inputs["rgb"], "depth": inputs["depth_stream"]}
+    torch.manual_seed(recipe.seed)  # a backbone with --weights none is the same in every run
     streams = load_streams(checkpoints, seen, device=device, precision=precision, basenet=seen.get(BASENET))
     with progress("features") as report_progress:
         return extract_features(

@@ -10,8 +10,8 @@ import typer
 
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.work import announce, begun_by, finish, plan_work, report
-from amefu_cli.errors import UsageError
+from amefu_cli.commands.work import Work, announce, begun_by, finish, report
+from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
 from amefu_cli.stages import Outcome
 
@@ -68,12 +68,18 @@ def update_frames(
     if recipe is None:
         recipe = FramesRecipe(**header["recipe"]) if header else session.recipe(FramesRecipe, "frames")
     run = run or session.recipe(FramesRun, "frames")
+
+    def failed(video: str, error: AmefuError) -> None:
+        if not (folder.is_dir() and any(folder.iterdir())):
+            raise AmefuError(f"{folder}: is not there any more; run the same command again when it is")
+        plan.failed(video, error)
+
     found = find_clips(folder, follow_links=run.follow_links)
     for skipped, reason in found.skipped:
         warn(f"skipped {skipped}: {reason}")
     if not found.clips:
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
-    plan = plan_work("frames", work or WorkRun(), path.parent)
+    plan = Work("frames", work or WorkRun(), path.parent)
     with prepare_store(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
         notes={"videos": str(folder.resolve())} | begun_by(session, None if rebuild else header),
@@ -81,16 +87,17 @@ def update_frames(
         jobs, kept = pending_clips(
             found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew
         )
+        jobs = plan.choose(jobs, store)
         announce("frames", len(jobs), kept, path)
         outcome = Outcome()
         if jobs and not dry_run:
             with progress("frames") as report_progress:
                 outcome = extract_frames(
                     jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
-                    allow_partial=run.allow_partial, failed=plan.failed, progress=report_progress,
+                    allow_partial=run.allow_partial, failed=failed, progress=report_progress,
                 )  # fmt: skip
     outcome.skipped = [(str(skipped), reason) for skipped, reason in found.skipped]
-    return finish(outcome, kept, plan, {clip.id for clip in found.clips}, path)
+    return finish(outcome, kept, plan, path)
 
 
 def _processes(asked: int, videos: int) -> int:

@@ -3,56 +3,97 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
-from amefu_cli.artefacts.failures import attempts_of, read_failures, record_failure
+from amefu_cli.artefacts.failures import latest_failures, read_failures, record_failure
 from amefu_cli.commands.console import note, show, warn
 from amefu_cli.commands.options import Session
 from amefu_cli.errors import AmefuError, UsageError, VideoError
 from amefu_cli.recipes import WorkRun
 from amefu_cli.stages import Outcome
 
-SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN")
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.video_store import VideoStore
+
+SLURM_TASK = "SLURM_ARRAY_TASK_ID"
 
 
-@dataclass(frozen=True)
+class Job(Protocol):
+    """One video that a stage could make."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def made_from(self) -> Mapping[str, Any]: ...
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
 class Work:
-    """The videos of one run of one stage, and where its failures are written."""
+    """The videos of one run of one stage, and the record of what fails. `folder` holds failures.jsonl.
 
-    takes: Callable[[str], bool]
-    anew: frozenset[str]
-    failed: Callable[[str, AmefuError], None]
-    given_up: frozenset[str]
+    Raises:
+        UsageError: a --shard that is none.
+    """
 
+    def __init__(self, stage: str, run: WorkRun, folder: Path) -> None:
+        self._stage, self._run, self._folder = stage, run, folder
+        self._shard = parse_shard(run.shard)
+        self._before = latest_failures(read_failures(folder), stage)
+        self._tried = {video for video, _ in self._before}
+        self._unknown = set(run.only or ())
+        self._expected: dict[str, str] = {}
+        self.anew = frozenset(run.only or ())
+        self.given_up: dict[str, str] = {}
 
-def plan_work(stage: str, run: WorkRun, folder: Path) -> Work:
-    """Sort out `--only`, `--shard`, `--only-failed` and earlier failures; `folder` holds failures.jsonl."""
-    index, count = parse_shard(run.shard)
-    only = frozenset(run.only or ())
-    attempts = {
-        video: tried for (video, of), tried in attempts_of(read_failures(folder)).items() if of == stage
-    }
-    given_up = frozenset(video for video, tried in attempts.items() if tried >= run.max_attempts)
-
-    def takes(video: str) -> bool:
+    def takes(self, video: str) -> bool:
+        """Whether `--only`, `--only-failed` and `--shard` leave this video to this run."""
+        self._unknown.discard(video)
+        index, count = self._shard
         if shard_of(video, count) != index:
             return False
-        if only:
-            return video in only
-        if run.only_failed:
-            return video in attempts
-        return video not in given_up
+        if self.anew:
+            return video in self.anew
+        return video in self._tried if self._run.only_failed else True
 
-    def failed(video: str, error: AmefuError) -> None:
-        record_failure(folder, video=video, stage=stage, error=error, attempt=attempts.get(video, 0) + 1)
+    def choose(self, jobs: Iterable[AnyJob], store: VideoStore) -> list[AnyJob]:
+        """The jobs but those that failed too often, as they are now, to be tried without being asked for.
 
-    return Work(takes, only, failed, given_up)
+        Raises:
+            UsageError: `--only` names a video that is not there; the store cannot be written.
+        """
+        if self._unknown:
+            raise UsageError(f"--only {min(self._unknown)!r}: there is no such video; an id is CLASS/CLIP")
+        chosen = []
+        for job in jobs:
+            self._expected[job.id] = store.expected_fingerprint(job.made_from)
+            failure = self._before.get((job.id, self._expected[job.id]))
+            asked_for = bool(self.anew) or self._run.only_failed
+            if failure is not None and failure.attempt >= self._run.max_attempts and not asked_for:
+                self.given_up[job.id] = (
+                    f"left alone after {failure.attempt} attempts (--max-attempts, --only-failed): {failure.message}"
+                )
+            else:
+                chosen.append(job)
+        if chosen:
+            store.require_writable()
+        return chosen
+
+    def failed(self, video: str, error: AmefuError) -> None:
+        """Write down one failed attempt."""
+        expected = self._expected[video]
+        before = self._before.get((video, expected))
+        record_failure(
+            self._folder, video=video, stage=self._stage, error=error, fingerprint=expected,
+            attempt=before.attempt + 1 if before else 1,
+        )  # fmt: skip
 
 
 def shard_of(video: str, count: int) -> int:
@@ -65,22 +106,24 @@ def parse_shard(shard: str) -> tuple[int, int]:
     """`i/n` as (i, n); `none` as (0, 1); `auto` from SLURM's array task, if there is one.
 
     Raises:
-        UsageError: not of this form, i not below n, or an array that does not start at 0.
+        UsageError: not of this form, i not below n, or an array that does not start at 0 or has gaps.
     """
-    if shard == "none" or (shard == "auto" and SLURM[0] not in os.environ):
+    if shard == "none" or (shard == "auto" and SLURM_TASK not in os.environ):
         return 0, 1
     if shard == "auto":
-        if os.environ.get(SLURM[2], "0") != "0":
+        first, last, tasks = (os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("MIN", "MAX", "COUNT"))
+        if first not in ("", "0") or (last.isdigit() and tasks.isdigit() and int(last) != int(tasks) - 1):
             raise UsageError(
-                f"{SLURM[2]}={os.environ[SLURM[2]]}: submit the array from 0, or use --shard none"
+                f"SLURM's array has {tasks} tasks from {first} to {last}: "
+                "submit it as 0-(n - 1), without gaps, or use --shard none"
             )
-        shard = f"{os.environ[SLURM[0]]}/{os.environ.get(SLURM[1], '')}"
+        shard = f"{os.environ[SLURM_TASK]}/{tasks}"
     try:
         index, count = (int(part) for part in shard.split("/"))
     except ValueError as error:
         raise UsageError(f"--shard {shard!r}: must be i/n, such as 0/4; auto; or none") from error
     if not 0 <= index < count:
-        raise UsageError(f"--shard {shard}: i must be from 0 to n - 1 (a SLURM array must start at 0)")
+        raise UsageError(f"--shard {shard}: i must be from 0 to n - 1")
     return index, count
 
 
@@ -97,11 +140,10 @@ def announce(stage: str, pending: int, kept: int, path: Path) -> None:
         note(f"{stage}: {path} is up to date ({kept} videos)")
 
 
-def finish(outcome: Outcome, kept: int, work: Work, there: Collection[str], path: Path) -> Outcome:
+def finish(outcome: Outcome, kept: int, work: Work, path: Path) -> Outcome:
     """Complete what a stage did by what it did not have to do and what it gave up on; say what failed."""
     outcome.kept = kept
-    for video in sorted(work.given_up.intersection(there).difference(outcome.done)):
-        outcome.failed.setdefault(video, "failed too often before; see --max-attempts and --only-failed")
+    outcome.failed |= work.given_up
     for video, message in outcome.failed.items():
         warn(f"{video}: {message}")
     if outcome.failed:

@@ -10,8 +10,9 @@ import functools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ class WorkerTimeout(VideoError):
     """The video was not finished in the time allowed (--timeout)."""
 
 
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip to be decoded, and what identifies its source now."""
+
+    clip: Clip
+    made_from: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.clip.id
+
+
 def source_identity(clip: Clip, *, checksum: bool) -> dict[str, Any]:
     """What tells that a source is still the same: its size and modification time, or the SHA-256 of its bytes."""
     if not checksum:
@@ -53,8 +66,8 @@ def pending_clips(
     checksum: bool,
     takes: Callable[[str], bool],
     anew: Collection[str],
-) -> tuple[list[tuple[Clip, dict[str, Any]]], int]:
-    """The clips, with their identities, whose frames are not in the store as they should be; how many are."""
+) -> tuple[list[ClipJob], int]:
+    """The clips whose frames are not in the store as they should be; how many are."""
     there = store.records()
     pending = []
     kept = 0
@@ -65,12 +78,12 @@ def pending_clips(
         if clip.id not in anew and store.is_done(there.get(clip.id), identity):
             kept += 1
         else:
-            pending.append((clip, identity))
+            pending.append(ClipJob(clip, identity))
     return pending, kept
 
 
 def extract_frames(
-    jobs: Sequence[tuple[Clip, Mapping[str, Any]]],
+    jobs: Sequence[ClipJob],
     store: VideoStore,
     *,
     recipe: FramesRecipe,
@@ -88,7 +101,8 @@ def extract_frames(
     outcome, started = Outcome(), time.monotonic()
     pool = ProcessPool(max_workers=processes, context=multiprocessing.get_context("spawn"))
     try:
-        for clip, future in _as_completed(pool, jobs, store.path, recipe, timeout, allow_partial):
+        schedule = functools.partial(_schedule, pool, store.path, recipe, timeout, allow_partial)
+        for clip, future in _as_completed(jobs, schedule, most=2 * processes):
             error = _error_of(future, clip, timeout)
             if error is None:
                 outcome.done.append(clip.id)
@@ -106,22 +120,22 @@ def extract_frames(
     return outcome
 
 
+def _schedule(
+    pool: ProcessPool, store: Path, recipe: FramesRecipe, timeout: float, allow_partial: bool, job: ClipJob
+) -> Future[None]:
+    future: Future[None] = pool.schedule(_extract, args=(store, job, recipe, allow_partial), timeout=timeout)
+    return future
+
+
 def _as_completed(
-    pool: ProcessPool,
-    jobs: Sequence[tuple[Clip, Mapping[str, Any]]],
-    store: Path,
-    recipe: FramesRecipe,
-    timeout: float,
-    allow_partial: bool,
+    jobs: Iterable[ClipJob], schedule: Callable[[ClipJob], Future[None]], *, most: int
 ) -> Iterator[tuple[Clip, Future[None]]]:
-    """Run the jobs, a few in the pool's queue at a time; each as it ends."""
+    """Run the jobs, at most so many in the pool's queue at a time; each as it ends."""
     queue = iter(jobs)
     running: dict[Future[None], Clip] = {}
     while True:
-        while len(running) < 2 * pool._context.workers and (job := next(queue, None)) is not None:
-            clip, identity = job
-            arguments = (store, clip, dict(identity), recipe, allow_partial)
-            running[pool.schedule(_extract, args=arguments, timeout=timeout)] = clip
+        while len(running) < most and (job := next(queue, None)) is not None:
+            running[schedule(job)] = job.clip
         if not running:
             return
         ended, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -142,11 +156,9 @@ def _error_of(future: Future[None], clip: Clip, timeout: float) -> VideoError | 
     return None
 
 
-def _extract(
-    path: Path, clip: Clip, identity: dict[str, Any], recipe: FramesRecipe, allow_partial: bool
-) -> None:
+def _extract(path: Path, job: ClipJob, recipe: FramesRecipe, allow_partial: bool) -> None:
     """In a worker: one clip from source to store."""
-    store = _store(path)
+    store, clip = _store(path), job.clip
     size_of = functools.partial(stored_size, geometry=recipe.geometry, size=recipe.size)
     with (
         open_clip(clip, allow_partial=allow_partial) as reader,
@@ -155,7 +167,7 @@ def _extract(
         count = append_frames(writer, reader.frames(size_of), quality=recipe.quality)
         _check_unchanged(clip)
         writer.commit(
-            frames=count, fps=reader.fps, source=_source(clip), made_from=identity, partial=reader.partial
+            frames=count, fps=reader.fps, source=_source(clip), made_from=job.made_from, partial=reader.partial
         )
 
 

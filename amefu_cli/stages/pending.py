@@ -29,6 +29,10 @@ class VideoJob:
     views: int = 1
     imagenet: bool = False  # whether the basenets' features are made too
 
+    @property
+    def id(self) -> str:
+        return self.record.id
+
 
 def pending_depth(
     frames: VideoStore, depth: VideoStore, *, takes: Takes, anew: Collection[str]
