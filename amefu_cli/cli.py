@@ -9,7 +9,21 @@ from types import FrameType
 
 import typer
 
-from amefu_cli.commands import demo, depth, evaluate, features, frames, init, meta_train, pretrain, status
+from amefu_cli.commands import (
+    compare,
+    demo,
+    depth,
+    episodes,
+    evaluate,
+    export,
+    features,
+    frames,
+    import_,
+    init,
+    meta_train,
+    pretrain,
+    status,
+)
 from amefu_cli.commands.console import fail
 from amefu_cli.errors import AmefuError, Interrupted
 
@@ -26,7 +40,11 @@ app.command("depth")(depth.depth)
 app.command("pretrain")(pretrain.pretrain)
 app.command("features")(features.features)
 app.command("meta-train")(meta_train.meta_train)
+app.command("episodes")(episodes.episodes)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("import")(import_.import_)
+app.command("export")(export.export)
 app.command("status")(status.status)
 app.command("demo")(demo.demo)
 

@@ -62,7 +62,7 @@ def write_checkpoint(path: Path, tensors: Tensors, header: CheckpointHeader) -> 
     """Write tensors and header as one file, atomically."""
     notes = {**header.notes, "versions": library_versions()}
     text = json.dumps({**header.compared(), "notes": notes}, allow_nan=False)
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     write_atomic(path, save(contiguous, metadata={"amefu": text}))
 
 

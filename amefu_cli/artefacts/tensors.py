@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
+from amefu_cli.artefacts.atomic import write_atomic
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 
 LARGEST_BYTES = 8 << 30  # of the tensors of one file
@@ -48,6 +52,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise DamagedFile(f"{path}: not a safetensors file that can be read ({error})") from error
     return _checked(tensors, str(path)), metadata
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors in their order, as safetensors where the name says so, else as a torch pickle."""
+    if path.suffix == ".safetensors":
+        write_atomic(path, save(dict(tensors)))
+        return
+    buffer = io.BytesIO()
+    torch.save(OrderedDict(tensors), buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def read_pickle(file: IO[bytes], *, name: str) -> dict[str, Tensor]:

@@ -57,8 +57,8 @@ def config_text(preset: str, recipe: str) -> str:
     for name, recipes in TABLES.items():
         lines.append(f"[{name}]")
         overrides = {**preset_defaults(preset, name), **recipe_defaults(recipe, name)}
-        for recipe in recipes:
-            for field in dataclasses.fields(recipe):  # type: ignore[arg-type]
+        for kind in recipes:
+            for field in dataclasses.fields(kind):  # type: ignore[arg-type]
                 value = overrides.get(field.name, field.default)
                 choices = "|".join(field.metadata["choices"])
                 comment = f"{field.metadata['help']}{f' ({choices})' if choices else ''}"

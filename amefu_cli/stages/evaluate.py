@@ -22,6 +22,7 @@ from amefu_cli.artefacts.results import pack_outcomes
 from amefu_cli.method.classifier import accuracy_by_class, accuracy_with_interval, classify_episodes
 from amefu_cli.method.episodes import Episodes
 from amefu_cli.method.fusion import FUSIONS
+from amefu_cli.method.public_layout import KEPT
 from amefu_cli.recipes import MODELS, ClipRecipe
 from amefu_cli.stages.training_state import to_torch
 from amefu_cli.stages.vectors import test_rows, video_vectors
@@ -39,9 +40,9 @@ class ModelVectors:
 
 
 def load_fusion(header: CheckpointHeader, tensors: Mapping[str, Any], device: torch.device) -> nn.Module:
-    """The fusion of a checkpoint, ready for evaluation."""
+    """The fusion of a checkpoint, ready for evaluation; what an import keeps of the public code is passed over."""
     fusion = FUSIONS[header.architecture["fusion"]](header.architecture["dim"])
-    fusion.load_state_dict(to_torch(tensors))
+    fusion.load_state_dict(to_torch({name: tensors[name] for name in tensors if not name.startswith(KEPT)}))
     return fusion.eval().to(device)
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.checkpoint import CheckpointHeader
-from amefu_cli.artefacts.fingerprint import file_sha256
+from amefu_cli.artefacts.identity import path_identity
 from amefu_cli.artefacts.tensors import read_tensors
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import Backbone, build_backbone
@@ -84,7 +84,7 @@ def stream_header(path: Path, modality: str, arrays: Arrays) -> CheckpointHeader
         role=modality,
         architecture={"backbone": BACKBONE, "classes": None},
         recipe={"pretrain": PretrainRecipe(**settings).as_dict(), "stream": stream, "clip": ClipRecipe().as_dict()},
-        data={"imported": file_sha256(path)[:16]},
+        data={"imported": path_identity(path)},
         notes=_notes(path, arrays["head.weight"]),
     )
 
@@ -96,7 +96,7 @@ def fusion_header(path: Path, arrays: Arrays, streams: Mapping[str, Any]) -> Che
         role="fusion",
         architecture={"fusion": "dgadain", "dim": len(arrays["scale.bias"])},
         recipe={"meta-train": settings.as_dict(), "clip": ClipRecipe().as_dict()},
-        data={"streams": dict(streams), "imported": file_sha256(path)[:16]},
+        data={"streams": dict(streams), "imported": path_identity(path)},
         notes=_notes(path, arrays[f"{KEPT}fc.weight"]),
     )
 
