@@ -68,9 +68,7 @@ class FramesRecipe(Recipe):
         "square: SIZE×SIZE pixels; official: height 240, aspect kept",
         choices=("square", "official"),
     )
-    size: int = option(
-        256, "height and width of a stored frame, pixels (square geometry)", minimum=16, maximum=4096
-    )
+    size: int = option(256, "height and width of a stored frame, pixels (square geometry)", minimum=16, maximum=4096)
     quality: int = option(95, "JPEG quality", minimum=1, maximum=100)
     checksum: bool = option(False, "know a source by the SHA-256 of its bytes instead of its size and time")
 
@@ -80,9 +78,7 @@ class FramesRun(Recipe):
     """How `frames` is run; nothing here changes a frame."""
 
     jobs: int = option(0, "processes that decode; 0: one for every core", minimum=0, maximum=1024)
-    timeout: float = option(
-        600.0, "seconds after which a video that does not finish counts as failed", minimum=0.1
-    )
+    timeout: float = option(600.0, "seconds after which a video that does not finish counts as failed", minimum=0.1)
     allow_partial: bool = option(False, "keep and flag a video that breaks off midway")
     follow_links: bool = option(False, "follow symbolic links that leave VIDEOS")
 
@@ -160,16 +156,12 @@ class PretrainRecipe(Recipe):
     epochs: int = option(6, "passes over the base videos (depth: 60)", minimum=1, maximum=10_000)
     videos_per_batch: int = option(6, "videos a step", minimum=1, maximum=4096)
     backbone_rate: float = option(1e-4, "learning rate of the backbone", minimum=0.0)
-    classifier_rate: float = option(
-        1e-3, "learning rate of the linear classifier (depth: 0.0001)", minimum=0.0
-    )
+    classifier_rate: float = option(1e-3, "learning rate of the linear classifier (depth: 0.0001)", minimum=0.0)
     momentum: float = option(0.9, "SGD momentum", minimum=0.0, maximum=1.0)
     weight_decay: float = option(0.0, "SGD weight decay", minimum=0.0)
     decay_after: int = option(0, "epochs after which the rates fall by ×0.1; 0: never (depth: 30)", minimum=0)
     flip: float = option(0.0, "probability of a horizontal flip of a whole clip", minimum=0.0, maximum=1.0)
-    held_out: float = option(
-        0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5
-    )
+    held_out: float = option(0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5)
     seed: int = option(0, "seed of order, frames, crops and classifier", minimum=0)
     precision: str = option(
         "auto",
@@ -208,9 +200,7 @@ class MetaTrainRecipe(Recipe):
     fusion: str = option(
         "dgadain", "how depth guides RGB", choices=("dgadain", "concat", "rgb-guides-depth", "two-way")
     )
-    num_aug: int = option(
-        2, "asynchronous depth clips an episode besides the matched one", minimum=0, maximum=64
-    )
+    num_aug: int = option(2, "asynchronous depth clips an episode besides the matched one", minimum=0, maximum=64)
     way: int = option(5, "classes an episode", minimum=2, maximum=1000)
     shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
     queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
@@ -227,9 +217,7 @@ class MetaTrainRecipe(Recipe):
         "cross_entropy, or double_softmax as the public code has it",
         choices=("cross_entropy", "double_softmax"),
     )
-    classifier: str = option(
-        "cosine", "how a query is held against the prototypes", choices=("cosine", "euclidean")
-    )
+    classifier: str = option("cosine", "how a query is held against the prototypes", choices=("cosine", "euclidean"))
     validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
 
@@ -297,6 +285,37 @@ class EvaluateRecipe(Recipe):
             return EpisodesRecipe(self.way, self.shot, self.queries, int(text), self.seed)
         except UsageError as error:
             raise UsageError(str(error).replace("--count", "--episodes")) from error
+
+
+@dataclass(frozen=True)
+class AblateRecipe(Recipe):
+    """Which of the paper's tables are made, and of which episodes."""
+
+    tables: str = option("1,2,3", "tables of the paper: 1 and 2 compare methods, 3 is the ablation")
+    shots: str = option("1-5", "support videos a class, such as 1-5 or 1,5")
+    num_aug: str = option("0,2", "asynchronous clips that each fusion of table 3 is trained with, such as 0-3")
+    data_set: str | None = option(
+        None,
+        "whose figures of the paper stand beside ours [that of --preset]",
+        choices=("kinetics100", "ucf101", "hmdb51"),
+    )
+    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
+    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
+    episodes: int = option(10_000, "episodes for every number of shots", minimum=2, maximum=10_000_000)
+    seed: int = option(0, "seed of the episodes", minimum=0)
+
+
+def parse_numbers(text: str, flag: str, *, minimum: int, maximum: int) -> tuple[int, ...]:
+    """`1-3,5` as (1, 2, 3, 5); raises UsageError on anything else, and on a number out of range."""
+    numbers: set[int] = set()
+    for part in str(text).split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(first) > int(last)):
+            raise UsageError(f"{flag} {text!r}: must be numbers and ranges, such as 1-3,5")
+        if int(first) < minimum or int(last or first) > maximum:
+            raise UsageError(f"{flag} {text!r}: must be from {minimum} to {maximum}")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(numbers))
 
 
 @dataclass(frozen=True)
@@ -372,4 +391,5 @@ TABLES: Mapping[str, tuple[type[Recipe], ...]] = {
     "meta-train": (MetaTrainRecipe, DeviceRun),
     "episodes": (EpisodesRecipe,),
     "evaluate": (EvaluateRecipe, DeviceRun),
+    "ablate": (AblateRecipe, DeviceRun),
 }

@@ -36,6 +36,7 @@ def evaluate(
 
     Example: amefu evaluate --way 5 --shot 1
     """
+    from amefu_cli.artefacts.feature_store import fingerprint_of
     from amefu_cli.artefacts.results import read_result, result_name, write_result
     from amefu_cli.artefacts.video_store import open_store
     from amefu_cli.stages.compare import interval_by_class
@@ -50,13 +51,15 @@ def evaluate(
     classes = resolve_split(session, split, split_recipe, class_names(store))
     checkpoint = fusion or session.workspace.fusion
     drawn = episodes_of(store, classes, recipe)
-    asked = settings_of_result(store, classes, recipe, drawn, checkpoint)
+    novel = fingerprint_of(store.records(), classes.novel)
+    asked = settings_of_result(store, novel, recipe, drawn, checkpoint)
     path = out or session.workspace.results / result_name(asked)
     result = read_result(path)
     if is_result_of(result, asked):
         note(f"evaluate: {path} is up to date")
     else:
-        vectors = vectors_of(store, classes, recipe.model, checkpoint, run)
+        table = novel_table(store, classes, imagenet=reads_imagenet(recipe.model))
+        vectors = vectors_of(store, table, recipe.model, checkpoint, run)
         result = asked | evaluated(vectors, drawn, asked, store)
         write_result(path, result)
     assert result is not None
@@ -69,14 +72,13 @@ def reads_imagenet(model: str) -> bool:
     return "imagenet" in MODELS[model].streams
 
 
-def settings_of_result(
-    store: Any, classes: Any, recipe: EvaluateRecipe, drawn: Any, checkpoint: Path
-) -> dict[str, Any]:
-    """What a result is the result of: settings and fingerprints. The check of the fusion against the store is here."""
-    from amefu_cli.artefacts.feature_store import fingerprint_of
+def settings_of_result(store: Any, novel: str, recipe: EvaluateRecipe, drawn: Any, checkpoint: Path) -> dict[str, Any]:
+    """What a result is the result of: settings and fingerprints, `novel` being that of the novel videos' features.
 
+    The check of the fusion against the store is here.
+    """
     model = MODELS[recipe.model]
-    fingerprints = {"features": fingerprint_of(store.records(), classes.novel)}
+    fingerprints = {"features": novel}
     fused_by = {}
     if recipe.model == "amefu":
         header = _checked_fusion(store, checkpoint)
@@ -113,15 +115,20 @@ def is_result_of(result: dict[str, Any] | None, asked: dict[str, Any]) -> bool:
     return result is not None and all(result.get(name) == value for name, value in asked.items())
 
 
-def vectors_of(store: Any, classes: Any, model: str, checkpoint: Path, run: DeviceRun) -> Any:
+def novel_table(store: Any, classes: Any, *, imagenet: bool) -> Any:
+    """The features of the novel classes."""
+    from amefu_cli.artefacts.feature_store import read_features
+
+    return read_features(store, store.records(), classes.novel, views=1, imagenet=imagenet)
+
+
+def vectors_of(store: Any, table: Any, model: str, checkpoint: Path, run: DeviceRun) -> Any:
     """The vectors of the novel videos by one model; `checkpoint` is the fusion of `amefu`."""
     from amefu_cli.artefacts.checkpoint import open_header, read_checkpoint
-    from amefu_cli.artefacts.feature_store import read_features
     from amefu_cli.stages.devices import choose_device
     from amefu_cli.stages.evaluate import load_fusion, model_vectors
 
     device = choose_device(run.device)
-    table = read_features(store, store.records(), classes.novel, views=1, imagenet=reads_imagenet(model))
     module = None
     if model == "amefu":
         header = open_header(checkpoint, role="fusion", mend="amefu meta-train")

@@ -26,12 +26,8 @@ def meta_train(
         Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
     ] = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="checkpoint to write [WORKSPACE/fusion.safetensors]")
-    ] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")
-    ] = False,
+    out: Annotated[Path | None, typer.Option(help="checkpoint to write [WORKSPACE/fusion.safetensors]")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Meta-train the fusion on features.zarr alone; the same command resumes one that was interrupted.
@@ -49,7 +45,7 @@ def meta_train(
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
     classes = resolve_split(session, split, split_recipe, class_names(store))
-    header = replace(_header(store, classes, recipe), notes=session.chosen)
+    header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
     if is_finished(path, header, mend="amefu meta-train"):
@@ -57,7 +53,7 @@ def meta_train(
     elif dry_run:
         note(f"meta-train: would train {recipe.fusion} for {recipe.epochs} × {recipe.episodes} episodes")
     else:
-        _run(store, classes, path, header, recipe, run)
+        train_fusion(store, training_tables(store, classes, recipe), path, header, run)
     finished = read_header(path)
     notes = finished.notes if finished else {"epoch": "-", "validation_accuracy": 0.0}
     document = {
@@ -77,7 +73,8 @@ def meta_train(
     show(document, as_json=session.json, title="meta-train", rows=rows)
 
 
-def _header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
+def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
+    """What the header of a fusion that `recipe` trains on a feature store says."""
     from amefu_cli.artefacts.checkpoint import CheckpointHeader
     from amefu_cli.artefacts.feature_store import dim_of, fingerprint_of
 
@@ -100,26 +97,35 @@ def _header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
     )
 
 
-def _run(store: Any, classes: Any, path: Path, header: Any, recipe: MetaTrainRecipe, run: DeviceRun) -> None:
+def training_tables(store: Any, classes: Any, recipe: MetaTrainRecipe) -> tuple[Any, Any]:
+    """The features of the base classes, and of the validation classes or None where there are fewer than two."""
     from amefu_cli.artefacts.feature_store import read_features
-    from amefu_cli.stages.devices import choose_device
-    from amefu_cli.stages.meta_train import MetaTraining, meta_train, validation_episodes
+    from amefu_cli.stages.meta_train import validation_episodes
 
     records = store.records()
     base = read_features(store, records, classes.base, views=1 + store.recipe["features"]["views"])
     validation = read_features(store, records, classes.validation, views=1)
     if len(validation.class_names) < 2:
         warn("fewer than two validation classes: the last epoch is kept, as there is nothing to choose by")
-    else:
-        validation_episodes(validation, recipe)  # says now, not after an epoch, that a class is too small
-    device = choose_device(run.device)
+        return base, None
+    validation_episodes(validation, recipe)  # says now, not after an epoch, that a class is too small
+    return base, validation
+
+
+def train_fusion(store: Any, tables: tuple[Any, Any], path: Path, header: Any, run: DeviceRun) -> None:
+    """Train, or go on training, the fusion that `header` describes."""
+    from amefu_cli.stages.devices import choose_device
+    from amefu_cli.stages.meta_train import MetaTraining, meta_train
+
+    base, validation = tables
+    recipe = MetaTrainRecipe(**header.recipe["meta-train"])
     note(
         f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, "
         f"num_aug {recipe.num_aug}"
     )
     setup = MetaTraining(
-        base, validation if len(validation.class_names) >= 2 else None, recipe,
-        ClipRecipe(**store.recipe["clip"]), store.recipe["features"]["test_frames"], device,
+        base, validation, recipe, ClipRecipe(**store.recipe["clip"]), store.recipe["features"]["test_frames"],
+        choose_device(run.device),
     )  # fmt: skip
     with progress("meta-train") as report_progress:
         meta_train(setup, path, header, progress=report_progress)
