@@ -7,6 +7,7 @@ the snapshot is its random state.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from amefu_cli.artefacts.checkpoint import (
     read_header,
     write_checkpoint,
 )
+from amefu_cli.artefacts.locks import acquire, release
+from amefu_cli.errors import UsageError
 
 State = Mapping[str, Tensors]
 """Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
@@ -50,13 +53,32 @@ def begun_header(out: Path) -> dict[str, Any] | None:
 
 
 class TrainingRun:
-    """The files of one training whose result will be `out`."""
+    """The files of one training whose result will be `out`. As a context it keeps other processes from them.
+
+    Raises:
+        UsageError: another process trains the same checkpoint at this moment.
+    """
 
     def __init__(self, out: Path, header: CheckpointHeader) -> None:
         self.out, self.header = out, header
         self._snapshot = out.with_suffix(".snapshot.safetensors")
         self._best = out.with_suffix(".best.safetensors")
         self.metrics = out.with_suffix(".metrics.jsonl")
+        self._lock = out.with_suffix(".lock")
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> TrainingRun:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = acquire(self._lock)
+        if self._descriptor is None:
+            raise UsageError(f"{self.out}: another process is training it; wait for it, or choose another --out")
+        for leaving in self.out.parent.glob(f".{glob.escape(self.out.stem)}.*.tmp"):  # of a writer that was killed
+            leaving.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            release(self._lock, self._descriptor)
 
     def resume(self) -> tuple[State, Position] | None:
         """The state and position to go on from; None where there is no snapshot of this very training."""
@@ -88,9 +110,10 @@ class TrainingRun:
         self._snapshot.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Forget the result, the snapshot and the metrics."""
-        for path in (self.out, self._snapshot, self._best, self.metrics):
-            path.unlink(missing_ok=True)
+        """Forget the result, the snapshot and the metrics. Raises UsageError while another process makes them."""
+        with self:
+            for path in (self.out, self._snapshot, self._best, self.metrics):
+                path.unlink(missing_ok=True)
 
     def record(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """One line of metrics; a line of this epoch or a later one, from before a kill, is replaced."""

@@ -45,3 +45,14 @@ class Workspace:
     def stream(self, modality: str) -> Path:
         """The checkpoint of one stream: `rgb.safetensors` or `depth.safetensors`."""
         return self.folder / f"{modality}.safetensors"
+
+
+def noted(path: Path, beside: Path) -> str:
+    """How the header of `beside` names another file: from their common folder, so that a workspace can be moved."""
+    path, folder = path.resolve(), beside.resolve().parent
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def located(name: str, beside: Path) -> Path:
+    """Where the file is that `noted` wrote into the header of `beside`."""
+    return beside.resolve().parent / name

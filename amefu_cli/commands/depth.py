@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from amefu_cli.artefacts.workspace import located, noted
 from amefu_cli.commands.console import note, progress
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
@@ -74,7 +75,7 @@ def update_depth(
     header = None if rebuild else read_header(path)
     if recipe is None and header:
         recipe = DepthRecipe(**header["recipe"])
-        weights = Path(header["notes"]["weights"]) if header["notes"]["weights"] else None
+        weights = located(header["notes"]["weights"], path) if header["notes"]["weights"] else None
     recipe = recipe or session.recipe(DepthRecipe, "depth")
     run = run or session.recipe(NetworkRun, "depth")
     frames = open_store(frames_path, "frames", mend="amefu frames VIDEOS")
@@ -83,7 +84,7 @@ def update_depth(
         estimator=located_estimator(recipe.estimator),
         precision=settled_precision(recipe.precision, header, run.device),
     )
-    notes = {"frames": str(frames_path.resolve()), "weights": str(weights.resolve()) if weights else None}
+    notes = {"frames": noted(frames_path, path), "weights": noted(weights, path) if weights else None}
     plan = Work("depth", work or WorkRun(), path.parent)
     with prepare_store(
         path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),

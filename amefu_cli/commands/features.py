@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from amefu_cli.artefacts.workspace import located, noted
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
@@ -91,7 +92,7 @@ def update_features(
     from amefu_cli.stages.pending import class_names, pending_features
 
     header = None if rebuild else read_header(path)
-    inputs = inputs or _recorded_inputs(session, header)
+    inputs = inputs or _recorded_inputs(session, path, header)
     recipe, stream, clip = recipes or _recorded_recipes(session, header)
     run = run or session.recipe(NetworkRun, "features")
     failed_before = _update_inputs(session, inputs)
@@ -107,7 +108,7 @@ def update_features(
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     with prepare_store(
         path, "features", recipe=header_recipe, made_from=made_from,
-        notes={name: str(where.resolve()) for name, where in inputs.items()} | begun, rebuild=rebuild,
+        notes={name: noted(where, path) for name, where in inputs.items()} | begun, rebuild=rebuild,
     ) as store:  # fmt: skip
         jobs, kept = pending_features(
             frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
@@ -131,13 +132,13 @@ def _update_inputs(session: Session, inputs: dict[str, Path]) -> dict[str, str]:
     return before.failed | update_depth(session, inputs["frames"], inputs["depth"]).failed
 
 
-def _recorded_inputs(session: Session, header: dict[str, Any] | None) -> dict[str, Path]:
+def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None) -> dict[str, Path]:
     workspace = session.workspace
     defaults = {
         "frames": workspace.frames, "depth": workspace.depth, "rgb": workspace.stream("rgb"),
         "depth_stream": workspace.stream("depth"),
     }  # fmt: skip
-    return {name: Path(header["notes"][name]) if header else path for name, path in defaults.items()}
+    return {name: located(header["notes"][name], path) if header else default for name, default in defaults.items()}
 
 
 def _recorded_recipes(

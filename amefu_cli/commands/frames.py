@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from amefu_cli.artefacts.workspace import located, noted
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.work import Work, announce, begun_by, finish, report
@@ -59,7 +60,7 @@ def update_frames(
     from amefu_cli.stages.frames import extract_frames, pending_clips
 
     header = read_header(path)
-    folder = videos or (Path(header["notes"]["videos"]) if header else None)
+    folder = videos or (located(header["notes"]["videos"], path) if header else None)
     if folder is None:
         raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
     if header and videos is None and not folder.is_dir():
@@ -82,7 +83,7 @@ def update_frames(
     plan = Work("frames", work or WorkRun(), path.parent)
     with prepare_store(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
-        notes={"videos": str(folder.resolve())} | begun_by(session, None if rebuild else header),
+        notes={"videos": noted(folder, path)} | begun_by(session, None if rebuild else header),
     ) as store:  # fmt: skip
         jobs, kept = pending_clips(
             found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew

@@ -71,12 +71,24 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
     optimizer = torch.optim.SGD(
         trained, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    run = TrainingRun(out, header)
+    with TrainingRun(out, header) as run:
+        return _train(setup, learner, optimizer, run, progress)
+
+
+def _train(
+    setup: MetaTraining,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    run: TrainingRun,
+    progress: Progress,
+) -> Position:
+    """All epochs that are left, and the result."""
+    recipe = setup.recipe
     position = resume(run, learner, optimizer)
     for epoch in range(position.epoch, recipe.epochs):
         started = time.monotonic()
         position = _train_epoch(setup, learner, optimizer, run, position, progress)
-        accuracy = _validation_accuracy(setup, fusion)
+        accuracy = _validation_accuracy(setup, learner.fusion)
         best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
         numbers = {
             "loss": position.loss_sum / recipe.episodes,
@@ -85,7 +97,7 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
             "seconds": time.monotonic() - started,
         }
         if best:
-            run.keep_best(to_numpy(fusion.state_dict()), {"epoch": epoch, **numbers})
+            run.keep_best(to_numpy(learner.fusion.state_dict()), {"epoch": epoch, **numbers})
         run.record(epoch, numbers)
         position = Position(
             epoch=epoch + 1,

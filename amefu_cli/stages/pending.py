@@ -73,20 +73,21 @@ def feature_jobs(
 ) -> Iterator[VideoJob]:
     """Base and validation videos: every stride-th frame; novel ones: the frames that evaluation reads.
 
-    Only base videos get random views, since only training looks at them. Videos of classes outside the split,
-    and videos without disparity, have no job. `basenet` identifies the network of the basenets, which read novel
-    videos only; where it is None, theirs are left out.
+    Only base videos get random views, since only training looks at them. Videos of classes outside the split, and
+    videos without disparity of their present frames, have no job. `basenet` identifies the network of the basenets,
+    which read novel videos only; where it is None, theirs are left out.
     """
     for video, record in frames.items():
         part = split.part_of(record.class_name)
-        if part is None or video not in depth:
+        disparity = depth.get(video)
+        if part is None or disparity is None or disparity.made_from.get("frames") != record.fingerprint:
             continue
         imagenet = basenet is not None and part == "novel"
         numbers = kept_frames(record.frames, novel=part == "novel", recipe=recipe, clip=clip, basenet=imagenet)
         views = 1 + (recipe.views if part == "base" else 0)
         made_from = {
             "frames": record.fingerprint,
-            "depth": depth[video].fingerprint,
+            "depth": disparity.fingerprint,
             "part": part,
             **({"basenet": basenet} if imagenet else {}),
         }

@@ -112,7 +112,18 @@ def pretrain(
     model = StreamClassifier(backbone, classes).to(setup.device)
     model = model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, setup.recipe)
-    run = TrainingRun(out, header)
+    with TrainingRun(out, header) as run:
+        return _train(setup, model, optimizer, run, progress)
+
+
+def _train(
+    setup: Pretraining,
+    model: StreamClassifier,
+    optimizer: torch.optim.Optimizer,
+    run: TrainingRun,
+    progress: Progress,
+) -> Position:
+    """All epochs that are left, and the result."""
     position = resume(run, model, optimizer)
     for epoch in range(position.epoch, setup.recipe.epochs):
         started = time.monotonic()
@@ -146,6 +157,8 @@ def _train_epoch(
     recipe, epoch = setup.recipe, position.epoch
     _set_rates(optimizer, recipe, epoch)
     model.train()
+    if recipe.frozen_norm:
+        freeze_norm(model)
     saved = time.monotonic()
     batches = ahead(
         lambda batch: _load_training(setup, epoch, batch),
@@ -178,13 +191,20 @@ def _step(
     with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
         logits = model(_network_input(setup, model.backbone, images), images.shape[1])
     loss = functional.cross_entropy(logits, labels.to(setup.device))
-    value = float(loss)
+    value = float(loss.detach())
     if not math.isfinite(value):
         raise NotFinite(f"the loss is {value} at {where}; lower --backbone-rate, or use --precision float32")
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return value
+
+
+def freeze_norm(model: nn.Module) -> None:
+    """Let every BatchNorm use the statistics that it has, and leave them as they are."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 @torch.inference_mode()

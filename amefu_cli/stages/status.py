@@ -12,7 +12,7 @@ from amefu_cli.artefacts.results import read_result
 from amefu_cli.artefacts.split import read_split
 from amefu_cli.artefacts.store_headers import VideoRecord, read_header
 from amefu_cli.artefacts.video_store import VideoStore
-from amefu_cli.artefacts.workspace import Workspace
+from amefu_cli.artefacts.workspace import Workspace, located
 
 MAIN_FIGURES = ("model", "way", "shot", "episodes", "seed", "accuracy", "half_width_95")
 
@@ -59,7 +59,7 @@ def _wanted(
     workspace: Workspace, frames: VideoStore | None, records: dict[str, dict[str, VideoRecord]]
 ) -> dict[str, set[str]]:
     """The ids that each store would hold if all were done."""
-    videos = Path(frames.notes["videos"]) if frames else None
+    videos = located(frames.notes["videos"], frames.path) if frames else None
     clips = (
         {clip.id for clip in find_clips(videos, follow_links=False).clips}
         if videos and videos.is_dir()
