@@ -10,6 +10,7 @@ from types import FrameType
 import typer
 
 from amefu_cli.commands import (
+    ablate,
     compare,
     demo,
     depth,
@@ -43,6 +44,7 @@ app.command("meta-train")(meta_train.meta_train)
 app.command("episodes")(episodes.episodes)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("ablate")(ablate.ablate)
 app.command("import")(import_.import_)
 app.command("export")(export.export)
 app.command("status")(status.status)
@@ -53,6 +55,8 @@ def main() -> None:
     """Run one command. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some videos failed; 130, 143 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    # Threads that spin while they wait make a shared machine ten times slower; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="amefu")
     except AmefuError as error:

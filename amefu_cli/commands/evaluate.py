@@ -157,7 +157,8 @@ def _show(result: dict[str, Any], path: Path, by_class: Any, as_json: bool) -> N
         f"{result['model']}: {result['way']}-way {result['shot']}-shot, {result['episodes']} episodes "
         f"({result['seconds']:.1f} s)"
     )
-    document = {**result, "file": str(path)}
+    document = {name: value for name, value in result.items() if name not in ("right", "outcomes")}  # in the file
+    document["file"] = str(path)
     if by_class is not None:
         document["interval_95_by_class"] = [by_class.low, by_class.high]
     show(document, as_json=as_json, title=title, rows=rows)

@@ -1,0 +1,185 @@
+"""`amefu ablate`: train and evaluate every row of the paper's tables on one feature store and the same episodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amefu_cli.commands.compare import as_document
+from amefu_cli.commands.console import note, show
+from amefu_cli.commands.episodes import draw_from
+from amefu_cli.commands.evaluate import (
+    evaluated,
+    is_result_of,
+    novel_table,
+    reads_imagenet,
+    settings_of_result,
+    vectors_of,
+)
+from amefu_cli.commands.features import update_features
+from amefu_cli.commands.meta_train import fusion_header, train_fusion, training_tables
+from amefu_cli.commands.options import Session, command
+from amefu_cli.commands.splits import resolve_split
+from amefu_cli.recipes import (
+    AblateRecipe,
+    DeviceRun,
+    EpisodesRecipe,
+    EvaluateRecipe,
+    MetaTrainRecipe,
+    SplitRecipe,
+    parse_numbers,
+)
+
+
+@command
+def ablate(
+    session: Session,
+    recipe: AblateRecipe,
+    split_recipe: SplitRecipe,
+    run: DeviceRun,
+    split: Annotated[
+        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of checkpoints, results and tables [WORKSPACE/ablation]")
+    ] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="let intervals of differences account for the novel classes too")
+    ] = False,
+) -> None:
+    """Make the paper's tables: train the fusions that are missing, evaluate every row on the same episodes.
+
+    Fusions are trained as `amefu meta-train` would train them; the same command goes on where it was stopped.
+
+    Example: amefu ablate --tables 3 --shots 1,5
+    """
+    from amefu_cli.artefacts.atomic import to_json, write_atomic
+    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.stages.ablate import DATA_SETS, plan_tables, to_markdown
+    from amefu_cli.stages.pending import class_names
+
+    training = session.recipe(MetaTrainRecipe, "meta-train")
+    data_set = recipe.data_set or (session.chosen["preset"] if session.chosen["preset"] in DATA_SETS else None)
+    plan = plan_tables(
+        parse_numbers(recipe.tables, "--tables", minimum=1, maximum=3),
+        num_augs=parse_numbers(recipe.num_aug, "--num-aug", minimum=0, maximum=64),
+        num_aug=training.num_aug, data_set=data_set,
+    )  # fmt: skip
+    shots = parse_numbers(recipe.shots, "--shots", minimum=1, maximum=1000)
+    path, imagenet = features or session.workspace.features, any(reads_imagenet(row.model) for row in plan.rows)
+    if session.upstream:
+        update_features(session, path, split=split, split_recipe=split_recipe, basenet=imagenet)
+        split_recipe = SplitRecipe()
+    store = open_store(path, "features", mend="amefu features")
+    classes = resolve_split(session, split, split_recipe, class_names(store))
+    drawn = {  # before any training, since a class may hold too few videos
+        shot: draw_from(store, classes, EpisodesRecipe(recipe.way, shot, recipe.queries, recipe.episodes, recipe.seed))
+        for shot in shots
+    }
+    folder = out or session.workspace.folder / "ablation"
+    checkpoints = _trained(session, store, classes, plan.rows, training, folder, run)
+    results = _results(store, classes, plan.rows, drawn, checkpoints, folder, run, imagenet)
+    document = _document(plan, results, recipe, data_set, by_class)
+    for name, content in (("tables.json", to_json(document)), ("tables.md", to_markdown(document).encode())):
+        write_atomic(folder / name, content)
+    _show(document, folder, session.json)
+
+
+def _trained(
+    session: Session, store: Any, classes: Any, rows: Any, training: MetaTrainRecipe, folder: Path, run: DeviceRun
+) -> dict[str, Path]:
+    """The checkpoint of every fused row by its name; those that are missing are trained.
+
+    Each has the fingerprint of its settings and data in its name, so that other settings never meet an old file.
+    """
+    from amefu_cli.artefacts.checkpoint import read_header
+
+    checkpoints, tables = {}, None
+    for row in rows:
+        if row.fusion is None:
+            continue
+        header = fusion_header(store, classes, replace(training, fusion=row.fusion, num_aug=row.num_aug))
+        path = folder / f"{row.fusion}-{row.num_aug}aug-{header.fingerprint[:8]}.safetensors"
+        ready = (read_header(place) for place in (path, session.workspace.fusion))
+        found = [place.fingerprint == header.fingerprint if place else False for place in ready]
+        if not any(found):
+            tables = tables or training_tables(store, classes, training)
+            train_fusion(store, tables, path, replace(header, notes=session.chosen), run)
+        checkpoints[row.name] = path if found[0] or not any(found) else session.workspace.fusion
+    return checkpoints
+
+
+def _results(
+    store: Any, classes: Any, rows: Any, drawn: Any, checkpoints: Any, folder: Path, run: DeviceRun, imagenet: bool
+) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
+    """Path and content of the result of every row and shot; vectors are computed once a row, if at all."""
+    from amefu_cli.artefacts.feature_store import fingerprint_of
+    from amefu_cli.artefacts.results import read_result, result_name, write_result
+
+    results, table = {}, None
+    novel = fingerprint_of(store.records(), classes.novel)
+    for row in rows:
+        vectors, checkpoint = None, checkpoints.get(row.name, folder)
+        for shot, episodes in drawn.items():
+            recipe = EvaluateRecipe(model=row.model, seed=episodes.notes["seed"])
+            asked = settings_of_result(store, novel, recipe, episodes, checkpoint)
+            path = folder / "results" / f"{row.name}-{result_name(asked)}"
+            result = read_result(path)
+            if not is_result_of(result, asked):
+                table = table or novel_table(store, classes, imagenet=imagenet)
+                vectors = vectors or vectors_of(store, table, row.model, checkpoint, run)
+                result = asked | evaluated(vectors, episodes, asked, store)
+                write_result(path, result)
+            assert result is not None
+            results[row.name, shot] = path, result
+        note(f"ablate: {row.title}: " + ", ".join(f"{results[row.name, shot][1]['accuracy']:.2%}" for shot in drawn))
+    return results
+
+
+def _document(plan: Any, results: Any, recipe: AblateRecipe, data_set: str | None, by_class: bool) -> dict[str, Any]:
+    """The tables as plain values."""
+    from amefu_cli.stages.ablate import paper_figure
+    from amefu_cli.stages.compare import compare
+
+    shots = sorted({shot for _, shot in results})
+
+    def cell(row: Any, shot: int) -> dict[str, Any]:
+        (path, result), (before, reference) = results[row.name, shot], results[plan.reference.name, shot]
+        found = compare(reference, result, paths=(before, path), by_class=by_class)
+        return {
+            "accuracy": result["accuracy"], "half_width_95": result["half_width_95"],
+            "paper": paper_figure(data_set, row, shot, way=recipe.way), **as_document(found, path),
+        }  # fmt: skip
+
+    return {
+        "data_set": data_set, "way": recipe.way, "queries": recipe.queries, "episodes": recipe.episodes,
+        "seed": recipe.seed, "reference": plan.reference.title,
+        "interval_over": "episodes and novel classes" if by_class else "episodes",
+        "tables": [
+            {
+                "title": title,
+                "rows": [
+                    {
+                        "name": row.name, "title": row.title, "model": row.model, "fusion": row.fusion,
+                        "num_aug": row.num_aug, "shots": {str(shot): cell(row, shot) for shot in shots},
+                    }
+                    for row in rows
+                ],
+            }
+            for title, rows in plan.tables.items()
+        ],
+    }  # fmt: skip
+
+
+def _show(document: dict[str, Any], folder: Path, as_json: bool) -> None:
+    from amefu_cli.stages.ablate import to_markdown
+
+    if as_json:
+        show({**document, "folder": str(folder)}, as_json=True, title="", rows=[])
+    else:
+        typer.echo(to_markdown(document), nl=False)
+    note(f"ablate: {folder / 'tables.md'} and tables.json hold these tables")
