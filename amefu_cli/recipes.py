@@ -161,6 +161,7 @@ class PretrainRecipe(Recipe):
     weight_decay: float = option(0.0, "SGD weight decay", minimum=0.0)
     decay_after: int = option(0, "epochs after which the rates fall by ×0.1; 0: never (depth: 30)", minimum=0)
     flip: float = option(0.0, "probability of a horizontal flip of a whole clip", minimum=0.0, maximum=1.0)
+    frozen_norm: bool = option(False, "keep BatchNorm's statistics as they are, for few videos a step")
     held_out: float = option(0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5)
     seed: int = option(0, "seed of order, frames, crops and classifier", minimum=0)
     precision: str = option(

@@ -22,7 +22,7 @@ from amefu_cli.recipes import DepthRecipe
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.devices import choose_precision
 from amefu_cli.stages.pending import VideoJob
-from amefu_cli.stages.pipeline import Piece, make_videos
+from amefu_cli.stages.pipeline import Piece, make_videos, networks_on
 
 
 def load_estimator(
@@ -41,8 +41,8 @@ def load_estimator(
     )
     estimator = build_estimator(
         name, content, device=device, precision=choose_precision(recipe.precision, device),
-        threads=torch.get_num_threads(), larger_is_farther=recipe.larger_is_farther or None,
-        imagenet_input=recipe.imagenet_input,
+        threads=1 if device.type == "cpu" else torch.get_num_threads(),
+        larger_is_farther=recipe.larger_is_farther or None, imagenet_input=recipe.imagenet_input,
     )  # fmt: skip
     return estimator, row.note, provenance
 
@@ -80,6 +80,7 @@ def predict_depth(
         batch=batch,
         load=load,
         compute=compute,
+        networks=networks_on(device),
         writer_of=lambda video: depth_writer(depth, video),
         failed=failed,
         progress=progress,

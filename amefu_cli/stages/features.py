@@ -21,7 +21,7 @@ from amefu_cli.method.depth_encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner, normalise
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.pending import VideoJob
-from amefu_cli.stages.pipeline import Piece, make_videos
+from amefu_cli.stages.pipeline import Piece, make_videos, networks_on
 from amefu_cli.stages.streams import load_backbone, load_stream
 
 DEPTH_PERCENTILE = 95.0
@@ -125,6 +125,7 @@ def extract_features(
         batch=batch,
         load=load,
         compute=compute,
+        networks=networks_on(device),
         writer_of=lambda video: feature_writer(features, video, imagenet=video in with_imagenet),
         failed=failed,
         progress=progress,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.video_writer import VideoWriter
@@ -25,13 +26,18 @@ Result = TypeVar("Result")
 
 
 def ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, depth: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    depth: int,
+    start: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """`map(work, items)` in order, computed by threads up to `depth` items before it is asked for.
 
-    An exception of `work` is raised at its item's turn.
+    An exception of `work` is raised at its item's turn. `start` is called once in every thread.
     """
-    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead", initializer=start) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -105,15 +111,19 @@ def make_videos(
     load: Callable[[Piece], Any],
     compute: Callable[[Piece, Any], Mapping[str, NDArray[Any]]],
     writer_of: Callable[[str], VideoWriter],
+    networks: int,
     failed: Callable[[str, AmefuError], None],
     progress: Progress,
 ) -> Outcome:
     """Load, compute and write every video: threads load ahead of the network, one writes behind it.
 
+    `networks` pieces are computed at once, each on one core: on a CPU that is faster than one piece on all cores,
+    whose threads wait for each other at every layer, and it makes the result independent of the number of cores.
     `load` may raise DamagedFile or VideoError: that video is reported to `failed` and the run goes on.
     """
     outcome, started = Outcome(), time.monotonic()
     writer: VideoWriter | None = None
+    cores = torch.get_num_threads()
 
     def load_or_error(piece: Piece) -> tuple[Piece, Any]:
         try:
@@ -121,9 +131,16 @@ def make_videos(
         except (DamagedFile, VideoError) as error:
             return piece, error
 
-    loaded = ahead(load_or_error, pieces(jobs, batch=batch), threads=LOADERS, depth=2 * LOADERS)
+    def compute_or_error(loaded: tuple[Piece, Any]) -> tuple[Piece, Any]:
+        piece, content = loaded
+        return piece, content if isinstance(content, AmefuError) else compute(piece, content)
+
+    loaded = ahead(load_or_error, pieces(jobs, batch=batch), threads=LOADERS, depth=LOADERS)
+    computed = ahead(
+        compute_or_error, loaded, threads=networks, depth=networks, start=lambda: torch.set_num_threads(1)
+    )
     with Behind(depth=4) as behind:
-        for piece, content in loaded:
+        for piece, content in computed:
             video = piece.job.record.id
             if piece.first:
                 writer = writer_of(video)
@@ -135,13 +152,19 @@ def make_videos(
                     behind.submit(writer.close)
                 writer = None
             elif writer is not None:
-                behind.submit(partial(_write, writer, piece, compute(piece, content)))
+                behind.submit(partial(_write, writer, piece, content))
                 if piece.last:
                     outcome.done.append(video)
             if piece.last:
                 progress(len(outcome.done) + len(outcome.failed), len(jobs), video)
+    torch.set_num_threads(cores)
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def networks_on(device: torch.device) -> int:
+    """How many networks compute at once: one for every core of a CPU, one on any other device."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def _write(writer: VideoWriter, piece: Piece, arrays: Mapping[str, NDArray[Any]]) -> None:
