@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import RunAmefu
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
 from amefu_cli.artefacts.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
 from amefu_cli.artefacts.identity import stream_identity
 from amefu_cli.artefacts.tensors import read_tensors, write_tensors
-from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.cli import app
+from amefu_cli.commands.import_ import _refuse_others
+from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
 from amefu_cli.method.fusion import video_vector
 from amefu_cli.stages.evaluate import load_fusion
 from amefu_cli.stages.export import export_public, public_fusion
@@ -38,6 +40,14 @@ STREAMS_OF_FULL = {
 }
 FULL_SHAPES = STREAMS_OF_FULL | FUSION_SHAPES
 CPU = torch.device("cpu")
+
+
+def amefu(*words: str | Path) -> str:
+    """What one command prints, run in this process; its error is raised."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
 
 
 def tensor_by_rule(name: str, shape: list[int], index: int) -> torch.Tensor:
@@ -69,8 +79,8 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def imported(public: Path, run_amefu: RunAmefu) -> Path:
-    run_amefu("import", public / "full.pkl", "--role", "full", "--workspace", public / "work")
+def imported(public: Path) -> Path:
+    amefu("import", public / "full.pkl", "--role", "full", "--workspace", public / "work")
     return public / "work"
 
 
@@ -101,7 +111,7 @@ def test_a_full_file_gives_the_public_numbers(imported: Path) -> None:
     hold_to_the_reference(*(imported / f"{part}.safetensors" for part in ("rgb", "depth", "fusion")))
 
 
-def test_two_submodels_and_a_fusion_give_the_public_numbers(public: Path, run_amefu: RunAmefu) -> None:
+def test_two_submodels_and_a_fusion_give_the_public_numbers(public: Path) -> None:
     full = torch.load(public / "full.pkl", weights_only=True, mmap=True)
     work = public / "from-parts"
     for modality in ("rgb", "depth"):
@@ -109,9 +119,9 @@ def test_two_submodels_and_a_fusion_give_the_public_numbers(public: Path, run_am
         part = {name.removeprefix(prefix): tensor for name, tensor in full.items() if name.startswith(prefix)}
         part["fc.weight"], part["fc.bias"] = part["fc.weight"][:32].clone(), part["fc.bias"][:32].clone()  # as HMDB51's
         torch.save(part, public / f"{modality}_submodel.pkl")
-        said = run_amefu("import", public / f"{modality}_submodel.pkl", "--role", modality, "--workspace", work)
-        assert "32 training classes" in said.stdout
-    run_amefu("import", public / "full.pkl", "--role", "fusion", "--workspace", work)
+        said = amefu("import", public / f"{modality}_submodel.pkl", "--role", modality, "--workspace", work)
+        assert "32 training classes" in said
+    amefu("import", public / "full.pkl", "--role", "fusion", "--workspace", work)
 
     hold_to_the_reference(*(work / f"{part}.safetensors" for part in ("rgb", "depth", "fusion")))
 
@@ -131,30 +141,29 @@ def test_an_imported_model_says_what_it_is_and_fits_together(imported: Path) -> 
     }
 
 
-def test_an_export_gives_back_the_very_tensors_in_order(public: Path, imported: Path, run_amefu: RunAmefu) -> None:
+def test_an_export_gives_back_the_very_tensors_in_order(public: Path, imported: Path) -> None:
     out = public / "again.pkl"
-    said = run_amefu("export", out, "--role", "full", "--workspace", imported, "--json")
+    said = amefu("export", out, "--role", "full", "--workspace", imported, "--json")
 
-    assert json.loads(said.stdout)["tensors"] == 646
+    assert json.loads(said)["tensors"] == 646
     before, after = (torch.load(path, weights_only=True, mmap=True) for path in (public / "full.pkl", out))
     assert list(before) == list(after)
     for name, tensor in before.items():
         assert tensor.dtype == after[name].dtype, name
         assert torch.equal(tensor, after[name]), name
-    assert run_amefu("export", out, "--role", "full", "--workspace", imported, code=2).stderr.count("--force") == 1
+    with pytest.raises(UsageError, match="is there already; replace it with --force"):
+        amefu("export", out, "--role", "full", "--workspace", imported)
 
 
-def test_importing_again_changes_nothing_and_another_file_is_refused(
-    public: Path, imported: Path, run_amefu: RunAmefu
-) -> None:
+def test_importing_again_changes_nothing_and_another_file_is_refused(public: Path, imported: Path) -> None:
     stamp = os.stat(imported / "rgb.safetensors").st_mtime_ns
-    said = run_amefu("import", public / "full.pkl", "--role", "full", "--workspace", imported)
-    assert said.stdout.count("is there already") == 3
+    said = amefu("import", public / "full.pkl", "--role", "full", "--workspace", imported)
+    assert said.count("is there already") == 3
     assert os.stat(imported / "rgb.safetensors").st_mtime_ns == stamp
 
-    write_tensors(public / "other.safetensors", {name: torch.zeros(shape) for name, shape in FUSION_SHAPES.items()})
-    said = run_amefu("import", public / "other.safetensors", "--role", "full", "--workspace", imported, code=2)
-    assert "holds 646 tensors, this one holds 6: it lacks 'submodel_depth.convnet.0.weight'" in said.stderr
+    (public / "other.pkl").write_bytes(b"another file")
+    with pytest.raises(RecipeMismatch, match=r"rgb.safetensors: holds another checkpoint than .*other.pkl gives"):
+        _refuse_others(public / "other.pkl", [imported / "rgb.safetensors"])
 
 
 # Small files: what is refused --------------------------------------------------------------------------------
@@ -239,11 +248,13 @@ def test_a_truncated_file(tmp_path: Path) -> None:
         read_public(path, "rgb")
 
 
-def test_a_file_that_is_not_there_and_a_role_that_is_none(tmp_path: Path, run_amefu: RunAmefu) -> None:
-    said = run_amefu("import", tmp_path / "none.pkl", "--role", "rgb", "--workspace", tmp_path, code=2)
-    assert "none.pkl: no such file of weights" in said.stderr
-    said = run_amefu("import", tmp_path / "none.pkl", "--role", "both", "--workspace", tmp_path, code=2)
-    assert "--role 'both': must be one of full, rgb, depth, fusion" in said.stderr
+def test_a_file_that_is_not_there_and_a_role_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.pkl: no such file of weights"):
+        amefu("import", tmp_path / "none.pkl", "--role", "rgb", "--workspace", tmp_path)
+    with pytest.raises(UsageError, match="--role 'both': must be one of full, rgb, depth, fusion"):
+        amefu("import", tmp_path / "none.pkl", "--role", "both", "--workspace", tmp_path)
+    with pytest.raises(UsageError, match="a fusion goes with two streams, so import them first"):
+        amefu("import", tmp_path / "none.pkl", "--role", "fusion", "--workspace", tmp_path)
 
 
 # The bias of the scale ---------------------------------------------------------------------------------------
