@@ -1,13 +1,13 @@
-"""split.json: which classes are base (train), validation (val) and novel (test)."""
+"""split.json: which classes are base (train), validation (val) and novel (test), and maybe which videos of them."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,14 +16,22 @@ from amefu_cli.errors import UsageError
 
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
 
+Record = TypeVar("Record")
+
 
 @dataclass(frozen=True)
 class Split:
-    """Class names of each part, sorted; disjoint."""
+    """Class names of each part, sorted; disjoint. `videos` are the ids that a list restricts it to; None: all."""
 
     base: tuple[str, ...]
     validation: tuple[str, ...]
     novel: tuple[str, ...]
+    videos: frozenset[str] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names: base, validation, novel."""
+        return self.base + self.validation + self.novel
 
     def part_of(self, class_name: str) -> str | None:
         """`base`, `validation` or `novel`; None for a class that the split does not name."""
@@ -32,13 +40,30 @@ class Split:
                 return part
         return None
 
+    def listed(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """What of `records`, by id, belongs to the split: its classes, and its videos where it lists them."""
+        classes, videos = set(self.classes), self.videos
+        return {
+            video: record
+            for video, record in records.items()
+            if video.split("/", 1)[0] in classes and (videos is None or video in videos)
+        }
+
+    def missing(self, part: str, there: Iterable[str]) -> list[str]:
+        """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
+        classes = set(getattr(self, part))
+        lacking = (self.videos or frozenset()).difference(there)
+        return sorted(video for video in lacking if video.split("/", 1)[0] in classes)
+
     def present(self, part: str, class_names: Iterable[str]) -> tuple[str, ...]:
         """The classes of one part that are among `class_names`."""
         there = set(class_names)
         return tuple(name for name in getattr(self, part) if name in there)
 
 
-def make_split(train: Iterable[str], val: Iterable[str], test: Iterable[str], *, source: str) -> Split:
+def make_split(
+    train: Iterable[str], val: Iterable[str], test: Iterable[str], *, source: str, videos: Iterable[str] | None = None
+) -> Split:
     """A split of the three lists; raises UsageError, naming the classes, where two of them share one."""
     parts = {"train": set(train), "val": set(val), "test": set(test)}
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
@@ -48,11 +73,13 @@ def make_split(train: Iterable[str], val: Iterable[str], test: Iterable[str], *,
                 f"{source}: {first} and {second} share {', '.join(map(repr, shared))}; "
                 "base, validation and novel classes must be disjoint: take each out of one of them"
             )
-    return Split(*(tuple(sorted(part)) for part in parts.values()))
+    listed = None if videos is None else frozenset(videos)
+    return Split(*(tuple(sorted(part)) for part in parts.values()), listed)
 
 
 def read_split(path: Path) -> Split:
-    """A split file: TOML or JSON with the keys train, val and test, each a list of class names.
+    """A split file: TOML or JSON with the keys train, val and test, each a list of class names, and maybe `videos`, a
+    list of ids.
 
     Raises:
         UsageError: absent, not TOML or JSON, another shape, or a class that stands in two lists.
@@ -71,12 +98,17 @@ def read_split(path: Path) -> Split:
     for key, names in zip(KEYS, lists, strict=True):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UsageError(f"{path}: {key!r} must be a list of class names")
-    return make_split(*lists, source=str(path))
+    videos = document.get("videos")
+    if videos is not None and not (isinstance(videos, list) and all(isinstance(video, str) for video in videos)):
+        raise UsageError(f"{path}: 'videos' must be a list of ids, class/video")
+    return make_split(*lists, source=str(path), videos=videos)
 
 
 def write_split(path: Path, split: Split, **notes: Any) -> None:
     """Write a split as JSON, with notes on how it was made."""
-    document = {key: list(getattr(split, part)) for key, part in KEYS.items()}
+    document: dict[str, Any] = {key: list(getattr(split, part)) for key, part in KEYS.items()}
+    if split.videos is not None:
+        document["videos"] = sorted(split.videos)
     write_atomic(path, to_json(document | notes))
 
 

@@ -1,0 +1,109 @@
+"""A split held against what is there: what it lacks, what it misspells, and clips that are the same file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from amefu_cli.artefacts.duplicates import Source, duplicates
+from amefu_cli.artefacts.split import KEYS, Split, make_split
+from amefu_cli.method.split_names import near_names, same_letters
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class of a split: how many videos the split lists (None where it lists none) and how many are there."""
+
+    part: str
+    name: str
+    listed: int | None
+    present: int
+
+    @property
+    def share(self) -> float:
+        """The share of the listed videos that is there, 0..1; of a class without a list, 1 where any video is."""
+        return self.present / self.listed if self.listed else float(self.present > 0)
+
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """What a check found. Repairs lead from a name of the split to the one on disk that it seems to mean."""
+
+    classes: tuple[ClassCount, ...]
+    missing: tuple[str, ...]
+    class_repairs: Mapping[str, str]
+    video_repairs: Mapping[str, str]
+    duplicates: tuple[tuple[str, ...], ...]
+    crossing: tuple[tuple[str, ...], ...]
+
+
+def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
+    """Hold a split against the videos that are there, by id; equally large ones are read whole."""
+    there = split.listed(sources)
+    same = duplicates(there)
+    class_repairs = near_names(split.classes, {_class_of(video) for video in sources})
+    present = Counter(map(_class_of, there))
+    listed = Counter(map(_class_of, split.videos or ()))
+    return SplitCheck(
+        classes=tuple(
+            ClassCount(part, name, None if split.videos is None else listed[name], present[name])
+            for part in KEYS.values()
+            for name in getattr(split, part)
+        ),
+        missing=tuple(sorted((split.videos or frozenset()).difference(sources))),
+        class_repairs=class_repairs,
+        video_repairs=_video_repairs(split, sources, class_repairs),
+        duplicates=tuple(same),
+        crossing=tuple(group for group in same if crosses(split, group)),
+    )
+
+
+def crosses(split: Split, videos: tuple[str, ...]) -> bool:
+    """Whether videos stand in two or more of base, validation and novel."""
+    return len({split.part_of(_class_of(video)) for video in videos}) > 1
+
+
+def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
+    """The split with names as the disk has them, and of clips that cross it only those of the last part."""
+    parts = [[check.class_repairs.get(name, name) for name in getattr(split, part)] for part in KEYS.values()]
+    videos = split.videos
+    if videos is not None:
+        videos = frozenset(
+            check.video_repairs.get(video) or _in_class(video, check.class_repairs) for video in videos
+        )
+    mended = replace(make_split(*parts, source="the repaired split"), videos=videos)
+    left_out = {video for group in check.crossing for video in _not_in_last_part(split, group)}
+    if left_out:
+        mended = replace(mended, videos=frozenset(mended.listed(sources) if videos is None else videos) - left_out)
+    return mended
+
+
+def _video_repairs(
+    split: Split, sources: Mapping[str, Source], class_repairs: Mapping[str, str]
+) -> dict[str, str]:
+    """Missing videos with the id on disk that they seem to mean: of the same (repaired) class, the same letters."""
+    repairs = {}
+    lacking = {video: _in_class(video, class_repairs) for video in (split.videos or ()) if video not in sources}
+    free = set(sources).difference(split.videos or ())
+    for name in sorted({_class_of(video) for video in lacking.values()}):
+        there = {video for video in free if _class_of(video) == name}
+        found = same_letters((video for video in lacking.values() if _class_of(video) == name), there)
+        exact = {video: video for video in lacking.values() if video in there}
+        repairs |= {old: (exact | found)[new] for old, new in lacking.items() if new in exact | found}
+    return repairs
+
+
+def _in_class(video: str, class_repairs: Mapping[str, str]) -> str:
+    name, _, rest = video.partition("/")
+    return f"{class_repairs.get(name, name)}/{rest}"
+
+
+def _not_in_last_part(split: Split, videos: tuple[str, ...]) -> list[str]:
+    rank = list(KEYS.values())
+    parts = {video: rank.index(str(split.part_of(_class_of(video)))) for video in videos}
+    return [video for video in videos if parts[video] < max(parts.values())]
+
+
+def _class_of(video: str) -> str:
+    return video.split("/", 1)[0]
