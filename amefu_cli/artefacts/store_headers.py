@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
 SCHEMA = 1
 HEADER = "zarr.json"
 DAMAGED = ".damaged"  # a file with the reason, in the folder of a video that `amefu verify` found damaged
-LARGEST_HEADER = 1 << 20  # bytes; ours are a few hundred, so anything near this is not ours
+LARGEST_HEADER = 1 << 17  # bytes; ours are a few hundred, so anything near this is not ours
 MEND = "`amefu verify` marks it, and the command that made it makes it anew"
 
 
@@ -84,29 +84,34 @@ def group_json(attributes: Mapping[str, Any]) -> bytes:
     return to_json({"attributes": attributes, "zarr_format": 3, "node_type": "group"})
 
 
-def read_attributes(header: Path) -> dict[str, Any] | None:
+def read_attributes(header: str | Path) -> dict[str, Any] | None:
     try:
-        with header.open("rb") as file:
-            document = json.loads(file.read(LARGEST_HEADER))
+        descriptor = os.open(header, os.O_RDONLY | os.O_CLOEXEC)  # half the cost of `open`, thousands of times
     except (FileNotFoundError, NotADirectoryError):
         return None
+    try:
+        document = json.loads(os.read(descriptor, LARGEST_HEADER))
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{header}: not a Zarr header ({error}); {MEND}") from error
+    finally:
+        os.close(descriptor)
     attributes = document.get("attributes") if isinstance(document, dict) else None
     if not isinstance(attributes, dict):
         raise DamagedFile(f"{header}: no 'attributes' object; not a Zarr v3 header; {MEND}")
     return attributes
 
 
-def read_record(header: Path) -> VideoRecord | None:
-    """The record of the video whose header this is; None where there is no video.
+def read_record(folder: str | Path) -> VideoRecord | None:
+    """The record of the video in this folder; None where there is no video.
 
     Raises:
         DamagedFile: something else is there.
     """
+    header = os.path.join(folder, HEADER)  # this is called for every video of a store, where a Path costs too much
     attributes = read_attributes(header)
     if attributes is None or "fingerprint" not in attributes:
         return None
+    attributes["damaged"] = os.path.exists(os.path.join(folder, DAMAGED))
     try:
         record = VideoRecord(**attributes)
     except TypeError as error:
@@ -115,26 +120,24 @@ def read_record(header: Path) -> VideoRecord | None:
     fits = all(isinstance(value, kind) for value, kind in fields)
     if not fits or type(record.frames) is not int or record.frames < 1:
         raise DamagedFile(f"{header}: attributes of a video with a field of another type; {MEND}")
-    return replace(record, damaged=(header.parent / DAMAGED).exists())
+    return record
 
 
-def video_records(folder: Path) -> Iterator[VideoRecord]:
+def video_records(folder: str) -> Iterator[VideoRecord]:
     """The records of all video groups below a folder, without a look at their arrays."""
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
-        if name in (HEADER, DAMAGED):
-            continue
-        below = folder / name
+        below = os.path.join(folder, name)
         try:
-            record = read_record(below / HEADER)
+            record = None if name == HEADER else read_record(below)
         except DamagedFile:
-            if (below / DAMAGED).exists():  # already known, and made anew by the next run
+            if os.path.exists(os.path.join(below, DAMAGED)):  # already known, and made anew by the next run
                 continue
             raise
         if record is not None:
             yield record
-        else:
+        elif name != HEADER:
             yield from video_records(below)

@@ -56,12 +56,12 @@ class VideoStore:
 
     def records(self) -> dict[str, VideoRecord]:
         """Every video in the store, by id, in sorted order."""
-        found = video_records(self.path / "videos")
+        found = video_records(str(self.path / "videos"))
         return {record.id: record for record in sorted(found, key=lambda record: record.id)}
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's attributes, or None where it is not in the store."""
-        return read_record(self._folder(video) / HEADER)
+        return read_record(self._folder(video))
 
     def expected_fingerprint(self, made_from: Mapping[str, Any]) -> str:
         """The fingerprint that a video made from `made_from` has in this store."""
@@ -80,7 +80,7 @@ class VideoStore:
         """
         folder = self._folder(video)
         edition = edition_of(folder)
-        record = read_record(folder / HEADER)
+        record = read_record(folder)
         if record is None:
             if not (self.path / HEADER).exists():
                 raise AmefuError(f"{self.path}: is not there any more; run the same command again when it is")
@@ -139,7 +139,7 @@ class VideoStore:
     def _holds(self, place: Path, expected: str) -> bool:
         """Whether a sound video of this fingerprint stands there."""
         with suppress(DamagedFile):
-            record = read_record(place / HEADER)
+            record = read_record(place)
             return record is not None and not record.damaged and record.fingerprint == expected
         return False
 

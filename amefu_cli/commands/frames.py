@@ -57,7 +57,8 @@ def update_frames(
     from amefu_cli.artefacts.clips import find_clips
     from amefu_cli.artefacts.store_headers import read_header
     from amefu_cli.artefacts.video_store import prepare_store
-    from amefu_cli.stages.frames import extract_frames, pending_clips
+    from amefu_cli.stages.frames import extract_frames
+    from amefu_cli.stages.pending import pending_clips
 
     header = read_header(path)
     folder = videos or (located(header["notes"]["videos"], path) if header else None)

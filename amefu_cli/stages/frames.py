@@ -10,17 +10,14 @@ import functools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from amefu_cli.artefacts.clips import Clip, image_files
+from amefu_cli.artefacts.clips import Clip
 from amefu_cli.artefacts.decoding import open_clip
-from amefu_cli.artefacts.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.frame_store import KIND, append_frames, frame_writer
 from amefu_cli.artefacts.video_errors import VanishedFile, shown
 from amefu_cli.artefacts.video_store import VideoStore, open_store
@@ -28,6 +25,7 @@ from amefu_cli.errors import AmefuError, VideoError
 from amefu_cli.method.frame_size import stored_size
 from amefu_cli.recipes import FramesRecipe
 from amefu_cli.stages import Outcome, Progress
+from amefu_cli.stages.pending import ClipJob
 
 
 class WorkerCrash(VideoError):
@@ -36,50 +34,6 @@ class WorkerCrash(VideoError):
 
 class WorkerTimeout(VideoError):
     """The video was not finished in the time allowed (--timeout)."""
-
-
-@dataclass(frozen=True)
-class ClipJob:
-    """One clip to be decoded, and what identifies its source now."""
-
-    clip: Clip
-    made_from: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        return self.clip.id
-
-
-def source_identity(clip: Clip, *, checksum: bool) -> dict[str, Any]:
-    """What tells that a source is still the same: its size and modification time, or the SHA-256 of its bytes."""
-    if not checksum:
-        return {"size": clip.size, "mtime_ns": clip.mtime_ns}
-    if clip.kind == "video":
-        return {"sha256": file_sha256(clip.path)}
-    return {"sha256": fingerprint([file_sha256(path) for path in image_files(clip.path)])}
-
-
-def pending_clips(
-    clips: Sequence[Clip],
-    store: VideoStore,
-    *,
-    checksum: bool,
-    takes: Callable[[str], bool],
-    anew: Collection[str],
-) -> tuple[list[ClipJob], int]:
-    """The clips whose frames are not in the store as they should be; how many are."""
-    there = store.records()
-    pending = []
-    kept = 0
-    for clip in clips:
-        if not takes(clip.id):
-            continue
-        identity = source_identity(clip, checksum=checksum)
-        if clip.id not in anew and store.is_done(there.get(clip.id), identity):
-            kept += 1
-        else:
-            pending.append(ClipJob(clip, identity))
-    return pending, kept
 
 
 def extract_frames(

@@ -1,14 +1,16 @@
-"""What the depth and feature stores still lack, known from headers alone: no network is loaded for it."""
+"""What the stores still lack, known from headers alone: no network is loaded for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amefu_cli.artefacts.clips import Clip, image_files
+from amefu_cli.artefacts.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.split import Split
 from amefu_cli.artefacts.store_headers import VideoRecord
 from amefu_cli.artefacts.video_store import VideoStore
@@ -32,6 +34,46 @@ class VideoJob:
     @property
     def id(self) -> str:
         return self.record.id
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip to be decoded, and what identifies its source now."""
+
+    clip: Clip
+    made_from: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.clip.id
+
+
+AnyJob = TypeVar("AnyJob", ClipJob, VideoJob)
+
+
+def source_identity(clip: Clip, *, checksum: bool) -> dict[str, Any]:
+    """What tells that a source is still the same: its size and modification time, or the SHA-256 of its bytes."""
+    if not checksum:
+        return {"size": clip.size, "mtime_ns": clip.mtime_ns}
+    try:
+        if clip.kind == "video":
+            return {"sha256": file_sha256(clip.path)}
+        return {"sha256": fingerprint([file_sha256(path) for path in image_files(clip.path)])}
+    except OSError:  # the worker that opens it says what is wrong, as that video's failure
+        return {"sha256": "unreadable"}
+
+
+def pending_clips(
+    clips: Sequence[Clip],
+    store: VideoStore,
+    *,
+    checksum: bool,
+    takes: Callable[[str], bool],
+    anew: Collection[str],
+) -> tuple[list[ClipJob], int]:
+    """The clips whose frames are not in the store as they should be; how many are."""
+    jobs = (ClipJob(clip, source_identity(clip, checksum=checksum)) for clip in clips if takes(clip.id))
+    return _not_done(store, jobs, takes, anew)
 
 
 def pending_depth(
@@ -106,13 +148,11 @@ def kept_frames(
 
 
 def _not_done(
-    store: VideoStore, jobs: Iterator[VideoJob], takes: Takes, anew: Collection[str]
-) -> tuple[list[VideoJob], int]:
+    store: VideoStore, jobs: Iterable[AnyJob], takes: Takes, anew: Collection[str]
+) -> tuple[list[AnyJob], int]:
     there = store.records()
-    wanted = [job for job in jobs if takes(job.record.id)]
-    pending = [
-        job for job in wanted if job.record.id in anew or not store.is_done(there.get(job.record.id), job.made_from)
-    ]
+    wanted = [job for job in jobs if takes(job.id)]
+    pending = [job for job in wanted if job.id in anew or not store.is_done(there.get(job.id), job.made_from)]
     return pending, len(wanted) - len(pending)
 
 

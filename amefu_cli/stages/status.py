@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from amefu_cli.artefacts.checkpoint import read_header as read_checkpoint_header
 from amefu_cli.artefacts.clips import find_clips
-from amefu_cli.artefacts.failures import read_failures
+from amefu_cli.artefacts.failures import latest_failures, read_failures
 from amefu_cli.artefacts.results import read_result
 from amefu_cli.artefacts.split import read_split
 from amefu_cli.artefacts.store_headers import VideoRecord, read_header
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.artefacts.workspace import Workspace, located
+from amefu_cli.stages.pending import source_identity
 
 MAIN_FIGURES = ("model", "way", "shot", "episodes", "seed", "accuracy", "half_width_95")
 
@@ -21,15 +23,27 @@ def describe(workspace: Workspace) -> dict[str, Any]:
     """Stores, checkpoints, results and failed videos of a workspace."""
     stores = {name: _open(path) for name, path in _stores(workspace).items()}
     records = {name: store.records() if store else {} for name, store in stores.items()}
-    latest = {(failure.video, failure.stage): failure for failure in read_failures(workspace.folder)}
-    failed = [failure for (video, stage), failure in latest.items() if video not in records.get(stage, {})]
     wanted = _wanted(workspace, stores["frames"], records)
+    failures = read_failures(workspace.folder)
+    described, failed = [], []
+    for name, path in _stores(workspace).items():
+        store, there = stores[name], records[name]
+        missing = {
+            video: made_from
+            for video, made_from in wanted[name].items()
+            if video not in there or there[video].damaged or there[video].made_from != made_from
+        }
+        latest = latest_failures(failures, name) if store else {}
+        unmade = [
+            latest[key]
+            for video, made_from in sorted(missing.items())
+            if store and (key := (video, store.expected_fingerprint(made_from))) in latest
+        ]
+        failed += unmade
+        described.append(_store(path, store, len(there.keys() - missing.keys()), len(unmade), len(missing)))
     return {
         "workspace": str(workspace.folder),
-        "stores": [
-            _store(path, stores[name], records[name], wanted[name], sum(f.stage == name for f in failed))
-            for name, path in _stores(workspace).items()
-        ],
+        "stores": described,
         "checkpoints": [_checkpoint(path) for path in _checkpoints(workspace)],
         "results": [_result(path) for path in sorted(workspace.results.glob("*.json"))],
         "failed": [vars(failure) for failure in failed],
@@ -55,38 +69,41 @@ def _open(path: Path) -> VideoStore | None:
     return VideoStore(path, header) if header else None
 
 
+Identities = dict[str, Mapping[str, Any]]
+"""What each video would be made from now, by id."""
+
+
 def _wanted(
     workspace: Workspace, frames: VideoStore | None, records: dict[str, dict[str, VideoRecord]]
-) -> dict[str, set[str]]:
-    """The ids that each store would hold if all were done."""
-    videos = located(frames.notes["videos"], frames.path) if frames else None
-    clips = (
-        {clip.id for clip in find_clips(videos, follow_links=False).clips}
-        if videos and videos.is_dir()
-        else set()
-    )
-    split = read_split(workspace.split) if workspace.split.is_file() else None
-    return {
-        "frames": clips | set(records["frames"]),
-        "depth": set(records["frames"]),
-        "features": {
-            video
-            for video, record in records["depth"].items()
-            if split is None or split.part_of(record.class_name)
-        },
+) -> dict[str, Identities]:
+    """What each store would hold if all were done."""
+    wanted: dict[str, Identities] = {
+        "frames": {video: record.made_from for video, record in records["frames"].items()},
+        "depth": {video: {"frames": record.fingerprint} for video, record in records["frames"].items()},
+        "features": {},
     }
+    videos = located(frames.notes["videos"], frames.path) if frames else None
+    if frames and videos and videos.is_dir():
+        for clip in find_clips(videos, follow_links=False).clips:
+            if clip.id not in records["frames"] or not frames.recipe["checksum"]:
+                wanted["frames"][clip.id] = source_identity(clip, checksum=False)
+    split = read_split(workspace.split) if workspace.split.is_file() else None
+    for video, record in records["depth"].items():
+        part = split.part_of(record.class_name) if split else None
+        if video in records["frames"] and (part or split is None):
+            there = records["features"].get(video)
+            made_from = {"frames": records["frames"][video].fingerprint, "depth": record.fingerprint}
+            wanted["features"][video] = {**(there.made_from if there else {}), **made_from}
+    return wanted
 
 
-def _store(
-    path: Path, store: VideoStore | None, records: dict[str, VideoRecord], wanted: set[str], failed: int
-) -> dict[str, Any]:
-    missing = len(wanted - set(records))
+def _store(path: Path, store: VideoStore | None, done: int, failed: int, missing: int) -> dict[str, Any]:
     return {
         "path": str(path),
         "present": store is not None,
-        "done": len(records),
+        "done": done,
         "failed": failed,
-        "missing": max(0, missing - failed),
+        "missing": missing - failed,
         "recipe": dict(store.recipe) if store else {},
         "made_from": dict(store.made_from) if store else {},
         "notes": dict(store.notes) if store else {},
