@@ -26,6 +26,7 @@ from amefu_cli.commands import (
     status,
 )
 from amefu_cli.commands.console import fail
+from amefu_cli.commands.split_check import split_app
 from amefu_cli.errors import AmefuError, Interrupted
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.command("compare")(compare.compare)
 app.command("ablate")(ablate.ablate)
 app.command("import")(import_.import_)
 app.command("export")(export.export)
+app.add_typer(split_app)
 app.command("status")(status.status)
 app.command("demo")(demo.demo)
 

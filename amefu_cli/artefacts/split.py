@@ -74,7 +74,8 @@ def make_split(
                 "base, validation and novel classes must be disjoint: take each out of one of them"
             )
     listed = None if videos is None else frozenset(videos)
-    return Split(*(tuple(sorted(part)) for part in parts.values()), listed)
+    base, validation, novel = (tuple(sorted(part)) for part in parts.values())
+    return Split(base, validation, novel, listed)
 
 
 def read_split(path: Path) -> Split:

@@ -33,16 +33,14 @@ def load_split(source: str) -> Split:
     if source in BUILT_IN:
         return built_in_split(source)
     path = Path(source)
-    if "," in source:
-        paths = [Path(part) for part in source.split(",")]
-        if len(paths) != len(KEYS):
-            raise UsageError(f"--split {source}: {len(paths)} lists; three are needed: train,val,test")
-    elif path.is_dir():
+    if path.suffix in (".json", ".toml"):
+        return read_split(path)
+    if path.is_dir():
         paths = [_only_list(path, f"*{key}.txt") for key in KEYS]
     elif Path(f"{source}_train.txt").is_file():
         paths = [Path(f"{source}_{key}.txt") for key in KEYS]
-    elif path.exists() or path.suffix in (".json", ".toml"):
-        return read_split(path)
+    elif source.count(",") == 2:
+        paths = [Path(part) for part in source.split(",")]
     else:
         raise UsageError(
             f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, a folder or prefix of lists, or "

@@ -22,7 +22,7 @@ from amefu_cli.commands.evaluate import (
 from amefu_cli.commands.features import update_features
 from amefu_cli.commands.meta_train import fusion_header, train_fusion, training_tables
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import resolve_split
+from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
 from amefu_cli.recipes import (
     AblateRecipe,
     DeviceRun,
@@ -40,9 +40,7 @@ def ablate(
     recipe: AblateRecipe,
     split_recipe: SplitRecipe,
     run: DeviceRun,
-    split: Annotated[
-        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
-    ] = None,
+    split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of checkpoints, results and tables [WORKSPACE/ablation]")
@@ -76,6 +74,7 @@ def ablate(
         split_recipe = SplitRecipe()
     store = open_store(path, "features", mend="amefu features")
     classes = resolve_split(session, split, split_recipe, class_names(store))
+    check_split(session, classes, store)
     drawn = {  # before any training, since a class may hold too few videos
         shot: draw_from(store, classes, EpisodesRecipe(recipe.way, shot, recipe.queries, recipe.episodes, recipe.seed))
         for shot in shots
@@ -121,7 +120,7 @@ def _results(
     from amefu_cli.artefacts.results import read_result, result_name, write_result
 
     results, table = {}, None
-    novel = fingerprint_of(store.records(), classes.novel)
+    novel = fingerprint_of(classes.listed(store.records()), classes.novel)
     for row in rows:
         vectors, checkpoint = None, checkpoints.get(row.name, folder)
         for shot, episodes in drawn.items():
@@ -132,7 +131,7 @@ def _results(
             if not is_result_of(result, asked):
                 table = table or novel_table(store, classes, imagenet=imagenet)
                 vectors = vectors or vectors_of(store, table, row.model, checkpoint, run)
-                result = asked | evaluated(vectors, episodes, asked, store)
+                result = asked | evaluated(vectors, episodes, asked, store, classes)
                 write_result(path, result)
             assert result is not None
             results[row.name, shot] = path, result

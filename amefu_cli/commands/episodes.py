@@ -10,7 +10,7 @@ import typer
 from amefu_cli.commands.console import note, show
 from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import resolve_split
+from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import EpisodesRecipe, EvaluateRecipe, SplitRecipe
 
@@ -20,9 +20,7 @@ def episodes(
     session: Session,
     recipe: EpisodesRecipe,
     split_recipe: SplitRecipe,
-    split: Annotated[
-        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
-    ] = None,
+    split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to draw from [WORKSPACE/features.zarr]")] = None,
     out: Annotated[Path | None, typer.Option(help="file to write [one in WORKSPACE/episodes]")] = None,
 ) -> None:
@@ -59,7 +57,7 @@ def draw_from(store: Any, classes: Any, recipe: EpisodesRecipe) -> Any:
     from amefu_cli.artefacts.feature_store import fingerprint_of
     from amefu_cli.stages.episodes import draw
 
-    records = store.records()
+    records = classes.listed(store.records())
     return draw(records, classes.novel, recipe, {"features": fingerprint_of(records, classes.novel)})
 
 

@@ -11,7 +11,7 @@ from amefu_cli.commands.console import note, show
 from amefu_cli.commands.episodes import episodes_of
 from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import resolve_split
+from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
 from amefu_cli.errors import RecipeMismatch
 from amefu_cli.recipes import MODELS, ClipRecipe, DeviceRun, EvaluateRecipe, SplitRecipe
 
@@ -22,9 +22,7 @@ def evaluate(
     recipe: EvaluateRecipe,
     split_recipe: SplitRecipe,
     run: DeviceRun,
-    split: Annotated[
-        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
-    ] = None,
+    split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
     fusion: Annotated[Path | None, typer.Option(help="fusion of --model amefu [WORKSPACE/fusion.safetensors]")] = None,
     out: Annotated[Path | None, typer.Option(help="results file to write [one in WORKSPACE/results]")] = None,
@@ -49,9 +47,10 @@ def evaluate(
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
     classes = resolve_split(session, split, split_recipe, class_names(store))
+    check_split(session, classes, store)
     checkpoint = fusion or session.workspace.fusion
     drawn = episodes_of(store, classes, recipe)
-    novel = fingerprint_of(store.records(), classes.novel)
+    novel = fingerprint_of(classes.listed(store.records()), classes.novel)
     asked = settings_of_result(store, novel, recipe, drawn, checkpoint)
     path = out or session.workspace.results / result_name(asked)
     result = read_result(path)
@@ -60,7 +59,7 @@ def evaluate(
     else:
         table = novel_table(store, classes, imagenet=reads_imagenet(recipe.model))
         vectors = vectors_of(store, table, recipe.model, checkpoint, run)
-        result = asked | evaluated(vectors, drawn, asked, store)
+        result = asked | evaluated(vectors, drawn, asked, store, classes)
         write_result(path, result)
     assert result is not None
     interval = interval_by_class(result, path) if by_class else None
@@ -119,7 +118,7 @@ def novel_table(store: Any, classes: Any, *, imagenet: bool) -> Any:
     """The features of the novel classes."""
     from amefu_cli.artefacts.feature_store import read_features
 
-    return read_features(store, store.records(), classes.novel, views=1, imagenet=imagenet)
+    return read_features(store, classes.listed(store.records()), classes.novel, views=1, imagenet=imagenet)
 
 
 def vectors_of(store: Any, table: Any, model: str, checkpoint: Path, run: DeviceRun) -> Any:
@@ -139,12 +138,13 @@ def vectors_of(store: Any, table: Any, model: str, checkpoint: Path, run: Device
     )  # fmt: skip
 
 
-def evaluated(vectors: Any, drawn: Any, asked: dict[str, Any], store: Any) -> dict[str, Any]:
-    """What classifying the episodes found."""
+def evaluated(vectors: Any, drawn: Any, asked: dict[str, Any], store: Any, classes: Any) -> dict[str, Any]:
+    """What classifying the episodes found, and how many novel videos the split lists that are not there."""
     from amefu_cli.stages.evaluate import evaluate as classify
 
     found: dict[str, Any] = classify(vectors, drawn, classifier=asked["classifier"], source=str(store.path))
-    return found
+    missing = len(classes.missing("novel", store.records()))
+    return {**found, "missing_videos": missing, "recipe": store.notes.get("recipe")}
 
 
 def _show(result: dict[str, Any], path: Path, by_class: Any, as_json: bool) -> None:
@@ -152,6 +152,8 @@ def _show(result: dict[str, Any], path: Path, by_class: Any, as_json: bool) -> N
     rows.append(["all episodes", f"{result['accuracy']:.2%} ± {result['half_width_95']:.2%}"])
     if by_class is not None:
         rows.append([f"  over {len(result['by_class'])} classes too", f"{by_class.low:.2%} to {by_class.high:.2%}"])
+    if result.get("missing_videos"):
+        rows.append(["novel videos of the list that are missing", str(result["missing_videos"])])
     rows += [[f"  {name}", f"{accuracy:.2%}"] for name, accuracy in result["by_class"].items()]
     title = (
         f"{result['model']}: {result['way']}-way {result['shot']}-shot, {result['episodes']} episodes "

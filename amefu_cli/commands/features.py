@@ -14,7 +14,7 @@ from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.splits import resolve_split
+from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.commands.work import Work, announce, begun_by, finish, report
 from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
 from amefu_cli.stages import Outcome
@@ -31,9 +31,7 @@ def features(
     split_recipe: SplitRecipe,
     run: NetworkRun,
     work: WorkRun,
-    split: Annotated[
-        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
-    ] = None,
+    split: SplitOption = None,
     frames_store: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/frames.zarr]")] = None,
     depth: Annotated[
         Path | None, typer.Option("--depth", "--depth-store", help="store to read [WORKSPACE/depth.zarr]")

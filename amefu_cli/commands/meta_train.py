@@ -11,7 +11,7 @@ import typer
 from amefu_cli.commands.console import note, progress, show, warn
 from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import resolve_split
+from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, MetaTrainRecipe, SplitRecipe
 
@@ -22,9 +22,7 @@ def meta_train(
     recipe: MetaTrainRecipe,
     split_recipe: SplitRecipe,
     run: DeviceRun,
-    split: Annotated[
-        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
-    ] = None,
+    split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
     out: Annotated[Path | None, typer.Option(help="checkpoint to write [WORKSPACE/fusion.safetensors]")] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")] = False,
@@ -45,6 +43,7 @@ def meta_train(
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
     classes = resolve_split(session, split, split_recipe, class_names(store))
+    check_split(session, classes, store)
     header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
@@ -78,7 +77,7 @@ def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
     from amefu_cli.artefacts.checkpoint import CheckpointHeader
     from amefu_cli.artefacts.feature_store import dim_of, fingerprint_of
 
-    records = store.records()
+    records = classes.listed(store.records())
     parts = {
         part: classes.present(part, {record.class_name for record in records.values()})
         for part in ("base", "validation")
@@ -102,7 +101,7 @@ def training_tables(store: Any, classes: Any, recipe: MetaTrainRecipe) -> tuple[
     from amefu_cli.artefacts.feature_store import read_features
     from amefu_cli.stages.meta_train import validation_episodes
 
-    records = store.records()
+    records = classes.listed(store.records())
     base = read_features(store, records, classes.base, views=1 + store.recipe["features"]["views"])
     validation = read_features(store, records, classes.validation, views=1)
     if len(validation.class_names) < 2:

@@ -13,7 +13,7 @@ from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command, variant_option
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.splits import resolve_split
+from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, PretrainRecipe, SplitRecipe, StreamRecipe
 
@@ -27,9 +27,7 @@ def pretrain(
     clip: ClipRecipe,
     split_recipe: SplitRecipe,
     run: DeviceRun,
-    split: Annotated[
-        Path | None, typer.Option(help="file of class names, train/val/test [WORKSPACE/split.json]")
-    ] = None,
+    split: SplitOption = None,
     frames: Annotated[
         Path | None, typer.Option("--frames", "--frames-store", help="store to read [WORKSPACE/frames.zarr]")
     ] = None,
@@ -89,7 +87,9 @@ def _train(
 
     store = open_store(source[0], source[1], mend=source[2])
     classes = resolve_split(session, split, split_recipe, class_names(store))
-    records = [record for record in store.records().values() if classes.part_of(record.class_name) == "base"]
+    check_split(session, classes, store)
+    there = classes.listed(store.records()).values()
+    records = [record for record in there if classes.part_of(record.class_name) == "base"]
     header = _header(
         modality, recipes, records, weights_identity(recipes[1].weights), begun_header(path), run.device
     )

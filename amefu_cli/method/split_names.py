@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-ALIKE = 0.75  # of two words: 2 * letters in common / letters of both
+ALIKE = 0.8  # of two words: 2 * letters in common / letters of both
 
 
 def same_letters(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
@@ -25,7 +25,8 @@ def same_letters(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
 
 
 def near_names(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
-    """As `same_letters`, and besides the name there with as many words, each of them alike.
+    """As `same_letters`, and besides the name there with as many words, each alike and with the same first letter
+    (`unfolding` is not `folding`).
 
     >>> near_names(["brush hairs", "swing baseketball", "golf"], ["brush_hair", "swing_baseball", "shoot_ball"])
     {'brush hairs': 'brush_hair', 'swing baseketball': 'swing_baseball'}
@@ -42,11 +43,14 @@ def near_names(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
 
 
 def _likeness(name: str, other: str) -> float:
-    """How alike the least alike words of two names are; 0 where they have not as many words."""
+    """How alike the least alike words of two names are; 0 where their number or their first letters differ."""
     words, others = _words(name), _words(other)
     if len(words) != len(others) or not words:
         return 0.0
-    return min(SequenceMatcher(None, *pair).ratio() for pair in zip(words, others, strict=True))
+    pairs = list(zip(words, others, strict=True))
+    if any(word[0] != with_word[0] for word, with_word in pairs):
+        return 0.0
+    return min(SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
 
 def _words(name: str) -> list[str]:

@@ -119,7 +119,7 @@ def feature_jobs(
     videos without disparity of their present frames, have no job. `basenet` identifies the network of the basenets,
     which read novel videos only; where it is None, theirs are left out.
     """
-    for video, record in frames.items():
+    for video, record in split.listed(frames).items():
         part = split.part_of(record.class_name)
         disparity = depth.get(video)
         if part is None or disparity is None or disparity.made_from.get("frames") != record.fingerprint:

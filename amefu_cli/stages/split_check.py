@@ -40,10 +40,9 @@ class SplitCheck:
 
 def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
     """Hold a split against the videos that are there, by id; equally large ones are read whole."""
-    there = split.listed(sources)
-    same = duplicates(there)
     class_repairs = near_names(split.classes, {_class_of(video) for video in sources})
-    present = Counter(map(_class_of, there))
+    same, spelt = duplicates(sources), _with_names(split, class_repairs)
+    present = Counter(map(_class_of, split.listed(sources)))
     listed = Counter(map(_class_of, split.videos or ()))
     return SplitCheck(
         classes=tuple(
@@ -55,35 +54,39 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
         class_repairs=class_repairs,
         video_repairs=_video_repairs(split, sources, class_repairs),
         duplicates=tuple(same),
-        crossing=tuple(group for group in same if crosses(split, group)),
+        crossing=tuple(group for group in same if crosses(spelt, group)),
     )
 
 
 def crosses(split: Split, videos: tuple[str, ...]) -> bool:
     """Whether videos stand in two or more of base, validation and novel."""
-    return len({split.part_of(_class_of(video)) for video in videos}) > 1
+    return len({split.part_of(_class_of(video)) for video in videos} - {None}) > 1
 
 
 def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
     """The split with names as the disk has them, and of clips that cross it only those of the last part."""
-    parts = [[check.class_repairs.get(name, name) for name in getattr(split, part)] for part in KEYS.values()]
     videos = split.videos
     if videos is not None:
         videos = frozenset(
             check.video_repairs.get(video) or _in_class(video, check.class_repairs) for video in videos
         )
-    mended = replace(make_split(*parts, source="the repaired split"), videos=videos)
-    left_out = {video for group in check.crossing for video in _not_in_last_part(split, group)}
+    mended = replace(_with_names(split, check.class_repairs), videos=videos)
+    left_out = {video for group in check.crossing for video in _not_in_last_part(mended, group)}
     if left_out:
         mended = replace(mended, videos=frozenset(mended.listed(sources) if videos is None else videos) - left_out)
     return mended
+
+
+def _with_names(split: Split, class_repairs: Mapping[str, str]) -> Split:
+    parts = [[class_repairs.get(name, name) for name in getattr(split, part)] for part in KEYS.values()]
+    return make_split(*parts, source="the repaired split")
 
 
 def _video_repairs(
     split: Split, sources: Mapping[str, Source], class_repairs: Mapping[str, str]
 ) -> dict[str, str]:
     """Missing videos with the id on disk that they seem to mean: of the same (repaired) class, the same letters."""
-    repairs = {}
+    repairs: dict[str, str] = {}
     lacking = {video: _in_class(video, class_repairs) for video in (split.videos or ()) if video not in sources}
     free = set(sources).difference(split.videos or ())
     for name in sorted({_class_of(video) for video in lacking.values()}):
@@ -100,9 +103,9 @@ def _in_class(video: str, class_repairs: Mapping[str, str]) -> str:
 
 
 def _not_in_last_part(split: Split, videos: tuple[str, ...]) -> list[str]:
-    rank = list(KEYS.values())
-    parts = {video: rank.index(str(split.part_of(_class_of(video)))) for video in videos}
-    return [video for video in videos if parts[video] < max(parts.values())]
+    rank = [None, *KEYS.values()]
+    ranks = {video: rank.index(split.part_of(_class_of(video))) for video in videos}
+    return [video for video in videos if ranks[video] < max(ranks.values())]
 
 
 def _class_of(video: str) -> str:
