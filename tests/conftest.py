@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+from synthetic_features import make_workspace
 
 from amefu_cli.artefacts.mp4 import write_mp4
 
@@ -137,6 +138,18 @@ def finished_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def features_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that holds nothing but synthetic features and their split. To be read only: see `feature_space`."""
+    return make_workspace(tmp_path_factory.mktemp("features") / "work")
+
+
+@pytest.fixture
+def feature_space(features_only: Path, tmp_path: Path) -> Path:
+    """A copy of that workspace that a test may change."""
+    return Path(shutil.copytree(features_only, tmp_path / "features-only"))
+
+
 def _make_workspace(root: Path) -> None:
     lay_clips(root / "videos")
     work = root / "work"
@@ -158,6 +171,4 @@ def workspace(finished_workspace: Path, tmp_path: Path) -> Path:
 
 def tree(folder: Path) -> Mapping[str, bytes]:
     """Every file under a folder by its relative path, for comparing two stores byte for byte."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -87,7 +87,8 @@ def write_episodes(path: Path, drawn: DrawnEpisodes) -> None:
     """Write episodes, with positions as narrow as they can be."""
     kind = np.uint16 if len(drawn.ids) <= 1 << 16 else np.uint32
     header = {"schema": SCHEMA, "videos": list(drawn.ids), "notes": drawn.notes}
-    arrays = {"support": drawn.support.astype(kind), "query": drawn.query.astype(kind)}
+    parts = {"support": drawn.support, "query": drawn.query}
+    arrays = {name: np.ascontiguousarray(part, kind) for name, part in parts.items()}  # save() takes memory as it lies
     write_atomic(path, save(arrays, metadata={"amefu-episodes": json.dumps(header, allow_nan=False)}))
 
 
