@@ -104,8 +104,8 @@ def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:
     if check.video_repairs:
         note(f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up")
     for group in check.duplicates:
-        where = "and stand in different parts of the split" if group in check.crossing else "in one part"
-        warn(f"{' and '.join(group)} are the same clip, byte for byte, {where}")
+        where = ", and stand in different parts of the split" if group in check.crossing else ""
+        warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")
 
 
 def _part_row(part: str, counts: list[Any]) -> list[str]:

@@ -1,0 +1,194 @@
+"""Defaults: which layer wins, what a value may be, and what the paper, its code and ours set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import RunAmefu
+
+from amefu_cli.artefacts.checkpoint import read_header as read_checkpoint_header
+from amefu_cli.artefacts.store_headers import VideoRecord, read_header
+from amefu_cli.artefacts.workspace import Workspace
+from amefu_cli.commands.init import config_text
+from amefu_cli.commands.options import chosen_sets, settings_of
+from amefu_cli.errors import UsageError
+from amefu_cli.recipes import (
+    DEPTH_PRETRAIN,
+    PRESETS,
+    RECIPES,
+    TABLES,
+    FeaturesRecipe,
+    MetaTrainRecipe,
+    PretrainRecipe,
+    preset_defaults,
+    recipe_defaults,
+)
+from amefu_cli.stages.features import crop_views
+from amefu_cli.stages.pending import VideoJob
+
+
+def settings(
+    tmp_path: Path, command: str, *, toml: str = "", variant: str | None = None, **sets: str
+) -> dict[str, object]:
+    (tmp_path / "amefu.toml").write_text(toml)
+    return settings_of(command, Workspace(tmp_path), sets.get("preset"), sets.get("recipe"), variant)
+
+
+# Layers ------------------------------------------------------------------------------------------------------
+
+
+def test_without_any_set_nothing_is_other_than_the_paper(tmp_path: Path) -> None:
+    assert settings(tmp_path, "meta-train") == {}
+    assert MetaTrainRecipe() == MetaTrainRecipe(
+        num_aug=2, way=5, shot=1, queries=1, epochs=6, episodes=2000, learning_rate=2e-5, temperature=1.0,
+        loss="cross_entropy",
+    )  # fmt: skip
+
+
+def test_a_recipe_wins_over_a_preset_and_the_file_over_both(tmp_path: Path) -> None:
+    assert settings(tmp_path, "meta-train", preset="ucf101") == {
+        "episodes": 1000, "learning_rate": 1e-5, "decay_after": 3,
+    }  # fmt: skip
+    both = settings(tmp_path, "meta-train", preset="ucf101", recipe="tuned")
+    assert (both["episodes"], both["learning_rate"]) == (1000, RECIPES["tuned"]["meta-train"]["learning_rate"])
+
+    toml = "[meta-train]\nlearning-rate = 0.5\n"
+    assert settings(tmp_path, "meta-train", preset="ucf101", recipe="tuned", toml=toml)["learning_rate"] == 0.5
+
+
+def test_the_file_names_both_sets_and_the_command_line_wins_over_it(tmp_path: Path) -> None:
+    toml = 'preset = "hmdb51"\nrecipe = "official"\n'
+    assert settings(tmp_path, "meta-train", toml=toml)["loss"] == "double_softmax"
+    assert settings(tmp_path, "meta-train", toml=toml)["decay_after"] == 3
+    assert "loss" not in settings(tmp_path, "meta-train", toml=toml, recipe="paper")
+    assert chosen_sets(Workspace(tmp_path), None, None) == {"preset": "hmdb51", "recipe": "official"}
+
+
+def test_the_depth_stream_has_a_schedule_of_its_own_below_all_sets(tmp_path: Path) -> None:
+    assert settings(tmp_path, "pretrain", variant="depth") == dict(DEPTH_PRETRAIN)
+    official = settings(tmp_path, "pretrain", variant="depth", recipe="official")
+    assert (official["epochs"], official["flip"]) == (60, 0.5)
+    assert settings(tmp_path, "pretrain", variant="depth", toml="[pretrain-depth]\nepochs = 7\n")["epochs"] == 7
+
+
+def test_the_command_line_wins_over_everything(workspace: Path, run_amefu: RunAmefu) -> None:
+    (workspace / "amefu.toml").write_text((workspace / "amefu.toml").read_text() + "temperature = 3.0\n")
+    out = workspace / "other.safetensors"
+    run_amefu(
+        "meta-train", "--workspace", workspace, "--no-upstream", "--out", out, "--recipe", "official",
+        "--way", "2", "--epochs", "1", "--episodes", "2", "--loss", "cross_entropy",
+    )  # fmt: skip
+    header = read_checkpoint_header(out)
+    assert header is not None
+    assert header.recipe["meta-train"]["loss"] == "cross_entropy"
+    assert header.notes["recipe"] == "official"
+
+
+# What each set holds -----------------------------------------------------------------------------------------
+
+
+def test_official_is_the_public_code() -> None:
+    assert recipe_defaults("official", "frames") == {"geometry": "official"}
+    assert recipe_defaults("official", "features") == {"flip": 0.5, "test_frames": "start"}
+    assert recipe_defaults("official", "pretrain") == {"flip": 0.5}
+    assert recipe_defaults("official", "meta-train") == {"loss": "double_softmax"}
+
+
+@pytest.mark.parametrize("sets", [PRESETS, RECIPES])
+def test_every_value_of_every_set_is_one_that_its_command_takes(sets: dict[str, dict[str, dict[str, object]]]) -> None:
+    for commands in sets.values():
+        for command, values in commands.items():
+            taken: set[str] = set()
+            for kind in TABLES.get(command, ()):
+                names = set(kind.__dataclass_fields__)
+                kind(**{name: value for name, value in values.items() if name in names})
+                taken |= names
+            assert set(values) <= taken
+
+
+def test_the_commented_file_shows_the_values_of_both_sets() -> None:
+    text = config_text("ucf101", "official")
+    assert 'preset = "ucf101"\nrecipe = "official"\n' in text
+    assert "# episodes = 1000  #" in text
+    assert '# loss = "double_softmax"  #' in text
+
+
+# Messages ----------------------------------------------------------------------------------------------------
+
+
+def test_unknown_sets_are_named_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="--recipe 'fast': must be one of paper, official, tuned"):
+        recipe_defaults("fast", "frames")
+    with pytest.raises(UsageError, match="--preset 'ucf': must be one of paper, kinetics100, ucf101, hmdb51, tiny"):
+        preset_defaults("ucf", "frames")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": "hinge"}, "--loss 'hinge': must be one of cross_entropy, double_softmax"),
+        ({"way": 1}, "--way 1: must be at least 2"),
+        ({"momentum": 1.5}, "--momentum 1.5: must be at most 1"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan: must be a finite number"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_the_rule(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        MetaTrainRecipe(**values)  # type: ignore[arg-type]
+
+
+def test_a_probability_lies_in_0_to_1() -> None:
+    for kind in (FeaturesRecipe, PretrainRecipe):
+        with pytest.raises(UsageError, match=r"--flip 1\.1: must be at most 1"):
+            kind(flip=1.1)
+
+
+def test_another_word_outside_the_tables_of_the_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'receipt' stands outside of a table"):
+        settings(tmp_path, "frames", toml='receipt = "official"\n')
+
+
+# Recorded ----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_notes_the_recipe_that_it_was_begun_with(
+    make_clips: object, run_amefu: RunAmefu, tmp_path: Path
+) -> None:
+    make_clips(tmp_path / "videos", ("jump", "run"), clips=1, frames=3)  # type: ignore[operator]
+    common = (tmp_path / "videos", "--workspace", tmp_path / "work", "--jobs", "1")
+    run_amefu("frames", *common, "--recipe", "official")
+
+    header = read_header(tmp_path / "work" / "frames.zarr")
+    assert header is not None
+    assert (header["notes"]["recipe"], header["recipe"]["geometry"]) == ("official", "official")
+    said = run_amefu("frames", *common, code=2)
+    assert "geometry: official in the file, square asked for" in said.stderr
+
+
+def test_a_result_says_by_which_recipes_it_was_made(finished_workspace: Path) -> None:
+    (path,) = (finished_workspace / "work" / "results").glob("amefu-*.json")
+    assert json.loads(path.read_text())["recipe"] == "paper"
+
+
+# The flip ----------------------------------------------------------------------------------------------------
+
+
+def views_of(images: torch.Tensor, flip: float, views: int = 9) -> torch.Tensor:
+    record = VideoRecord("jump/1", len(images), None, "jump/1.mp4", {}, "0" * 16)
+    return crop_views(images, VideoJob(record, {}, np.arange(len(images)), views), 6, 0, flip)
+
+
+def test_random_views_are_mirrored_alike_in_all_frames_and_both_streams_and_the_centre_never() -> None:
+    rgb = torch.arange(2 * 8 * 8 * 3, dtype=torch.uint8).view(2, 8, 8, 3)
+    plain, mirrored, half = (views_of(rgb, flip) for flip in (0.0, 1.0, 0.5))
+
+    assert torch.equal(plain[0], mirrored[0])
+    assert torch.equal(plain[1:].flip(3), mirrored[1:])
+    flips = [not torch.equal(one, other) for one, other in zip(plain, half, strict=True)]
+    assert 0 < sum(flips) < len(flips)
+    depth = 255 - rgb
+    assert torch.equal(views_of(depth, 0.5), 255 - half)
