@@ -24,6 +24,7 @@ from amefu_cli.commands import (
     meta_train,
     pretrain,
     status,
+    verify,
 )
 from amefu_cli.commands.console import fail
 from amefu_cli.commands.split_check import split_app
@@ -50,6 +51,7 @@ app.command("import")(import_.import_)
 app.command("export")(export.export)
 app.add_typer(split_app)
 app.command("status")(status.status)
+app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 
 

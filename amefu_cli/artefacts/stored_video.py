@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,13 +77,13 @@ def damage_named(store: Path, video: str) -> Iterator[None]:
 
 def check_chunks(folder: Path, array: zarr.Array[Any]) -> None:
     """Zarr reads an absent chunk as zeros; here an absent chunk is damage."""
-    for chunk in chunk_files(folder, array):
+    for chunk in chunk_files(folder, array.shape, array.chunks):
         if not chunk.exists():
             raise ValueError(f"chunk {chunk.relative_to(folder)} of array {folder.name!r} is missing")
 
 
-def chunk_files(folder: Path, array: zarr.Array[Any]) -> Iterator[Path]:
+def chunk_files(folder: Path, shape: Sequence[int], chunks: Sequence[int]) -> Iterator[Path]:
     """Where the chunks of the array at `folder` lie."""
-    grid = [math.ceil(length / chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
+    grid = [math.ceil(length / chunk) for length, chunk in zip(shape, chunks, strict=True)]
     for position in itertools.product(*(range(count) for count in grid)):
         yield folder / PurePosixPath("c", *map(str, position))

@@ -89,13 +89,13 @@ class VideoStore:
             raise DamagedFile(f"{self.path}: {video!r} is damaged; make it anew with `amefu {self.kind}`")
         return open_video(self.path, folder, record, edition)
 
-    def mark_damaged(self, video: str, reason: str) -> None:
-        """Have a video made anew by the next run of its stage; nothing of it is deleted before."""
-        write_atomic(self._folder(video) / DAMAGED, reason.encode(), temporary=self.fresh_folder())
+    def mark_damaged(self, folder: Path, reason: str) -> None:
+        """Have the video in `folder` made anew by the next run of its stage; until then it cannot be read."""
+        write_atomic(folder / DAMAGED, reason.encode("utf-8", "replace"), temporary=self.fresh_folder())
 
-    def clear_damaged(self, video: str) -> None:
-        """Take `mark_damaged` back."""
-        (self._folder(video) / DAMAGED).unlink(missing_ok=True)
+    def mend_group(self, folder: Path) -> None:
+        """Give a folder of videos its header again."""
+        write_atomic(folder / HEADER, group_json({}), temporary=self.fresh_folder())
 
     def add_notes(self, notes: Mapping[str, Any]) -> None:
         """Record something in the header that is never compared, such as a licence."""
@@ -172,8 +172,7 @@ class VideoStore:
                 self._discard(parent)  # a clip of this name has become a folder of clips
             elif attributes is not None:
                 continue
-            parent.mkdir(exist_ok=True)
-            write_atomic(parent / HEADER, group_json({}), temporary=self.fresh_folder())
+            self.mend_group(parent)
 
 
 def open_store(path: Path, kind: str, *, mend: str) -> VideoStore:
