@@ -34,6 +34,10 @@ from amefu_cli.artefacts.fingerprint import fingerprint
 from amefu_cli.errors import DamagedFile, UsageError
 
 PACKED = "<u2"
+COMPARED = (
+    "model", "way", "shot", "queries", "episodes", "accuracy", "half_width_95", "by_class", "outcomes",
+    "episodes_fingerprint",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,13 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def open_result(path: Path) -> dict[str, Any]:
-    """A result that must be there."""
+    """A result that must be there, with all that a comparison reads."""
     result = read_result(path)
     if result is None:
         raise UsageError(f"{path}: no such result; make it with `amefu evaluate --out {path}`")
+    missing = [name for name in COMPARED if name not in result]
+    if missing:
+        raise DamagedFile(f"{path}: a result without {', '.join(missing)}; evaluate again into another file")
     return result
 
 
