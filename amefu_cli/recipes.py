@@ -346,7 +346,16 @@ PRESETS: Mapping[str, Defaults] = {
     "tiny": {
         "frames": {"size": 128},
         "depth": {"estimator": "tiny"},
-        "pretrain": {"backbone": "timm:tf_efficientnet_lite0", "crop": 112, "epochs": 3, "decay_after": 0},
+        "pretrain": {
+            "backbone": "timm:tf_efficientnet_lite0",
+            "crop": 112,
+            "epochs": 3,
+            "backbone_rate": 5e-4,
+            "classifier_rate": 5e-3,
+            "decay_after": 0,
+            "frozen_norm": True,
+            "frames_per_segment": 2,
+        },
         "features": {"backbone": "timm:tf_efficientnet_lite0", "crop": 112, "views": 0},
         "meta-train": {"epochs": 3, "episodes": 200},
         "demo": {},

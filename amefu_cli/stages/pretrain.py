@@ -54,6 +54,8 @@ class StreamClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.dim, classes)
+        nn.init.zeros_(self.head.weight)  # so that the first steps do not pull the backbone at random
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, images: torch.Tensor, frames: int) -> torch.Tensor:
         """Images (clips * frames, 3, height, width) -> logits float32 (clips, classes)."""
