@@ -295,11 +295,6 @@ class AblateRecipe(Recipe):
     tables: str = option("1,2,3", "tables of the paper: 1 and 2 compare methods, 3 is the ablation")
     shots: str = option("1-5", "support videos a class, such as 1-5 or 1,5")
     num_aug: str = option("0,2", "asynchronous clips that each fusion of table 3 is trained with, such as 0-3")
-    data_set: str | None = option(
-        None,
-        "whose figures of the paper stand beside ours [that of --preset]",
-        choices=("kinetics100", "ucf101", "hmdb51"),
-    )
     way: int = option(5, "classes an episode", minimum=2, maximum=1000)
     queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
     episodes: int = option(10_000, "episodes for every number of shots", minimum=2, maximum=10_000_000)

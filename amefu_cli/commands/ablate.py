@@ -48,24 +48,25 @@ def ablate(
     by_class: Annotated[
         bool, typer.Option("--by-class", help="let intervals of differences account for the novel classes too")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be trained")] = False,
 ) -> None:
     """Make the paper's tables: train the fusions that are missing, evaluate every row on the same episodes.
 
-    Fusions are trained as `amefu meta-train` would train them; the same command goes on where it was stopped.
+    Fusions are trained as `amefu meta-train` would train them; the same command goes on where it was stopped. Where
+    the novel classes are those of the paper, its figures stand beside ours.
 
     Example: amefu ablate --tables 3 --shots 1,5
     """
     from amefu_cli.artefacts.atomic import to_json, write_atomic
+    from amefu_cli.artefacts.split_lists import name_of
     from amefu_cli.artefacts.video_store import open_store
-    from amefu_cli.stages.ablate import DATA_SETS, plan_tables, to_markdown
+    from amefu_cli.stages.ablate import plan_tables, to_markdown
     from amefu_cli.stages.pending import class_names
 
     training = session.recipe(MetaTrainRecipe, "meta-train")
-    data_set = recipe.data_set or (session.chosen["preset"] if session.chosen["preset"] in DATA_SETS else None)
     plan = plan_tables(
         parse_numbers(recipe.tables, "--tables", minimum=1, maximum=3),
-        num_augs=parse_numbers(recipe.num_aug, "--num-aug", minimum=0, maximum=64),
-        num_aug=training.num_aug, data_set=data_set,
+        num_augs=parse_numbers(recipe.num_aug, "--num-aug", minimum=0, maximum=64), num_aug=training.num_aug,
     )  # fmt: skip
     shots = parse_numbers(recipe.shots, "--shots", minimum=1, maximum=1000)
     path, imagenet = features or session.workspace.features, any(reads_imagenet(row.model) for row in plan.rows)
@@ -80,36 +81,46 @@ def ablate(
         for shot in shots
     }
     folder = out or session.workspace.folder / "ablation"
-    checkpoints = _trained(session, store, classes, plan.rows, training, folder, run)
+    checkpoints, missing = _checkpoints(session, store, classes, plan.rows, training, folder)
+    if dry_run:
+        note(f"ablate: would train {', '.join(path.stem for path in missing) or 'nothing'} into {folder}")
+        return
+    tables = training_tables(store, classes, training) if missing else None
+    for path, header in missing.items():
+        train_fusion(store, tables, path, header, run)
     results = _results(store, classes, plan.rows, drawn, checkpoints, folder, run, imagenet)
-    document = _document(plan, results, recipe, data_set, by_class)
+    document = {**session.chosen, **_document(plan, results, recipe, name_of(classes), by_class)}
     for name, content in (("tables.json", to_json(document)), ("tables.md", to_markdown(document).encode())):
         write_atomic(folder / name, content)
     _show(document, folder, session.json)
 
 
-def _trained(
-    session: Session, store: Any, classes: Any, rows: Any, training: MetaTrainRecipe, folder: Path, run: DeviceRun
-) -> dict[str, Path]:
-    """The checkpoint of every fused row by its name; those that are missing are trained.
+def _checkpoints(
+    session: Session, store: Any, classes: Any, rows: Any, training: MetaTrainRecipe, folder: Path
+) -> tuple[dict[str, Path], dict[Path, Any]]:
+    """The checkpoint of every fused row by its name, and the headers of those that are still to be trained.
 
-    Each has the fingerprint of its settings and data in its name, so that other settings never meet an old file.
+    Each has the fingerprint of its settings and data in its name, so that other settings never meet an old file. What
+    `amefu meta-train` has trained already is not trained again.
     """
     from amefu_cli.artefacts.checkpoint import read_header
 
-    checkpoints, tables = {}, None
+    checkpoints: dict[str, Path] = {}
+    missing: dict[Path, Any] = {}
     for row in rows:
         if row.fusion is None:
             continue
         header = fusion_header(store, classes, replace(training, fusion=row.fusion, num_aug=row.num_aug))
         path = folder / f"{row.fusion}-{row.num_aug}aug-{header.fingerprint[:8]}.safetensors"
-        ready = (read_header(place) for place in (path, session.workspace.fusion))
-        found = [place.fingerprint == header.fingerprint if place else False for place in ready]
-        if not any(found):
-            tables = tables or training_tables(store, classes, training)
-            train_fusion(store, tables, path, replace(header, notes=session.chosen), run)
-        checkpoints[row.name] = path if found[0] or not any(found) else session.workspace.fusion
-    return checkpoints
+        for place in (path, session.workspace.fusion):
+            found = read_header(place)
+            if found is not None and found.fingerprint == header.fingerprint:
+                checkpoints[row.name] = place
+                break
+        else:
+            checkpoints[row.name] = path
+            missing[path] = replace(header, notes=session.chosen)
+    return checkpoints, missing
 
 
 def _results(

@@ -12,7 +12,6 @@ from typing import Any
 
 from amefu_cli.recipes import MODELS
 
-DATA_SETS = {"kinetics100": 1, "ucf101": 2, "hmdb51": 2}  # and the table of the paper that it is in
 FUSION_TITLES = {
     "concat": "RGB + depth, concatenated",
     "rgb-guides-depth": "RGB guides depth",
@@ -54,16 +53,15 @@ class Plan:
         return (self.reference, *(row for name, row in found.items() if name != self.reference.name))
 
 
-def plan_tables(tables: Sequence[int], *, num_augs: Sequence[int], num_aug: int, data_set: str | None) -> Plan:
+def plan_tables(tables: Sequence[int], *, num_augs: Sequence[int], num_aug: int) -> Plan:
     """The rows of the paper's tables 1 to 3. AMeFu-Net is DGAdaIN with `num_aug`; Table 3 has each of `num_augs`.
 
-    Tables 1 and 2 have the same rows: they are one table here, named for the one that `data_set` is in.
+    Tables 1 and 2 have the same rows, of other data sets: of one data set they are one table.
     """
     reference = Row("amefu", MODELS["amefu"].title, "amefu", "dgadain", num_aug)
     planned: dict[str, tuple[Row, ...]] = {}
     if 1 in tables or 2 in tables:
-        number = f"Table {DATA_SETS[data_set]}" if data_set else "Tables 1 and 2"
-        planned[f"{number}: methods"] = (_baseline("rgb-basenet"), _baseline("rgb-basenet++"), reference)
+        planned["Tables 1 and 2: methods"] = (_baseline("rgb-basenet"), _baseline("rgb-basenet++"), reference)
     if 3 in tables:
         fused = [
             reference if (fusion, count) == ("dgadain", num_aug) else _fused(fusion, title, count)
