@@ -85,9 +85,10 @@ def ablate(
     if dry_run:
         note(f"ablate: would train {', '.join(path.stem for path in missing) or 'nothing'} into {folder}")
         return
-    tables = training_tables(store, classes, training) if missing else None
-    for path, header in missing.items():
-        train_fusion(store, tables, path, header, run)
+    if missing:
+        tables = training_tables(store, classes, training)
+        for path, header in missing.items():
+            train_fusion(store, tables, path, header, run)
     results = _results(store, classes, plan.rows, drawn, checkpoints, folder, run, imagenet)
     document = {**session.chosen, **_document(plan, results, recipe, name_of(classes), by_class)}
     for name, content in (("tables.json", to_json(document)), ("tables.md", to_markdown(document).encode())):
