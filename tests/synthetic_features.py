@@ -43,8 +43,10 @@ def clip_features(name: str, number: int) -> dict[str, np.ndarray]:
     return features
 
 
-def make_store(path: Path, videos: dict[str, int], *, imagenet: bool = True) -> VideoStore:
-    """A store with so many videos of each class, all their frames kept."""
+def make_store(
+    path: Path, videos: dict[str, int], *, imagenet: bool = True, poisoned: tuple[str, ...] = ()
+) -> VideoStore:
+    """A store with so many videos of each class, all their frames kept; the features of `poisoned` classes are NaN."""
     recipe = {
         "features": FeaturesRecipe(views=0, precision="float32").as_dict(), "clip": ClipRecipe().as_dict(),
         "streams": {"fallback": {}},
@@ -58,15 +60,16 @@ def make_store(path: Path, videos: dict[str, int], *, imagenet: bool = True) -> 
                     writer.append("frame", np.arange(FRAMES, dtype=np.int64))
                     for stream, features in clip_features(name, number).items():
                         if stream != "imagenet" or imagenet:
-                            writer.append(stream, features)
+                            writer.append(stream, features * np.float16("nan") if name in poisoned else features)
                     writer.commit(frames=FRAMES, fps=12.0, source=f"{name}.mp4", made_from={"number": number})
     return store
 
 
-def make_workspace(folder: Path) -> Path:
+def make_workspace(folder: Path, *, poisoned: tuple[str, ...] = ()) -> Path:
     """A workspace of a feature store, its split, and small settings: 6 novel classes of 6 videos each."""
     folder.mkdir(parents=True)
-    make_store(folder / "features.zarr", dict.fromkeys((*BASE, *VALIDATION), 3) | dict.fromkeys(NOVEL, 6))
+    videos = dict.fromkeys((*BASE, *VALIDATION), 3) | dict.fromkeys(NOVEL, 6)
+    make_store(folder / "features.zarr", videos, poisoned=poisoned)
     (folder / "split.json").write_text(json.dumps({"train": BASE, "val": VALIDATION, "test": NOVEL}))
     (folder / "amefu.toml").write_text(CONFIG)
     return folder

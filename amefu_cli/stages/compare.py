@@ -19,7 +19,7 @@ from amefu_cli.method.comparison import (
     unpaired_difference,
 )
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 SEED = 0  # of the resamples: the same results give the same interval
 
 

@@ -94,11 +94,10 @@ def _train(
             "loss": position.loss_sum / recipe.episodes,
             "validation_accuracy": accuracy,
             "temperature": float(learner.temperature.log_scale.exp()),
-            "seconds": time.monotonic() - started,
         }
         if best:
             run.keep_best(to_numpy(learner.fusion.state_dict()), {"epoch": epoch, **numbers})
-        run.record(epoch, numbers)
+        run.record(epoch, {**numbers, "seconds": time.monotonic() - started})
         position = Position(
             epoch=epoch + 1,
             best_epoch=epoch if best else position.best_epoch,
