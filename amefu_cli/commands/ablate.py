@@ -57,18 +57,16 @@ def ablate(
 
     Example: amefu ablate --tables 3 --shots 1,5
     """
-    from amefu_cli.artefacts.atomic import to_json, write_atomic
     from amefu_cli.artefacts.split_lists import name_of
     from amefu_cli.artefacts.video_store import open_store
-    from amefu_cli.stages.ablate import plan_tables, to_markdown
+    from amefu_cli.stages.ablate import plan_tables
     from amefu_cli.stages.pending import class_names
 
     training = session.recipe(MetaTrainRecipe, "meta-train")
-    plan = plan_tables(
-        parse_numbers(recipe.tables, "--tables", minimum=1, maximum=3),
-        num_augs=parse_numbers(recipe.num_aug, "--num-aug", minimum=0, maximum=64), num_aug=training.num_aug,
-    )  # fmt: skip
+    tables = parse_numbers(recipe.tables, "--tables", minimum=1, maximum=3)
+    num_augs = parse_numbers(recipe.num_aug, "--num-aug", minimum=0, maximum=64)
     shots = parse_numbers(recipe.shots, "--shots", minimum=1, maximum=1000)
+    plan = plan_tables(tables, num_augs=num_augs, num_aug=training.num_aug)
     path, imagenet = features or session.workspace.features, any(reads_imagenet(row.model) for row in plan.rows)
     if session.upstream:
         update_features(session, path, split=split, split_recipe=split_recipe, basenet=imagenet)
@@ -86,13 +84,12 @@ def ablate(
         note(f"ablate: would train {', '.join(path.stem for path in missing) or 'nothing'} into {folder}")
         return
     if missing:
-        tables = training_tables(store, classes, training)
-        for path, header in missing.items():
-            train_fusion(store, tables, path, header, run)
+        base_and_validation = training_tables(store, classes, training)
+        for checkpoint, header in missing.items():
+            train_fusion(store, base_and_validation, checkpoint, header, run)
     results = _results(store, classes, plan.rows, drawn, checkpoints, folder, run, imagenet)
     document = {**session.chosen, **_document(plan, results, recipe, name_of(classes), by_class)}
-    for name, content in (("tables.json", to_json(document)), ("tables.md", to_markdown(document).encode())):
-        write_atomic(folder / name, content)
+    _write(document, folder)
     _show(document, folder, session.json)
 
 
@@ -184,6 +181,14 @@ def _document(plan: Any, results: Any, recipe: AblateRecipe, data_set: str | Non
             for title, rows in plan.tables.items()
         ],
     }  # fmt: skip
+
+
+def _write(document: dict[str, Any], folder: Path) -> None:
+    from amefu_cli.artefacts.atomic import to_json, write_atomic
+    from amefu_cli.stages.ablate import to_markdown
+
+    write_atomic(folder / "tables.json", to_json(document))
+    write_atomic(folder / "tables.md", to_markdown(document).encode())
 
 
 def _show(document: dict[str, Any], folder: Path, as_json: bool) -> None:
