@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class StoredVideo:
 def open_video(store: Path, folder: Path, record: VideoRecord, edition: Edition | None) -> StoredVideo:
     """The video at `folder`; `edition` is that of before its record was read. Raises DamagedFile."""
     with damage_named(store, record.id):
-        arrays = dict(zarr.open_group(folder, mode="r", zarr_format=3).arrays())
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+        arrays = {name: zarr.open_array(folder / name, mode="r", zarr_format=3) for name in names}
         for name, array in arrays.items():
             check_chunks(folder / name, array)
     return StoredVideo(store, folder, record, arrays, edition)

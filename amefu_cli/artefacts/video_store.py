@@ -82,8 +82,7 @@ class VideoStore:
         edition = edition_of(folder)
         record = read_record(folder)
         if record is None:
-            if not (self.path / HEADER).exists():
-                raise AmefuError(f"{self.path}: is not there any more; run the same command again when it is")
+            self._require_present()
             raise DamagedFile(f"{self.path}: holds no video {video!r}; make it with `amefu {self.kind}`")
         if record.damaged:
             raise DamagedFile(f"{self.path}: {video!r} is damaged; make it anew with `amefu {self.kind}`")
@@ -115,13 +114,23 @@ class VideoStore:
         if not os.access(self.path, os.W_OK):
             raise UsageError(f"{self.path}: may not be written to; make another store with --out")
 
+    def _require_present(self) -> None:
+        if not (self.path / HEADER).exists():
+            raise AmefuError(f"{self.path}: is not there any more; run the same command again when it is")
+
     def fresh_folder(self) -> Path:
         """A new folder name in this process's staging area."""
         return self._staging.fresh()
 
     def publish(self, staged: Path, video: str, expected: str) -> None:
-        """Move a finished, synced video folder to its place; another writer's equal one is kept instead."""
+        """Move a finished, synced video folder to its place; another writer's equal one is kept instead.
+
+        Raises:
+            AmefuError: the whole store is gone.
+            UsageError: the file system takes two ids for one.
+        """
         place = self._folder(video)
+        self._require_present()
         self._make_parents(place)
         while True:
             try:
@@ -130,18 +139,21 @@ class VideoStore:
             except OSError:
                 if not place.is_dir():
                     raise
-            if self._holds(place, expected):
+            record = self._sound_record(place)
+            if record is not None and record.id != video:
+                raise UsageError(f"{self.path}: its file system does not tell {video!r} from {record.id!r}; rename one")
+            if record is not None and record.fingerprint == expected:
                 shutil.rmtree(staged)
                 return
             self._discard(place)
         sync(place.parent)
 
-    def _holds(self, place: Path, expected: str) -> bool:
-        """Whether a sound video of this fingerprint stands there."""
+    def _sound_record(self, place: Path) -> VideoRecord | None:
+        """The record of the video that stands there, unless it is damaged."""
         with suppress(DamagedFile):
             record = read_record(place)
-            return record is not None and not record.damaged and record.fingerprint == expected
-        return False
+            return None if record is None or record.damaged else record
+        return None
 
     def _discard(self, place: Path) -> None:
         """Take a folder out of the store: renamed away first, so that it is never seen half removed."""

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from amefu_cli.artefacts import video_writer
+from amefu_cli.artefacts.staging import STAGING
+from amefu_cli.artefacts.video_store import VideoStore, prepare_store
+from amefu_cli.artefacts.video_writer import VideoWriter
+from amefu_cli.errors import AmefuError, DamagedFile
+
+COMMIT = {"fps": None, "source": "a/b.mp4", "made_from": {}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VideoStore:
+    return prepare_store(tmp_path / "s.zarr", "features", recipe={}, made_from={}, notes={}, rebuild=False)
+
+
+def test_what_was_not_committed_leaves_no_trace(store: VideoStore) -> None:
+    with pytest.raises(ZeroDivisionError), VideoWriter(store, "a/b", {"x": 0}) as writer:  # noqa: PT012
+        writer.append("x", np.zeros((2, 3 << 20), np.uint8))
+        raise ZeroDivisionError
+    with VideoWriter(store, "a/c", {"x": 0}) as writer:
+        writer.append("x", np.zeros(4, np.uint8))
+    assert store.records() == {}
+    assert list((store.path / STAGING).glob("*/*")) == []
+    store.close()
+    assert [path.name for path in store.path.iterdir()] == ["zarr.json"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(blocks=st.lists(st.integers(1, 9), min_size=1, max_size=6), axis=st.integers(0, 1), compressed=st.booleans())
+def test_blocks_of_any_length_come_back_as_one_array(
+    store: VideoStore, monkeypatch: pytest.MonkeyPatch, blocks: list[int], axis: int, compressed: bool
+) -> None:
+    """With chunks of 3 rows of 8 bytes (axis 0) or of 6 rows of 4 bytes (axis 1)."""
+    monkeypatch.setattr(video_writer, "CHUNK_BYTES", 24)
+    whole = np.arange(2 * sum(blocks), dtype=np.float32).reshape((-1, 2) if axis == 0 else (2, -1))
+    names = frozenset({"x"}) if compressed else frozenset()
+    with VideoWriter(store, "a/b", {"x": axis}, compressed=names) as writer:
+        for begin, length in zip(np.cumsum([0, *blocks[:-1]]), blocks, strict=True):
+            writer.append("x", np.take(whole, range(begin, begin + length), axis=axis))
+        writer.commit(frames=sum(blocks), **{**COMMIT, "made_from": {"blocks": blocks, "axis": axis}})
+    stored = store.read("a/b")
+    np.testing.assert_array_equal(stored.array("x"), whole)
+    assert stored.arrays["x"].chunks[axis] == min(3 if axis == 0 else 6, stored.arrays["x"].shape[axis])
+
+
+def test_rows_go_to_the_disk_as_they_come(store: VideoStore) -> None:
+    """So that an hour of video costs no more memory than a second."""
+    with VideoWriter(store, "a/b", {"x": 0}) as writer:
+        for _ in range(10):
+            writer.append("x", np.zeros((1, 1 << 20), np.uint8))
+        waiting = sum(block.nbytes for block in writer._growing["x"]._pending)
+        written = sum(path.stat().st_size for path in (store.path / STAGING).rglob("c/*/*"))
+    assert waiting <= 2 << 20
+    assert written >= 8 << 20
+
+
+def test_chunks_are_a_megabyte_with_a_checksum_and_zeros_are_written(store: VideoStore) -> None:
+    with VideoWriter(store, "a/b", {"x": 0, "y": 0}, compressed=frozenset({"y"})) as writer:
+        for name in ("x", "y"):
+            writer.append(name, np.zeros((5, 1 << 18), np.float32))
+        writer.commit(frames=5, **COMMIT)
+    arrays = store.read("a/b").arrays
+    assert arrays["x"].chunks == (1, 1 << 18)
+    assert [type(codec).__name__ for codec in arrays["x"].compressors] == ["Crc32cCodec"]
+    assert [type(codec).__name__ for codec in arrays["y"].compressors] == ["ZstdCodec", "Crc32cCodec"]
+    chunks = sorted((store.path / "videos/a/b/x/c").glob("*/0"))
+    assert [chunk.stat().st_size for chunk in chunks] == [(1 << 20) + 4] * 5
+
+
+def test_a_write_that_was_lost_is_found_before_the_video_counts(
+    store: VideoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VideoWriter(store, "a/b", {"x": 0}) as writer:
+        writer.append("x", np.zeros(8, np.uint8))
+        monkeypatch.setattr(zarr.Group, "create_array", _without_the_last_row(zarr.Group.create_array))
+        with pytest.raises(DamagedFile, match=r"'x' of 'a/b' holds 7 rows, 8 were written"):
+            writer.commit(frames=8, **COMMIT)
+    assert store.records() == {}
+
+
+def _without_the_last_row(create):
+    def shorter(self, name, *, shape, chunks, **options):
+        array = create(self, name, shape=(shape[0] - 1,), chunks=(chunks[0] - 1,), **options)
+        return type("Array", (), {"__setitem__": lambda _, key, value: array.__setitem__(key, value[:-1])})()
+
+    return shorter
+
+
+def test_the_rename_is_the_commit(store: VideoStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is on the disk, and synced, before the video takes its place."""
+    calls: list[str] = []
+    monkeypatch.setattr(video_writer, "sync_tree", lambda folder: calls.append(f"sync {sorted(_names(folder))}"))
+    publish = VideoStore.publish
+    monkeypatch.setattr(VideoStore, "publish", lambda *words: (calls.append("publish"), publish(*words)))
+    with VideoWriter(store, "a/b", {"x": 0}) as writer:
+        writer.append("x", np.zeros(8, np.uint8))
+        writer.commit(frames=8, **COMMIT)
+    assert calls == ["sync ['x', 'x/c', 'x/c/0', 'x/zarr.json', 'zarr.json']", "publish"]
+
+
+def _names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_vanished_store_is_an_error_not_a_video(store: VideoStore) -> None:
+    with VideoWriter(store, "a/b", {"x": 0}) as writer:
+        writer.append("x", np.zeros(8, np.uint8))
+        shutil.rmtree(store.path)
+        with pytest.raises(AmefuError, match="is not there any more"):
+            writer.commit(frames=8, **COMMIT)
+    store.close()
+    assert list(store.path.iterdir()) == []
