@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import struct
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amefu_cli.artefacts.checkpoint import (
+    CheckpointHeader,
+    identity_of,
+    is_finished,
+    open_header,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
+from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
+
+HEADER = CheckpointHeader(
+    role="rgb", architecture={"backbone": "resnet50"}, recipe={"epochs": 6}, data={"videos": 3}, notes={"epoch": 5}
+)
+TENSORS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "count": np.array(7)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "rgb.safetensors"
+    write_checkpoint(path, TENSORS, HEADER)
+    return path
+
+
+def test_tensors_and_header_come_back(path: Path) -> None:
+    found = read_header(path)
+    assert found is not None
+    assert found.compared() == HEADER.compared()
+    assert found.notes["epoch"] == 5
+    assert {"torch", "numpy"} <= found.notes["versions"].keys()
+    tensors = read_checkpoint(path)
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+    assert [entry.name for entry in path.parent.iterdir()] == ["rgb.safetensors"]
+
+
+def test_an_array_that_is_a_view_is_written_as_it_looks(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "c.safetensors", {"x": TENSORS["weight"].T}, HEADER)
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "c.safetensors")["x"], TENSORS["weight"].T)
+
+
+def test_a_checkpoint_is_finished_only_for_the_same_recipe_and_data(path: Path) -> None:
+    assert is_finished(path, HEADER, mend="amefu pretrain")
+    assert is_finished(path, replace(HEADER, notes={"epoch": 1}), mend="amefu pretrain")
+    assert not is_finished(path.with_name("other.safetensors"), HEADER, mend="amefu pretrain")
+    with pytest.raises(RecipeMismatch) as error:
+        is_finished(path, replace(HEADER, recipe={"epochs": 9}, data={"videos": 4}), mend="amefu pretrain")
+    assert str(error.value) == (
+        f"{path}: made by another recipe or from other data (data.videos: 3 in the file, 4 asked for; recipe.epochs: "
+        "6 in the file, 9 asked for); keep it and make a second one with `amefu pretrain --out OTHER.safetensors`, "
+        "or replace it with `amefu pretrain --rebuild`"
+    )
+
+
+def test_an_absent_checkpoint_and_one_of_another_role_are_said(path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no such checkpoint; make it with `amefu meta-train`"):
+        open_header(path.with_name("fusion.safetensors"), role="fusion", mend="amefu meta-train")
+    with pytest.raises(UsageError, match=r"role is 'rgb', 'fusion' is needed; make it with `amefu meta-train`"):
+        open_header(path, role="fusion", mend="amefu meta-train")
+
+
+def test_the_identity_is_that_of_the_bytes(path: Path) -> None:
+    before = identity_of(path)
+    write_checkpoint(path, TENSORS, HEADER)
+    assert identity_of(path) == before
+    write_checkpoint(path, {**TENSORS, "count": np.array(8)}, HEADER)
+    assert identity_of(path) != before
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 40, -1])
+def test_a_cut_file_is_an_error_and_no_checkpoint(path: Path, kept: int) -> None:
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DamagedFile, match=r"rgb\.safetensors: not a"):
+        read_checkpoint(path)
+
+
+def _file(header: bytes, *, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if length is None else length) + header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 8,
+        _file(b"{}", length=1 << 40),
+        _file(b"{}", length=90 << 20),
+        _file(b"{"),
+        _file(b"[]"),
+        _file(b"[" * 100_000),
+        _file(b'{"__metadata__": 3}'),
+        _file(b'{"__metadata__": {"amefu": "{}"}}'),
+        _file(b'{"__metadata__": {"amefu": "[1]"}}'),
+        _file(json.dumps({"__metadata__": {"amefu": json.dumps({**HEADER.compared(), "notes": 3})}}).encode()),
+        _file(json.dumps({"__metadata__": {"amefu": json.dumps({**HEADER.compared(), "recipe": []})}}).encode()),
+    ],
+)
+def test_a_header_of_another_kind_is_damage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"c\.safetensors: "):
+        read_header(path)
+
+
+@given(content=st.binary(max_size=200) | st.binary(max_size=100).map(_file))
+def test_garbage_is_answered_with_our_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("garbage") / "c.safetensors"
+    path.write_bytes(content)
+    for read in (read_header, read_checkpoint):
+        with suppress(DamagedFile):
+            read(path)
