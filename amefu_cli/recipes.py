@@ -346,7 +346,7 @@ PRESETS: Mapping[str, Defaults] = {
             "crop": 112,
             "epochs": 3,
             "backbone_rate": 5e-4,
-            "classifier_rate": 5e-3,
+            "classifier_rate": 1e-3,
             "decay_after": 0,
             "frozen_norm": True,
             "frames_per_segment": 2,
