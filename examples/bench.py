@@ -9,6 +9,7 @@ several pairs, run in turn, since machines are shared.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import shutil
