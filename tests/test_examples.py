@@ -36,10 +36,11 @@ def stand_in(folder: Path, data_set: str, clip: str) -> None:
                 path.with_suffix(".mp4").rename(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data_set", "clip"),
     [("kinetics100", KINETICS), ("ucf101", UCF101), ("hmdb51", HMDB51)],
-    ids=lambda value: value[:6],
+    ids=("kinetics100", "ucf101", "hmdb51"),
 )
 def test_an_example_leads_from_videos_to_the_rows_of_the_paper(data_set: str, clip: str, tmp_path: Path) -> None:
     videos, work = tmp_path / "videos", tmp_path / "work"
