@@ -52,7 +52,7 @@ class StoredArray:
             except FileNotFoundError:
                 raise ValueError(f"{name} is missing") from None
             content, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
-            if google_crc32c.value(content) != int.from_bytes(checksum, "little"):
+            if not content or google_crc32c.value(content) != int.from_bytes(checksum, "little"):
                 raise ValueError(f"{name} is not what was written: its checksum differs")
             if not self.compressed and len(content) != math.prod(self.chunks) * np.dtype(self.dtype).itemsize:
                 raise ValueError(f"{name} holds {len(content)} bytes, not those of {self.chunks} {self.dtype}")
