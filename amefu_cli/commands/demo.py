@@ -38,6 +38,7 @@ def demo(
 
     started = time.monotonic()
     preset, workspace = session.preset or "tiny", folder / "workspace"
+    recipe_name = session.recipe_name or "tuned"
     size = _frame_size(preset)
     with progress("render") as report:
         world = render_world(
@@ -47,7 +48,8 @@ def demo(
     note(
         f"rendered {len(world.done)} clips into {folder / 'videos'} in {world.seconds:.1f} s ({world.kept} were there)"
     )
-    common = ["--workspace", str(workspace), "--preset", preset]
+    note(f"recipe {recipe_name}: what it sets beside the paper's numbers stands in `amefu init --recipe {recipe_name}`")
+    common = ["--workspace", str(workspace), "--preset", preset, "--recipe", recipe_name]
     split = ["--split", str(folder / "split.toml")]
     _type("depth", str(folder / "videos"), *common)
     _type("pretrain", "--modality", "rgb", *split, *common)
@@ -57,7 +59,7 @@ def demo(
         out = ["--out", str(workspace / "results" / f"{model}.json")]
         _type("evaluate", "--model", model, "--way", "5", "--shot", "1", *split, *common, *out)
     _picture(workspace, folder / "clips.png")
-    _table(workspace, folder / "clips.png", time.monotonic() - started, session.json)
+    _table(workspace, folder / "clips.png", time.monotonic() - started, recipe_name, session.json)
 
 
 def _frame_size(preset: str) -> int:
@@ -82,7 +84,7 @@ def _picture(workspace: Path, path: Path) -> None:
     picture_of_stores(workspace / "frames.zarr", workspace / "depth.zarr", path)
 
 
-def _table(workspace: Path, picture: Path, seconds: float, as_json: bool) -> None:
+def _table(workspace: Path, picture: Path, seconds: float, recipe: str, as_json: bool) -> None:
     from amefu_cli.artefacts.results import read_result
 
     names = {"rgb": "RGB stream", "depth": "depth stream", "amefu": "AMeFu-Net"}
@@ -103,13 +105,14 @@ def _table(workspace: Path, picture: Path, seconds: float, as_json: bool) -> Non
             model: {key: result[key] for key in ("accuracy", "half_width_95", "episodes")}
             for model, result in results.items()
         },
+        "recipe": recipe,
         "picture": str(picture),
         "seconds": round(seconds, 1),
     }
     show(
         document,
         as_json=as_json,
-        title="novel actions of the rendered world, the same episodes (chance: 20%)",
+        title=f"novel actions of the rendered world, recipe {recipe}, the same episodes (chance: 20%)",
         rows=rows,
     )
     note(f"clips beside their depth: {picture}; the whole took {seconds:.0f} s")

@@ -88,9 +88,8 @@ def _wanted(
             if clip.id not in records["frames"] or not frames.recipe["checksum"]:
                 wanted["frames"][clip.id] = source_identity(clip, checksum=False)
     split = read_split(workspace.split) if workspace.split.is_file() else None
-    for video, record in records["depth"].items():
-        part = split.part_of(record.class_name) if split else None
-        if video in records["frames"] and (part or split is None):
+    for video, record in (split.listed(records["depth"]) if split else records["depth"]).items():
+        if video in records["frames"]:
             there = records["features"].get(video)
             made_from = {"frames": records["frames"][video].fingerprint, "depth": record.fingerprint}
             wanted["features"][video] = {**(there.made_from if there else {}), **made_from}
@@ -114,8 +113,10 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     header = read_checkpoint_header(path)
     snapshot = read_checkpoint_header(path.with_suffix(".snapshot.safetensors"))
     if header is not None:
+        imported = header.notes.get("imported_from")
+        state = f"imported from {imported}" if imported else f"epoch {header.notes.get('epoch', '-')}, done"
         return {
-            "path": str(path), "state": f"epoch {header.notes.get('epoch', '-')}, done",
+            "path": str(path), "state": state,
             "recipe": dict(header.recipe), "data": dict(header.data), "notes": dict(header.notes),
         }  # fmt: skip
     if snapshot is not None:
