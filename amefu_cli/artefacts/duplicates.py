@@ -21,9 +21,7 @@ class Source:
 
 def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[str, Source]:
     """The sources of the videos of a frame store that was made from `folder`."""
-    return {
-        video: Source(folder / record.source, record.made_from.get("size")) for video, record in records.items()
-    }
+    return {video: Source(folder / record.source, record.made_from.get("size")) for video, record in records.items()}
 
 
 def duplicates(sources: Mapping[str, Source]) -> list[tuple[str, ...]]:

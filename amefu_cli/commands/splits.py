@@ -29,9 +29,7 @@ SplitOption = Annotated[
 ]
 
 
-def resolve_split(
-    session: Session, path: Path | None, recipe: SplitRecipe, class_names: Sequence[str]
-) -> Split:
+def resolve_split(session: Session, path: Path | None, recipe: SplitRecipe, class_names: Sequence[str]) -> Split:
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from `class_names`.
 
     What is used first becomes the workspace's split.json, so that no later command draws another one.

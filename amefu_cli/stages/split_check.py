@@ -67,9 +67,7 @@ def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> 
     """The split with names as the disk has them, and of clips that cross it only those of the last part."""
     videos = split.videos
     if videos is not None:
-        videos = frozenset(
-            check.video_repairs.get(video) or _in_class(video, check.class_repairs) for video in videos
-        )
+        videos = frozenset(check.video_repairs.get(video) or _in_class(video, check.class_repairs) for video in videos)
     mended = replace(_with_names(split, check.class_repairs), videos=videos)
     left_out = {video for group in check.crossing for video in _not_in_last_part(mended, group)}
     if left_out:
@@ -82,9 +80,7 @@ def _with_names(split: Split, class_repairs: Mapping[str, str]) -> Split:
     return make_split(*parts, source="the repaired split")
 
 
-def _video_repairs(
-    split: Split, sources: Mapping[str, Source], class_repairs: Mapping[str, str]
-) -> dict[str, str]:
+def _video_repairs(split: Split, sources: Mapping[str, Source], class_repairs: Mapping[str, str]) -> dict[str, str]:
     """Missing videos with the id on disk that they seem to mean: of the same (repaired) class, the same letters."""
     repairs: dict[str, str] = {}
     lacking = {video: _in_class(video, class_repairs) for video in (split.videos or ()) if video not in sources}
