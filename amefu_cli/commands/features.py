@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,6 @@ from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.precision import settled_precision
 from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.commands.work import Work, announce, begun_by, finish, report
 from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
@@ -97,7 +95,6 @@ def update_features(
     frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
     depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     classes = resolve_split(session, split, split_recipe, class_names(frames))
-    recipe = replace(recipe, precision=settled_precision(recipe.precision, header, run.device))
     seen, made_from = _streams(inputs, stream)
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = _basenet(inputs, stream) if wanted else None

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def settled_precision(asked: str, begun: Mapping[str, Any] | None, device: str) -> str:
+def settled_precision(
+    asked: str, begun: Mapping[str, Any] | None, device: str, *, training: bool = False
+) -> str:
     """`auto` is what it was begun with, so that every machine that fills a store computes alike; else the faster.
 
     `begun` is a header with a `recipe`, or None.
@@ -18,7 +20,7 @@ def settled_precision(asked: str, begun: Mapping[str, Any] | None, device: str) 
         return recorded
     from amefu_cli.stages.devices import choose_device, choose_precision, precision_name
 
-    return precision_name(choose_precision("auto", choose_device(device)))
+    return precision_name(choose_precision("auto", choose_device(device), training=training))
 
 
 def _recorded(recipe: Mapping[str, Any]) -> str | None:

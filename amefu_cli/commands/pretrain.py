@@ -117,7 +117,7 @@ def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any,
     from amefu_cli.artefacts.fingerprint import fingerprint
 
     recipe, stream, clip = recipes
-    recipe = replace(recipe, precision=settled_precision(recipe.precision, begun, device))
+    recipe = replace(recipe, precision=settled_precision(recipe.precision, begun, device, training=True))
     names = sorted({record.class_name for record in records})
     return CheckpointHeader(
         role=modality,

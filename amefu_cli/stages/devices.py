@@ -32,10 +32,10 @@ def present_devices() -> list[str]:
     return present
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
+def choose_precision(name: str, device: torch.device, *, training: bool = False) -> torch.dtype:
     """`float32`, `bfloat16`, or with `auto` the latter where the hardware multiplies in it."""
     if name == "auto":
-        name = "bfloat16" if _multiplies_bfloat16(device) else "float32"
+        name = "bfloat16" if _gains_by_bfloat16(device, training) else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
@@ -44,14 +44,11 @@ def precision_name(precision: torch.dtype) -> str:
     return str(precision).removeprefix("torch.")
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def _gains_by_bfloat16(device: torch.device, training: bool) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return (
-        device.type == "cpu"
-        and bool(torch.backends.cpu.get_cpu_capability().startswith("AVX512"))
-        and _cpu_has_bf16()
-    )
+    # Forward and backward of a convolutional network are no faster in it on the CPUs that were measured.
+    return device.type == "cpu" and not training and _cpu_has_bf16()
 
 
 def _cpu_has_bf16() -> bool:
