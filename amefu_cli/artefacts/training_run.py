@@ -11,6 +11,7 @@ import glob
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from amefu_cli.artefacts.atomic import sync, write_atomic
 from amefu_cli.artefacts.checkpoint import (
     CheckpointHeader,
     Tensors,
+    is_finished,
     read_checkpoint,
     read_header,
     write_checkpoint,
@@ -79,6 +81,21 @@ class TrainingRun:
     def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:
             release(self._lock, self._descriptor)
+
+    def is_finished(self, *, mend: str) -> bool:
+        """Whether the result is there; then nothing else is, even if the run that made it was killed at its very end.
+
+        Raises:
+            RecipeMismatch: what is there is the result of another recipe or of other data.
+        """
+        if not is_finished(self.out, self.header, mend=mend):
+            return False
+        leavings = (self._snapshot, self._best)
+        if any(path.exists() for path in (*leavings, self._lock)):
+            with suppress(UsageError), self:  # unless another process ends at this moment
+                for path in leavings:
+                    path.unlink(missing_ok=True)
+        return True
 
     def resume(self) -> tuple[State, Position] | None:
         """The state and position to go on from; None where there is no snapshot of this very training."""

@@ -32,7 +32,7 @@ def meta_train(
 
     Example: amefu meta-train --num-aug 2
     """
-    from amefu_cli.artefacts.checkpoint import is_finished, read_header
+    from amefu_cli.artefacts.checkpoint import read_header
     from amefu_cli.artefacts.training_run import TrainingRun
     from amefu_cli.artefacts.video_store import open_store
     from amefu_cli.stages.pending import class_names
@@ -47,7 +47,7 @@ def meta_train(
     header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
-    if is_finished(path, header, mend="amefu meta-train"):
+    if TrainingRun(path, header).is_finished(mend="amefu meta-train"):
         note(f"meta-train: {path} is up to date")
     elif dry_run:
         note(f"meta-train: would train {recipe.fusion} for {recipe.epochs} × {recipe.episodes} episodes")

@@ -79,7 +79,7 @@ def _train(
     rebuild: bool,
     dry_run: bool,
 ) -> dict[str, Any]:
-    from amefu_cli.artefacts.checkpoint import is_finished, read_header
+    from amefu_cli.artefacts.checkpoint import read_header
     from amefu_cli.artefacts.identity import weights_identity
     from amefu_cli.artefacts.training_run import TrainingRun, begun_header
     from amefu_cli.artefacts.video_store import open_store
@@ -90,13 +90,12 @@ def _train(
     check_split(session, classes, store)
     there = classes.listed(store.records()).values()
     records = [record for record in there if classes.part_of(record.class_name) == "base"]
-    header = _header(
-        modality, recipes, records, weights_identity(recipes[1].weights), begun_header(path), run.device
-    )
+    begun = None if rebuild else begun_header(path)
+    header = _header(modality, recipes, records, weights_identity(recipes[1].weights), begun, run.device)
     header = replace(header, notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
-    if is_finished(path, header, mend=f"amefu pretrain --modality {modality}"):
+    if TrainingRun(path, header).is_finished(mend=f"amefu pretrain --modality {modality}"):
         note(f"pretrain: {path} is up to date")
     elif dry_run:
         note(f"pretrain: would train {modality} on {len(records)} videos for {recipes[0].epochs} epochs")
