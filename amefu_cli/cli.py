@@ -59,6 +59,9 @@ def main() -> None:
     """Run one command. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some videos failed; 130, 143 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    for stream in ("stdout", "stderr"):  # one that is closed from the start is None
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))
     # Threads that spin while they wait make a shared machine ten times slower; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
