@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from conftest import CLASSES, SPLIT, MakeClips, RunAmefu, tree
+from conftest import CLASSES, SPLIT, MakeClips, RunAmefu, amefu_environment, tree
 
 from amefu_cli.artefacts.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
 from amefu_cli.artefacts.failures import read_failures
@@ -70,6 +73,43 @@ def test_a_workspace_can_be_moved(workspace: Path, run_amefu: RunAmefu) -> None:
     done = run_amefu("evaluate", "--workspace", moved)
     assert f"depth: {moved / 'depth.zarr'} is up to date (21 videos)" in done.stderr
     assert tree(moved) == before
+
+
+def test_a_source_can_be_known_by_its_bytes(tmp_path: Path, make_clips: MakeClips, run_amefu: RunAmefu) -> None:
+    videos = tmp_path / "videos"
+    first, second = make_clips(videos, ("jump",), 2)
+    options = ("frames", videos, "--workspace", tmp_path / "work", "--size", "32", "--checksum", "--jobs", "1")
+    run_amefu(*options)
+    os.utime(first, ns=(1, 1))
+    assert "is up to date (2 videos)" in run_amefu(*options).stderr
+    times = second.stat().st_mtime_ns
+    shutil.copy(first, second)
+    os.utime(second, ns=(times, times))
+    assert "1 videos to make, 1 already" in run_amefu(*options).stderr
+
+
+def test_the_slurm_script_shares_the_work_out(tmp_path: Path, finished_workspace: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(finished_workspace / "work/amefu.toml", work)
+    script = Path(__file__).parents[1] / "examples/slurm.sh"
+    videos = finished_workspace / "videos"
+    shares, tasks = [], 3
+    for task in range(tasks):
+        environment = amefu_environment(
+            AMEFU_WORKSPACE=str(work), SLURM_ARRAY_TASK_ID=str(task), SLURM_ARRAY_TASK_COUNT=str(tasks),
+            SLURM_ARRAY_TASK_MIN="0", SLURM_ARRAY_TASK_MAX=str(tasks - 1),
+            PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        )  # fmt: skip
+        done = subprocess.run(
+            ["bash", str(script), "prepare", str(videos)], env=environment, capture_output=True, text=True,
+            timeout=120, check=True,
+        )  # fmt: skip
+        shares.append(int(done.stderr.split("depth: ")[1].split(" ")[0]))
+    assert sum(shares) == 21
+    assert all(shares)
+    for name in ("frames", "depth"):
+        assert tree(work / f"{name}.zarr/videos") == tree(finished_workspace / f"work/{name}.zarr/videos")
 
 
 def test_bad_videos_cost_themselves_alone(tmp_path: Path, make_clips: MakeClips, run_amefu: RunAmefu) -> None:
@@ -167,7 +207,6 @@ def test_training_never_sees_a_novel_class(workspace: Path, run_amefu: RunAmefu)
         for video, record in store.records().items():
             if record.class_name in SPLIT["test"]:
                 stored = store.read(video)
-                store.mark_damaged(store.path / "videos" / video, "to be replaced")
                 with feature_writer(store, video) as writer:
                     writer.append("frame", stored.array("frame"))
                     for stream in ("rgb", "depth"):
@@ -183,6 +222,25 @@ def test_training_never_sees_a_novel_class(workspace: Path, run_amefu: RunAmefu)
     out = workspace / "poisoned.json"
     run_amefu("evaluate", "--workspace", workspace, "--no-upstream", "--out", out)
     assert json.loads(out.read_text())["by_class"] != json.loads(result.read_text())["by_class"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_feature_that_is_not_finite_stops_with_its_video(
+    workspace: Path, run_amefu: RunAmefu, value: float
+) -> None:
+    with open_store(workspace / "features.zarr", "features", mend="") as store:
+        record, stored = store.records()["clap/clip_1"], store.read("clap/clip_1")
+        with feature_writer(store, "clap/clip_1") as writer:
+            writer.append("frame", stored.array("frame"))
+            for stream in ("rgb", "depth"):
+                block = stored.array(stream)
+                block[0, 2, 7] = value
+                writer.append(stream, block)
+            writer.commit(frames=record.frames, fps=record.fps, source=record.source, made_from=record.made_from)
+    done = run_amefu("meta-train", "--workspace", workspace, "--no-upstream", "--rebuild", code=1)
+    assert "'rgb' of clap/clip_1 holds NaN or infinity; rebuild it with `amefu features --only clap" in done.stderr
+    run_amefu("features", "--only", "clap/clip_1", "--workspace", workspace)
+    run_amefu("meta-train", "--workspace", workspace, "--no-upstream")
 
 
 def test_a_missing_input_names_the_command_that_makes_it(tmp_path: Path, run_amefu: RunAmefu) -> None:

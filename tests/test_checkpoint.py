@@ -20,7 +20,7 @@ from amefu_cli.artefacts.checkpoint import (
     read_header,
     write_checkpoint,
 )
-from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
+from amefu_cli.errors import DamagedFile, NotFinite, RecipeMismatch, UsageError
 
 HEADER = CheckpointHeader(
     role="rgb", architecture={"backbone": "resnet50"}, recipe={"epochs": 6}, data={"videos": 3}, notes={"epoch": 5}
@@ -46,6 +46,17 @@ def test_tensors_and_header_come_back(path: Path) -> None:
     for name, tensor in TENSORS.items():
         np.testing.assert_array_equal(tensors[name], tensor)
     assert [entry.name for entry in path.parent.iterdir()] == ["rgb.safetensors"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(path: Path, value: float) -> None:
+    before = path.read_bytes()
+    with pytest.raises(NotFinite, match=r"rgb\.safetensors: the weights 'bias' hold NaN or infinity"):
+        write_checkpoint(path, {"bias": np.array([1.0, value], np.float32)}, HEADER)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-4] + np.float32(value).tobytes())
+    with pytest.raises(NotFinite, match="the weights 'weight' hold NaN or infinity"):
+        read_checkpoint(path)
 
 
 def test_an_array_that_is_a_view_is_written_as_it_looks(tmp_path: Path) -> None:

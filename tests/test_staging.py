@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -77,3 +78,30 @@ def test_a_lock_is_held_once_and_can_be_taken_again(tmp_path: Path) -> None:
     again = acquire(path)
     assert again is not None
     release(path, again)
+
+
+def test_claiming_and_sweeping_at_once(tmp_path: Path) -> None:
+    """Every claim is undisturbed, however often the empty staging area is removed under it."""
+    faults: list[BaseException] = []
+
+    def claim() -> None:
+        try:
+            for _ in range(150):
+                staging = Staging(tmp_path)
+                folder = staging.fresh()
+                folder.mkdir()
+                (folder / "half").write_bytes(b"x")
+                sweep(tmp_path)
+                assert (folder / "half").read_bytes() == b"x"
+                staging.close()
+                sweep(tmp_path)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=claim) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from conftest import RunAmefu, tree
 
-from amefu_cli.artefacts.checkpoint import read_checkpoint, read_header, write_checkpoint
 from amefu_cli.artefacts.depth_store import depth_writer
 from amefu_cli.artefacts.feature_store import feature_writer
 from amefu_cli.artefacts.frame_store import append_frames, frame_writer
@@ -212,11 +211,9 @@ def test_checkpoints_are_read_back(tmp_path: Path, finished_workspace: Path) -> 
     path = tmp_path / "fusion.safetensors"
     shutil.copy(finished_workspace / "work/fusion.safetensors", path)
     assert verify_checkpoint(path) is None
-    tensors, header = read_checkpoint(path), read_header(path)
-    assert header is not None
-    name = next(iter(tensors))
-    write_checkpoint(path, {**tensors, name: np.full_like(tensors[name], np.nan)}, header)
-    assert verify_checkpoint(path) == f"{name!r} holds NaN or infinity"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-4] + np.float32(np.nan).tobytes())
+    assert "hold NaN or infinity" in (verify_checkpoint(path) or "")
     path.write_bytes(path.read_bytes()[:-1])
     assert "not a whole safetensors file" in (verify_checkpoint(path) or "")
 

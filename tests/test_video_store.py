@@ -229,6 +229,14 @@ def test_of_two_equal_videos_the_first_stays(store: VideoStore) -> None:
     assert not (store.path / STAGING).exists()
 
 
+def test_a_video_that_is_made_anew_replaces_one_that_only_says_it_is_the_same(store: VideoStore) -> None:
+    put(store, "jump/a", value=3)
+    assert store.read("jump/a").array("score").tolist() == [0.0, 3.0, 6.0]
+    flip(store.path / "videos/jump/a/score/c/0")
+    put(store, "jump/a", value=3)
+    _read_all(store, "jump/a")
+
+
 def test_a_video_that_is_replaced_while_it_is_read_is_never_mixed(store: VideoStore) -> None:
     before = store.read("jump/a")
     put(store, "jump/a", value=9, made_from={"size": 6, "mtime_ns": 8})
@@ -260,7 +268,7 @@ def test_writers_of_one_video_and_a_reader_beside_them(tmp_path: Path) -> None:
 
     def write(value: int) -> None:
         with prepare(path) as store:
-            for _ in range(8):
+            for _ in range(25):
                 put(store, "a/b", value=value, made_from={"version": value})
 
     def read() -> None:

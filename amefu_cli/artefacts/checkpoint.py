@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from amefu_cli.artefacts.atomic import write_atomic
 from amefu_cli.artefacts.fingerprint import differences, file_sha256, fingerprint
-from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
+from amefu_cli.errors import DamagedFile, NotFinite, RecipeMismatch, UsageError
 
 LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
@@ -59,7 +59,8 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 def write_checkpoint(path: Path, tensors: Tensors, header: CheckpointHeader) -> None:
-    """Write tensors and header as one file, atomically."""
+    """Write tensors and header as one file, atomically. Raises NotFinite, and writes nothing, for NaN or infinity."""
+    _require_finite(path, tensors)
     notes = {**header.notes, "versions": library_versions()}
     text = json.dumps({**header.compared(), "notes": notes}, allow_nan=False)
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
@@ -99,11 +100,19 @@ def open_header(path: Path, *, role: str, mend: str) -> CheckpointHeader:
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a checkpoint; raises DamagedFile where the file is cut short."""
+    """The tensors of a checkpoint; raises DamagedFile where the file is cut short, NotFinite for NaN or infinity."""
     try:
-        return load(path.read_bytes())
+        tensors = load(path.read_bytes())
     except (SafetensorError, ValueError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
+    _require_finite(path, tensors)
+    return tensors
+
+
+def _require_finite(path: Path, tensors: Tensors) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise NotFinite(f"{path}: the weights {name!r} hold NaN or infinity; lower the learning rate")
 
 
 def is_finished(path: Path, wanted: CheckpointHeader, *, mend: str) -> bool:

@@ -44,9 +44,11 @@ class Staging:
 
     def _claim(self) -> tuple[Path, int]:
         while True:
-            self._root.mkdir(parents=True, exist_ok=True)
             folder = self._root / uuid.uuid4().hex
-            with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty root
+            # Another process may remove the empty root between any two of these calls, and even inside of mkdir.
+            with contextlib.suppress(FileExistsError):
+                self._root.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
                 descriptor = acquire(_lock_path(folder))
                 if descriptor is not None:  # else a sweeper looks into the lock at this moment
                     folder.mkdir()

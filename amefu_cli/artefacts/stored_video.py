@@ -28,7 +28,7 @@ class StoredVideo:
     folder: Path
     record: VideoRecord
     arrays: Mapping[str, zarr.Array[Any]]
-    edition: Edition | None
+    edition: Edition
 
     def array(self, name: str, selection: Any = ...) -> Any:
         """A NumPy array of what `selection` takes of the array `name`; checksums are verified on the way."""
@@ -46,7 +46,7 @@ class StoredVideo:
             return tuple(self.arrays[name].shape)
 
 
-def open_video(store: Path, folder: Path, record: VideoRecord, edition: Edition | None) -> StoredVideo:
+def open_video(store: Path, folder: Path, record: VideoRecord, edition: Edition) -> StoredVideo:
     """The video at `folder`; `edition` is that of before its record was read. Raises DamagedFile."""
     with damage_named(store, record.id):
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]

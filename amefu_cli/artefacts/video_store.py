@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import errno
 import glob
-import itertools
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from amefu_cli.artefacts.atomic import create_atomic, sync, to_json, write_atomic
+from amefu_cli.artefacts.atomic import create_atomic, to_json, write_atomic
 from amefu_cli.artefacts.fingerprint import differences, fingerprint
+from amefu_cli.artefacts.publishing import publish, write_group
 from amefu_cli.artefacts.staging import Staging, sweep
 from amefu_cli.artefacts.store_headers import (
     DAMAGED,
@@ -33,7 +32,6 @@ from amefu_cli.artefacts.store_headers import (
     SCHEMA,
     VideoRecord,
     group_json,
-    read_attributes,
     read_header,
     read_record,
     video_records,
@@ -81,7 +79,7 @@ class VideoStore:
         folder = self._folder(video)
         edition = edition_of(folder)
         record = read_record(folder)
-        if record is None:
+        if record is None or edition is None:
             self._require_present()
             raise DamagedFile(f"{self.path}: holds no video {video!r}; make it with `amefu {self.kind}`")
         if record.damaged:
@@ -94,7 +92,7 @@ class VideoStore:
 
     def mend_group(self, folder: Path) -> None:
         """Give a folder of videos its header again."""
-        write_atomic(folder / HEADER, group_json({}), temporary=self.fresh_folder())
+        write_group(folder, self.fresh_folder)
 
     def add_notes(self, notes: Mapping[str, Any]) -> None:
         """Record something in the header that is never compared, such as a licence."""
@@ -129,38 +127,10 @@ class VideoStore:
             AmefuError: the whole store is gone.
             UsageError: the file system takes two ids for one.
         """
-        place = self._folder(video)
         self._require_present()
-        self._make_parents(place)
-        while True:
-            try:
-                os.rename(staged, place)
-                break
-            except OSError:
-                if not place.is_dir():
-                    raise
-            record = self._sound_record(place)
-            if record is not None and record.id != video:
-                raise UsageError(f"{self.path}: its file system does not tell {video!r} from {record.id!r}; rename one")
-            if record is not None and record.fingerprint == expected:
-                shutil.rmtree(staged)
-                return
-            self._discard(place)
-        sync(place.parent)
-
-    def _sound_record(self, place: Path) -> VideoRecord | None:
-        """The record of the video that stands there, unless it is damaged."""
-        with suppress(DamagedFile):
-            record = read_record(place)
-            return None if record is None or record.damaged else record
-        return None
-
-    def _discard(self, place: Path) -> None:
-        """Take a folder out of the store: renamed away first, so that it is never seen half removed."""
-        old = self.fresh_folder()
-        with suppress(FileNotFoundError):
-            os.rename(place, old)
-            shutil.rmtree(old, ignore_errors=True)
+        publish(
+            staged, self._folder(video), video=video, fingerprint=expected, store=self.path, fresh=self.fresh_folder
+        )
 
     def close(self) -> None:
         """Release this process's staging folder and clear those of dead processes."""
@@ -175,16 +145,6 @@ class VideoStore:
 
     def _folder(self, video: str) -> Path:
         return self.path / "videos" / group_path(video)
-
-    def _make_parents(self, place: Path) -> None:
-        """Every folder on the way is a Zarr group too, so that any Zarr reader can walk the store."""
-        for parent in reversed([*itertools.takewhile(lambda folder: folder != self.path, place.parents)]):
-            attributes = read_attributes(parent / HEADER)
-            if attributes is not None and "fingerprint" in attributes:
-                self._discard(parent)  # a clip of this name has become a folder of clips
-            elif attributes is not None:
-                continue
-            self.mend_group(parent)
 
 
 def open_store(path: Path, kind: str, *, mend: str) -> VideoStore:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +14,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from amefu_cli.artefacts.atomic import sync_tree
-from amefu_cli.artefacts.store_headers import VideoRecord, record_json
+from amefu_cli.artefacts.store_headers import HEADER, VideoRecord, record_json
 from amefu_cli.artefacts.stored_video import check_chunks
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import DamagedFile
@@ -119,6 +121,8 @@ class VideoWriter:
             growing.finish()
         record = VideoRecord(self._video, frames, fps, source, made_from, expected, partial)
         self._group.attrs.put(record_json(record))
+        now = time.time_ns()  # the kernel's own stamp may be milliseconds old; readers tell two editions apart by this
+        os.utime(self._folder / HEADER, ns=(now, now))
         self._check()
         sync_tree(self._folder)
         self._store.publish(self._folder, self._video, expected)
