@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo test check bench clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,9 +24,6 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python examples/bench.py
-
-fuzz: .venv/installed
-	$(BIN)/python -m tests.fuzz
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache amefu-demo
