@@ -14,9 +14,14 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from synthetic_features import make_workspace
 
 from amefu_cli.artefacts.mp4 import write_mp4
+
+# How fast a shared machine draws examples says nothing about the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 CLASSES = ("bow", "clap", "dive", "jump", "kick", "spin", "wave")
 SPLIT = {"train": ["bow", "clap", "dive"], "val": ["jump", "kick"], "test": ["spin", "wave"]}
