@@ -94,7 +94,7 @@ def test_the_slurm_script_shares_the_work_out(tmp_path: Path, finished_workspace
     shutil.copy(finished_workspace / "work/amefu.toml", work)
     script = Path(__file__).parents[1] / "examples/slurm.sh"
     videos = finished_workspace / "videos"
-    shares, tasks = [], 3
+    shares, tasks = [], 2
     for task in range(tasks):
         environment = amefu_environment(
             AMEFU_WORKSPACE=str(work), SLURM_ARRAY_TASK_ID=str(task), SLURM_ARRAY_TASK_COUNT=str(tasks),
@@ -224,17 +224,14 @@ def test_training_never_sees_a_novel_class(workspace: Path, run_amefu: RunAmefu)
     assert json.loads(out.read_text())["by_class"] != json.loads(result.read_text())["by_class"]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_feature_that_is_not_finite_stops_with_its_video(
-    workspace: Path, run_amefu: RunAmefu, value: float
-) -> None:
+def test_a_feature_that_is_not_finite_stops_with_its_video(workspace: Path, run_amefu: RunAmefu) -> None:
     with open_store(workspace / "features.zarr", "features", mend="") as store:
         record, stored = store.records()["clap/clip_1"], store.read("clap/clip_1")
         with feature_writer(store, "clap/clip_1") as writer:
             writer.append("frame", stored.array("frame"))
             for stream in ("rgb", "depth"):
                 block = stored.array(stream)
-                block[0, 2, 7] = value
+                block[0, 2, 7] = np.nan
                 writer.append(stream, block)
             writer.commit(frames=record.frames, fps=record.fps, source=record.source, made_from=record.made_from)
     done = run_amefu("meta-train", "--workspace", workspace, "--no-upstream", "--rebuild", code=1)
