@@ -138,7 +138,7 @@ def test_frames(tmp_path: Path, clips: Path, rng: random.Random) -> None:
     after_end()
 
 
-@pytest.mark.xfail(strict=False, reason="once, on a loaded machine, the depth store differed from an uninterrupted run's")
+@pytest.mark.xfail(strict=False, reason="once, on a loaded machine, the depth store differed after its kills")
 @pytest.mark.parametrize("stage", ["depth", "features"])
 @pytest.mark.usefixtures("clips")
 def test_depth_and_features(workspace: Path, tmp_path: Path, rng: random.Random, stage: str) -> None:
