@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench fuzz clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,10 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python examples/bench.py
+
+# make fuzz SECONDS=3600 SEED=7
+fuzz: .venv/installed
+	FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest tests/test_fuzz.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache amefu-demo

@@ -66,7 +66,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="amefu")
-    except AmefuError as error:
+    except (AmefuError, Interrupted) as error:
         fail(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of stdout has gone: nobody is left to tell

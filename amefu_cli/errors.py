@@ -27,8 +27,11 @@ class NotFinite(AmefuError):
     """A loss, weight or feature is NaN or infinite (exit 1)."""
 
 
-class Interrupted(AmefuError):
-    """SIGINT (130) or SIGTERM (143): the same command goes on where it stopped."""
+class Interrupted(BaseException):
+    """SIGINT (130) or SIGTERM (143): the same command goes on where it stopped.
+
+    Not an Exception, so that no library that shrugs off exceptions, while it is imported say, shrugs it off.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("interrupted; the same command goes on where it stopped")

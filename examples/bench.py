@@ -49,7 +49,7 @@ from amefu_cli.stages.pipeline import ahead
 
 BATCH = 32
 VIDEOS, FRAMES, SIZE = 4, 32, 256  # of the feature and depth benches
-CLIPS, CLIP_FRAMES = 40, 250  # of the decoding bench: as long as Kinetics, 240×320
+CLIPS, CLIP_FRAMES = 100, 250  # of the decoding bench: as long as Kinetics, 240×320
 QUIET = {"failed": lambda video, error: None, "progress": lambda done, total, what: None}
 
 

@@ -58,9 +58,11 @@ def test_rows_go_to_the_disk_as_they_come(store: VideoStore) -> None:
     with VideoWriter(store, "a/b", {"x": 0}) as writer:
         for _ in range(10):
             writer.append("x", np.zeros((1, 1 << 20), np.uint8))
-        waiting = sum(block.nbytes for block in writer._growing["x"]._pending)
+        growing = writer._growing["x"]
+        growing.wait()
+        waiting = sum(block.nbytes for block in growing._pending)
         written = sum(path.stat().st_size for path in (store.path / STAGING).rglob("c/*/*"))
-    assert waiting <= 2 << 20
+    assert waiting <= 4 << 20
     assert written >= 8 << 20
 
 
@@ -82,15 +84,15 @@ def test_a_write_that_was_lost_is_found_before_the_video_counts(
 ) -> None:
     with VideoWriter(store, "a/b", {"x": 0}) as writer:
         writer.append("x", np.zeros(8, np.uint8))
-        monkeypatch.setattr(zarr.Group, "create_array", _without_the_last_row(zarr.Group.create_array))
+        monkeypatch.setattr(zarr, "create_array", _without_the_last_row(zarr.create_array))
         with pytest.raises(DamagedFile, match=r"'x' of 'a/b' holds 7 rows, 8 were written"):
             writer.commit(frames=8, **COMMIT)
     assert store.records() == {}
 
 
 def _without_the_last_row(create):
-    def shorter(self, name, *, shape, chunks, **options):
-        array = create(self, name, shape=(shape[0] - 1,), chunks=(chunks[0] - 1,), **options)
+    def shorter(folder, *, shape, chunks, **options):
+        array = create(folder, shape=(shape[0] - 1,), chunks=(chunks[0] - 1,), **options)
         return type("Array", (), {"__setitem__": lambda _, key, value: array.__setitem__(key, value[:-1])})()
 
     return shorter

@@ -7,6 +7,8 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,46 +16,60 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from amefu_cli.artefacts.atomic import sync_tree
-from amefu_cli.artefacts.store_headers import HEADER, VideoRecord, record_json
+from amefu_cli.artefacts.store_headers import HEADER, VideoRecord, group_json, record_json
 from amefu_cli.artefacts.stored_video import check_chunks
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of the video
+CHUNKS_AT_ONCE = 4  # of an array, as every call into Zarr costs a millisecond or two
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class GrowingArray:
     """One Zarr array that grows along `axis` in whole chunks; an array of one chunk is cut to its size."""
 
-    def __init__(self, group: zarr.Group, name: str, *, axis: int, compressed: bool) -> None:
-        self._group, self._name, self._axis = group, name, axis
+    def __init__(self, folder: Path, threads: ThreadPoolExecutor, *, axis: int, compressed: bool) -> None:
+        self._folder, self._threads, self._axis = folder, threads, axis
         self._compressors = [ZstdCodec(level=1), Crc32cCodec()] if compressed else [Crc32cCodec()]
         self._pending: list[Array] = []
         self._array: zarr.Array[Any] | None = None
-        self._rows_per_chunk = 0
-        self.length = 0
+        self._writing: Future[None] | None = None
+        self._rows_per_chunk = self._waiting = self.length = 0
 
     def append(self, block: Array) -> None:
-        """Add `block` along the axis; whole chunks go to the disk, the rest waits."""
+        """Add `block` along the axis; whole chunks are written behind the caller's back, the rest waits."""
         self._pending.append(block)
+        self._waiting += block.shape[self._axis]
         self.length += block.shape[self._axis]
         row_bytes = block.itemsize * math.prod(block.shape[self._axis + 1 :])
         self._rows_per_chunk = max(1, CHUNK_BYTES // row_bytes)
-        waiting = sum(part.shape[self._axis] for part in self._pending)
-        if waiting >= 2 * self._rows_per_chunk:
-            self._flush(waiting - waiting % self._rows_per_chunk)
+        if self._waiting >= CHUNKS_AT_ONCE * self._rows_per_chunk:
+            self._flush(self._waiting - self._waiting % self._rows_per_chunk)
 
     def finish(self) -> None:
-        """Write what waits."""
-        self._flush(sum(part.shape[self._axis] for part in self._pending))
+        """Have the rest written."""
+        self._flush(self._waiting)
+
+    def wait(self) -> None:
+        """Return once all that was to be written is on the disk."""
+        if self._writing is not None:
+            self._writing.result()
 
     def _flush(self, rows: int) -> None:
         if rows == 0:
             return
-        joined = np.concatenate(self._pending, axis=self._axis)
-        ready, rest = np.split(joined, [rows], axis=self._axis)
-        self._pending = [rest] if rest.shape[self._axis] else []
+        parts, self._pending = self._pending, []
+        excess = self._waiting - rows
+        if excess:
+            parts[-1], rest = np.split(parts[-1], [parts[-1].shape[self._axis] - excess], axis=self._axis)
+            self._pending = [rest]
+        self._waiting = excess
+        self.wait()  # so that memory stays bounded where the disk is slower than the decoder
+        self._writing = self._threads.submit(self._write, parts)
+
+    def _write(self, parts: list[Array]) -> None:
+        ready = np.concatenate(parts, axis=self._axis)
         if self._array is None:
             self._array = self._create(ready)
         else:
@@ -65,8 +81,8 @@ class GrowingArray:
             rows if axis == self._axis else (1 if axis < self._axis else length)
             for axis, length in enumerate(first.shape)
         )
-        array = self._group.create_array(
-            self._name,
+        array = zarr.create_array(
+            self._folder,
             shape=first.shape,
             chunks=chunks,
             dtype=first.dtype,
@@ -96,9 +112,10 @@ class VideoWriter:
     ) -> None:
         self._store, self._video, self._axes = store, video, axes
         self._folder = store.fresh_folder()
-        self._group = zarr.create_group(self._folder, zarr_format=3)
+        self._folder.mkdir()
+        self._threads = ThreadPoolExecutor(len(axes), thread_name_prefix="writer")
         self._growing = {
-            name: GrowingArray(self._group, name, axis=axis, compressed=name in compressed)
+            name: GrowingArray(self._folder / name, self._threads, axis=axis, compressed=name in compressed)
             for name, axis in axes.items()
         }
 
@@ -119,8 +136,10 @@ class VideoWriter:
         expected = self._store.expected_fingerprint(made_from)
         for growing in self._growing.values():
             growing.finish()
+        for growing in self._growing.values():
+            growing.wait()
         record = VideoRecord(self._video, frames, fps, source, made_from, expected, partial)
-        self._group.attrs.put(record_json(record))
+        (self._folder / HEADER).write_bytes(group_json(record_json(record)))
         now = time.time_ns()  # the kernel's own stamp may be milliseconds old; readers tell two editions apart by this
         os.utime(self._folder / HEADER, ns=(now, now))
         self._check()
@@ -140,6 +159,7 @@ class VideoWriter:
 
     def close(self) -> None:
         """Remove what is still staged; after a commit that is nothing."""
+        self._threads.shutdown(cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> VideoWriter:

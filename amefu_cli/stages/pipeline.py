@@ -1,4 +1,4 @@
-"""What the stages that run a network over videos share: decoding ahead of the network and writing behind it."""
+"""What the stages that run a network over videos share: decoding and computing ahead, writing behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,36 +50,6 @@ def ahead(
                 future.cancel()
 
 
-class Behind:
-    """Runs calls one after the other on one thread, at most `depth` of them waiting; errors surface at the next."""
-
-    def __init__(self, *, depth: int) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="behind")
-        self._waiting: deque[Future[None]] = deque()
-        self._depth = depth
-
-    def submit(self, call: Callable[[], None]) -> None:
-        """Queue one call; blocks while too many wait."""
-        self._waiting.append(self._pool.submit(call))
-        while len(self._waiting) > self._depth:
-            self._waiting.popleft().result()
-
-    def finish(self) -> None:
-        """Wait for all calls."""
-        while self._waiting:
-            self._waiting.popleft().result()
-
-    def __enter__(self) -> Behind:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.finish()
-        for future in self._waiting:
-            future.cancel()
-        self._pool.shutdown(wait=True)
-
-
 @dataclass(frozen=True)
 class Piece:
     """Some frames of one video that go through the network together."""
@@ -115,7 +84,7 @@ def make_videos(
     failed: Callable[[str, AmefuError], None],
     progress: Progress,
 ) -> Outcome:
-    """Load, compute and write every video: threads load ahead of the network, one writes behind it.
+    """Load, compute and write every video: threads load and compute ahead of this one, which writes.
 
     `networks` pieces are computed at once, each on one core: on a CPU that is faster than one piece on all cores,
     whose threads wait for each other at every layer, and it makes the result independent of the number of cores.
@@ -137,9 +106,9 @@ def make_videos(
 
     loaded = ahead(load_or_error, pieces(jobs, batch=batch), threads=LOADERS, depth=LOADERS)
     computed = ahead(
-        compute_or_error, loaded, threads=networks, depth=networks, start=lambda: torch.set_num_threads(1)
+        compute_or_error, loaded, threads=networks, depth=networks + 2, start=lambda: torch.set_num_threads(1)
     )
-    with Behind(depth=4) as behind:
+    try:
         for piece, content in computed:
             video = piece.job.record.id
             if piece.first:
@@ -149,14 +118,17 @@ def make_videos(
                     failed(video, content)
                 outcome.failed[video] = str(content)
                 if writer is not None:
-                    behind.submit(writer.close)
+                    writer.close()
                 writer = None
             elif writer is not None:
-                behind.submit(partial(_write, writer, piece, content))
+                _write(writer, piece, content)
                 if piece.last:
                     outcome.done.append(video)
             if piece.last:
                 progress(len(outcome.done) + len(outcome.failed), len(jobs), video)
+    finally:
+        if writer is not None:
+            writer.close()
     torch.set_num_threads(cores)
     outcome.seconds = time.monotonic() - started
     return outcome
