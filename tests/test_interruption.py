@@ -105,14 +105,14 @@ def test_the_other_stages_can_be_interrupted_too(
     process = subprocess.Popen(
         amefu_command(*command), env=amefu_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    # After the store or the lock of the training is there, the work has begun or is about to.
-    wait_for(lambda: out.exists() or out.with_suffix(".lock").exists() or process.poll() is not None)
+    # After the store's header or the lock of the training is there, the work has begun or is about to.
+    wait_for(lambda: (out / "zarr.json").exists() or out.with_suffix(".lock").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.endswith(INTERRUPTED)
     assert "Traceback" not in errors
-    assert not (out / STAGING).exists()
+    assert not (out / STAGING).exists(), (sorted(map(str, (out / STAGING).rglob("*"))), errors)
     assert not out.with_suffix(".lock").exists()
     run_amefu(*command)
 

@@ -208,6 +208,7 @@ def _create(path: Path, header: bytes) -> None:
         raise UsageError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
     finally:
         staging.close()
+        sweep(path)
 
 
 def discard_store(path: Path) -> None:
