@@ -62,7 +62,7 @@ def test_rows_go_to_the_disk_as_they_come(store: VideoStore) -> None:
         growing.wait()
         waiting = sum(block.nbytes for block in growing._pending)
         written = sum(path.stat().st_size for path in (store.path / STAGING).rglob("c/*/*"))
-    assert waiting <= 4 << 20
+    assert waiting <= 2 << 20
     assert written >= 8 << 20
 
 

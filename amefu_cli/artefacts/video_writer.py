@@ -22,7 +22,7 @@ from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of the video
-CHUNKS_AT_ONCE = 4  # of an array, as every call into Zarr costs a millisecond or two
+CHUNKS_AT_ONCE = 2  # of an array, as every call into Zarr costs a millisecond or two
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
