@@ -72,10 +72,15 @@ class Bench:
 
     def amefu(self, *words: object) -> float:
         """Seconds of one amefu command as a whole process."""
-        started = time.perf_counter()
+        return seconds(lambda: self.output(*words))
+
+    def output(self, *words: object) -> str:
+        """What one amefu command prints on stdout."""
         command = [sys.executable, "-m", "amefu_cli", *map(str, words)]
-        subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - started
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if ended.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}: exit {ended.returncode}\n{ended.stderr}")
+        return ended.stdout
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":
@@ -236,8 +241,7 @@ def bench_frames(bench: Bench) -> None:
         out = bench.folder / f"speed_{jobs}.zarr"
         shutil.rmtree(out, ignore_errors=True)
         words = ["frames", videos, "--out", out, "--jobs", jobs, "--json", "--workspace", bench.folder]
-        command = [sys.executable, "-m", "amefu_cli", *map(str, words)]
-        return float(json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["seconds"])
+        return float(json.loads(bench.output(*words))["seconds"])
 
     stage(1), bare()
     ours, limit, ratio = pairs(lambda: stage(1), bare)

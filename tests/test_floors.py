@@ -26,7 +26,7 @@ ALLOWED = {
     "errors": set(),
     "__init__": set(),
 }
-SHARED_BY_STAGES = {"", "devices", "pending", "pipeline", "streams", "training_state", "vectors"}
+SHARED_BY_STAGES = {"", "devices", "pending", "pipeline", "streams", "training_loop", "training_state", "vectors"}
 
 
 def floor_of(path: Path) -> str:

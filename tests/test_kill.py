@@ -37,14 +37,14 @@ def _child(words: tuple[str, ...], log: Path) -> None:
     import torch
 
     from amefu_cli import cli
-    from amefu_cli.stages import meta_train, pretrain
+    from amefu_cli.stages import training_loop
 
     os.setsid()
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     torch.set_num_threads(1)
-    pretrain.SNAPSHOT_SECONDS = meta_train.SNAPSHOT_SECONDS = 0.02  # so that most kills fall after a snapshot
+    training_loop.SNAPSHOT_SECONDS = 0.02  # so that most kills fall after a snapshot
     sys.argv = ["amefu", *words]
     cli.main()
 

@@ -6,7 +6,6 @@ other places in the depth video, an optimizer step each. The streams are frozen:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from torch import nn
 from amefu_cli.artefacts.checkpoint import CheckpointHeader
 from amefu_cli.artefacts.feature_store import FeatureTable
 from amefu_cli.artefacts.training_run import Position, TrainingRun
-from amefu_cli.errors import NotFinite
 from amefu_cli.method.classifier import classify_episodes
 from amefu_cli.method.episodes import Episodes, draw_episodes
 from amefu_cli.method.fusion import FUSIONS
@@ -28,10 +26,8 @@ from amefu_cli.method.training import Temperature, meta_train_episode
 from amefu_cli.recipes import ClipRecipe, MetaTrainRecipe
 from amefu_cli.stages import Progress
 from amefu_cli.stages.pipeline import ahead
-from amefu_cli.stages.training_state import resume, state_of, to_numpy
+from amefu_cli.stages.training_loop import Training
 from amefu_cli.stages.vectors import test_rows, video_vectors
-
-SNAPSHOT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -71,74 +67,37 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
     optimizer = torch.optim.SGD(
         trained, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    with TrainingRun(out, header) as run:
-        return _train(setup, learner, optimizer, run, progress)
-
-
-def _train(
-    setup: MetaTraining,
-    learner: Learner,
-    optimizer: torch.optim.Optimizer,
-    run: TrainingRun,
-    progress: Progress,
-) -> Position:
-    """All epochs that are left, and the result."""
-    recipe = setup.recipe
-    position = resume(run, learner, optimizer)
-    for epoch in range(position.epoch, recipe.epochs):
-        started = time.monotonic()
-        position = _train_epoch(setup, learner, optimizer, run, position, progress)
-        accuracy = _validation_accuracy(setup, learner.fusion)
-        best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
-        numbers = {
-            "loss": position.loss_sum / recipe.episodes,
-            "validation_accuracy": accuracy,
+    training = Training(
+        model=learner,
+        kept=learner.fusion,
+        optimizer=optimizer,
+        epochs=recipe.epochs,
+        steps=recipe.episodes,
+        rates=(recipe.learning_rate,),
+        decay_after=recipe.decay_after,
+        steps_from=lambda epoch, first: _steps(setup, learner, optimizer, epoch, first),
+        validate=lambda: {
+            "validation_accuracy": _validation_accuracy(setup, learner.fusion),
             "temperature": float(learner.temperature.log_scale.exp()),
-        }
-        if best:
-            run.keep_best(to_numpy(learner.fusion.state_dict()), {"epoch": epoch, **numbers})
-        run.record(epoch, {**numbers, "seconds": time.monotonic() - started})
-        position = Position(
-            epoch=epoch + 1,
-            best_epoch=epoch if best else position.best_epoch,
-            best_accuracy=max(accuracy, position.best_accuracy),
-        )
-        run.save(state_of(learner, optimizer), position)
-    run.finish()
-    return position
+        },
+        metric="validation_accuracy",
+        advice="lower --learning-rate",
+    )
+    with TrainingRun(out, header) as files:
+        return training.run(files, progress)
 
 
-def _train_epoch(
-    setup: MetaTraining,
-    learner: Learner,
-    optimizer: torch.optim.Optimizer,
-    run: TrainingRun,
-    position: Position,
-    progress: Progress,
-) -> Position:
-    """The rest of one epoch of episodes, from `position` on."""
-    recipe, epoch = setup.recipe, position.epoch
-    decayed = recipe.decay_after and epoch >= recipe.decay_after
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * (0.1 if decayed else 1.0)
-    loss_sum, saved = position.loss_sum, time.monotonic()
-    for step, (rgb, depth) in enumerate(_episodes(setup, epoch, position.step), position.step):
+def _steps(
+    setup: MetaTraining, learner: Learner, optimizer: torch.optim.Optimizer, epoch: int, first: int
+) -> Iterator[float]:
+    """The episodes of one epoch from number `first` on; yields the mean loss of the optimizer steps of each."""
+    recipe = setup.recipe
+    for rgb, depth in _episodes(setup, epoch, first):
         losses = meta_train_episode(
             learner.fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
             shot=recipe.shot, classifier=recipe.classifier, temperature=learner.temperature, loss=recipe.loss,
         )  # fmt: skip
-        loss_sum += float(losses.mean())
-        if not np.isfinite(loss_sum):
-            raise NotFinite(f"the loss is not finite at epoch {epoch}, episode {step}; lower --learning-rate")
-        if time.monotonic() - saved > SNAPSHOT_SECONDS:
-            done = Position(epoch, step + 1, loss_sum, position.best_epoch, position.best_accuracy)
-            run.save(state_of(learner, optimizer), done)
-            saved = time.monotonic()
-        total = recipe.epochs * recipe.episodes
-        progress(
-            epoch * recipe.episodes + step + 1, total, f"epoch {epoch + 1} loss {loss_sum / (step + 1):.4f}"
-        )
-    return Position(epoch, recipe.episodes, loss_sum, position.best_epoch, position.best_accuracy)
+        yield float(losses.mean())
 
 
 def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

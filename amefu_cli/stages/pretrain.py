@@ -7,8 +7,7 @@ All randomness is a function of (seed, epoch, video or step), so a killed run go
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from amefu_cli.artefacts.frame_store import read_frames
 from amefu_cli.artefacts.store_headers import VideoRecord
 from amefu_cli.artefacts.training_run import Position, TrainingRun
 from amefu_cli.artefacts.video_store import VideoStore
-from amefu_cli.errors import NotFinite, UsageError
+from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import Backbone
 from amefu_cli.method.depth_encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner, normalise
@@ -33,10 +32,9 @@ from amefu_cli.method.training import clip_logits
 from amefu_cli.recipes import ClipRecipe, PretrainRecipe, StreamRecipe
 from amefu_cli.stages import Progress
 from amefu_cli.stages.pipeline import LOADERS, ahead
-from amefu_cli.stages.training_state import resume, state_of, to_numpy
+from amefu_cli.stages.training_loop import Training
 
 DEPTH_PERCENTILE = 95.0
-SNAPSHOT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,9 @@ def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -
         count = min(len(videos) - 1, math.ceil(share * len(videos)))
         for rank, index in enumerate(order):
             parts[rank < count].append((videos[index], label))
-    train, held_out = (
-        Videos([record for record, _ in sorted(part, key=lambda pair: pair[0].id)],
-               [label for _, label in sorted(part, key=lambda pair: pair[0].id)])
-        for part in parts
-    )  # fmt: skip
+    for part in parts:
+        part.sort(key=lambda pair: pair[0].id)
+    train, held_out = (Videos([record for record, _ in part], [label for _, label in part]) for part in parts)
     return train, held_out
 
 
@@ -109,97 +105,53 @@ def pretrain(
     Raises:
         NotFinite: the loss is NaN or infinite; names epoch and step.
     """
-    classes = len(set(setup.train.labels))
-    torch.manual_seed(setup.recipe.seed)
-    model = StreamClassifier(backbone, classes).to(setup.device)
+    recipe = setup.recipe
+    torch.manual_seed(recipe.seed)
+    model = StreamClassifier(backbone, len(set(setup.train.labels))).to(setup.device)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, setup.recipe)
-    with TrainingRun(out, header) as run:
-        return _train(setup, model, optimizer, run, progress)
+    optimizer = _optimizer(model, recipe)
+    training = Training(
+        model=model,
+        kept=model,
+        optimizer=optimizer,
+        epochs=recipe.epochs,
+        steps=setup.steps,
+        rates=(recipe.backbone_rate, recipe.classifier_rate),
+        decay_after=recipe.decay_after,
+        steps_from=lambda epoch, first: _steps(setup, model, optimizer, epoch, first),
+        validate=lambda: {"held_out_accuracy": _held_out_accuracy(setup, model)},
+        metric="held_out_accuracy",
+        advice="lower --backbone-rate, or use --precision float32",
+    )
+    with TrainingRun(out, header) as files:
+        return training.run(files, progress)
 
 
-def _train(
-    setup: Pretraining,
-    model: StreamClassifier,
-    optimizer: torch.optim.Optimizer,
-    run: TrainingRun,
-    progress: Progress,
-) -> Position:
-    """All epochs that are left, and the result."""
-    position = resume(run, model, optimizer)
-    for epoch in range(position.epoch, setup.recipe.epochs):
-        started = time.monotonic()
-        position = _train_epoch(setup, model, optimizer, run, position, progress)
-        accuracy = _held_out_accuracy(setup, model)
-        loss = position.loss_sum / setup.steps
-        numbers = {"loss": loss, "held_out_accuracy": accuracy, "seconds": time.monotonic() - started}
-        best = accuracy >= position.best_accuracy
-        if best:
-            run.keep_best(to_numpy(model.state_dict()), {"epoch": epoch, **numbers})
-        run.record(epoch, numbers)
-        position = Position(
-            epoch=epoch + 1,
-            best_epoch=epoch if best else position.best_epoch,
-            best_accuracy=max(accuracy, position.best_accuracy),
-        )
-        run.save(state_of(model, optimizer), position)
-    run.finish()
-    return position
-
-
-def _train_epoch(
-    setup: Pretraining,
-    model: StreamClassifier,
-    optimizer: torch.optim.Optimizer,
-    run: TrainingRun,
-    position: Position,
-    progress: Progress,
-) -> Position:
-    """The rest of one epoch, from `position` on."""
-    recipe, epoch = setup.recipe, position.epoch
-    _set_rates(optimizer, recipe, epoch)
+def _steps(
+    setup: Pretraining, model: StreamClassifier, optimizer: torch.optim.Optimizer, epoch: int, first: int
+) -> Iterator[float]:
+    """The optimizer steps of an epoch from number `first` on; yields their losses."""
+    recipe = setup.recipe
     model.train()
     if recipe.frozen_norm:
         freeze_norm(model)
-    saved = time.monotonic()
     batches = ahead(
-        lambda batch: _load_training(setup, epoch, batch),
-        _batches(setup, epoch)[position.step :], threads=LOADERS, depth=2,
-    )  # fmt: skip
-    loss_sum = position.loss_sum
-    for step, (images, labels) in enumerate(batches, position.step):
-        torch.manual_seed(
-            hash((recipe.seed, epoch, step)) % 2**63
-        )  # dropout inside a backbone, if it has any
-        loss_sum += _step(setup, model, optimizer, images, labels, f"epoch {epoch}, step {step}")
-        done = Position(epoch, step + 1, loss_sum, position.best_epoch, position.best_accuracy)
-        if time.monotonic() - saved > SNAPSHOT_SECONDS:
-            run.save(state_of(model, optimizer), done)
-            saved = time.monotonic()
-        total = recipe.epochs * setup.steps
-        progress(epoch * setup.steps + step + 1, total, f"epoch {epoch + 1} loss {loss_sum / (step + 1):.3f}")
-    return Position(epoch, setup.steps, loss_sum, position.best_epoch, position.best_accuracy)
+        lambda batch: _load_training(setup, epoch, batch), _batches(setup, epoch)[first:], threads=LOADERS, depth=2
+    )
+    for step, (images, labels) in enumerate(batches, first):
+        torch.manual_seed(hash((recipe.seed, epoch, step)) % 2**63)  # dropout inside a backbone, if it has any
+        loss = functional.cross_entropy(_logits(setup, model, images), labels.to(setup.device))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        yield float(loss.detach())
 
 
-def _step(
-    setup: Pretraining,
-    model: StreamClassifier,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    where: str,
-) -> float:
-    """One optimizer step on images uint8 (clips, frames, crop, crop, 3); returns the loss."""
+def _logits(setup: Pretraining, model: StreamClassifier, images: torch.Tensor) -> torch.Tensor:
+    """Images uint8 (clips, frames, crop, crop, 3) -> logits (clips, classes), in the precision asked for."""
     with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
-        logits = model(_network_input(setup, model.backbone, images), images.shape[1])
-    loss = functional.cross_entropy(logits, labels.to(setup.device))
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise NotFinite(f"the loss is {value} at {where}; lower --backbone-rate, or use --precision float32")
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return value
+        logits: torch.Tensor = model(_network_input(setup, model.backbone, images), images.shape[1])
+    return logits
 
 
 def freeze_norm(model: nn.Module) -> None:
@@ -223,9 +175,7 @@ def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float:
     for images, labels in ahead(
         lambda batch: _load_held_out(setup, batch), batches, threads=LOADERS, depth=2
     ):
-        with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
-            logits = model(_network_input(setup, model.backbone, images), images.shape[1])
-        right += int((logits.argmax(1).cpu() == labels).sum())
+        right += int((_logits(setup, model, images).argmax(1).cpu() == labels).sum())
     return right / len(videos.records)
 
 
@@ -296,11 +246,3 @@ def _optimizer(model: StreamClassifier, recipe: PretrainRecipe) -> torch.optim.S
         {"params": list(model.head.parameters()), "lr": recipe.classifier_rate},
     ]
     return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-
-
-def _set_rates(optimizer: torch.optim.Optimizer, recipe: PretrainRecipe, epoch: int) -> None:
-    """The learning rates of an epoch: ×0.1 after `decay_after` epochs."""
-    factor = 0.1 if recipe.decay_after and epoch >= recipe.decay_after else 1.0
-    rates = (recipe.backbone_rate, recipe.classifier_rate)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate * factor
