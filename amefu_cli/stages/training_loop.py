@@ -1,0 +1,85 @@
+"""The epochs of a training: steps, validation, the best weights kept, snapshots to go on from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from amefu_cli.artefacts.training_run import Position, TrainingRun
+from amefu_cli.errors import NotFinite
+from amefu_cli.stages import Progress
+from amefu_cli.stages.training_state import resume, state_of, to_numpy
+
+SNAPSHOT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What differs from one training to another.
+
+    `steps_from(epoch, first)` makes the steps of an epoch from number `first` on and yields the loss of each;
+    `validate()` gives the numbers of an epoch, of which `metric`, the higher the better, chooses the best one.
+    """
+
+    model: nn.Module
+    kept: nn.Module
+    """The part of the model whose weights are the result."""
+    optimizer: torch.optim.Optimizer
+    epochs: int
+    steps: int
+    rates: Sequence[float]
+    """The learning rate of every parameter group."""
+    decay_after: int
+    """Epochs after which the rates fall by ×0.1; 0: never."""
+    steps_from: Callable[[int, int], Iterator[float]]
+    validate: Callable[[], Mapping[str, float]]
+    metric: str
+    advice: str
+    """What helps against a loss that is not finite."""
+
+    def run(self, files: TrainingRun, progress: Progress) -> Position:
+        """All epochs that are left, and the result; returns where the best epoch was.
+
+        Raises:
+            NotFinite: the loss is NaN or infinite; names epoch and step.
+        """
+        position = resume(files, self.model, self.optimizer)
+        for epoch in range(position.epoch, self.epochs):
+            started = time.monotonic()
+            position = self._run_epoch(files, position, progress)
+            numbers = {"loss": position.loss_sum / self.steps, **self.validate()}
+            accuracy = numbers[self.metric]
+            best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
+            if best:
+                files.keep_best(to_numpy(self.kept.state_dict()), {"epoch": epoch, **numbers})
+            files.record(epoch, {**numbers, "seconds": time.monotonic() - started})
+            position = Position(
+                epoch=epoch + 1,
+                best_epoch=epoch if best else position.best_epoch,
+                best_accuracy=max(accuracy, position.best_accuracy),
+            )
+            files.save(state_of(self.model, self.optimizer), position)
+        files.finish()
+        return position
+
+    def _run_epoch(self, files: TrainingRun, position: Position, progress: Progress) -> Position:
+        """The rest of one epoch, from `position` on."""
+        epoch, saved = position.epoch, time.monotonic()
+        factor = 0.1 if self.decay_after and epoch >= self.decay_after else 1.0
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        for loss in self.steps_from(epoch, position.step):
+            if not math.isfinite(loss):
+                raise NotFinite(f"the loss is {loss} at epoch {epoch}, step {position.step}; {self.advice}")
+            position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss)
+            if time.monotonic() - saved > SNAPSHOT_SECONDS:
+                files.save(state_of(self.model, self.optimizer), position)
+                saved = time.monotonic()
+            done = epoch * self.steps + position.step
+            progress(done, self.epochs * self.steps, f"epoch {epoch + 1} loss {position.loss_sum / position.step:.4f}")
+        return position
