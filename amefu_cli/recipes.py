@@ -11,9 +11,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from amefu_cli.errors import UsageError
+from amefu_cli.errors import DamagedFile, UsageError
 
 Default = TypeVar("Default")
 
@@ -38,6 +38,16 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             _check(type(self).__name__, field, getattr(self, field.name))
+
+    @classmethod
+    def recorded(cls, fields: Any, where: object) -> Self:
+        """The recipe that the header of `where` holds. Raises DamagedFile where it holds something else."""
+        try:
+            return cls(**fields)
+        except (TypeError, UsageError) as error:
+            raise DamagedFile(
+                f"{where}: its header does not hold a {cls.__name__} ({error}); make it anew with --rebuild"
+            ) from error
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, for a header."""

@@ -42,7 +42,7 @@ from amefu_cli.method.training import Temperature, meta_train_episode
 from amefu_cli.recipes import ClipRecipe, FeaturesRecipe
 from amefu_cli.stages.depth import predict_depth
 from amefu_cli.stages.devices import choose_device, choose_precision, precision_name
-from amefu_cli.stages.features import Stream, extract_features
+from amefu_cli.stages.features import Extraction, Stream, extract_features
 from amefu_cli.stages.meta_train import gather_episode
 from amefu_cli.stages.pending import pending_depth, pending_features
 from amefu_cli.stages.pipeline import ahead
@@ -201,10 +201,11 @@ def bench_features(bench: Bench) -> None:
             jobs, _ = pending_features(
                 frames, depth, store, split=split, recipe=recipe, clip=clip, takes=everything, anew=()
             )
-            return extract_features(
-                jobs, (frames, depth, store), streams, device=bench.device, precision=torch.float32, batch=BATCH,
-                seed=0, flip=0.0, **QUIET,
-            ).seconds  # fmt: skip
+            setup = Extraction(
+                frames, depth, store, streams=streams, device=bench.device, precision=torch.float32, batch=BATCH,
+                seed=0, flip=0.0,
+            )  # fmt: skip
+            return extract_features(setup, jobs, **QUIET).seconds
 
     count = 2 * VIDEOS * FRAMES // BATCH
     bare = lambda: network_rate(bench, backbone, batch, count)  # noqa: E731
@@ -350,7 +351,8 @@ def bench_evaluate_memory(bench: Bench) -> None:
         "features": FeaturesRecipe(precision="float32").as_dict(), "clip": ClipRecipe().as_dict(),
         "streams": {"fallback": {}, "rgb": {"crop": 224}, "depth": {"crop": 224}},
     }  # fmt: skip
-    with prepare_store(path, "features", recipe=recipe, made_from={}, notes={}, rebuild=False) as store:
+    notes = {"frames": "none.zarr"}
+    with prepare_store(path, "features", recipe=recipe, made_from={}, notes=notes, rebuild=False) as store:
         for index in range(2745):
             video = f"{names[index % 21]}/{index:04d}"
             with feature_writer(store, video) as writer:

@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 
 from amefu_cli.artefacts.atomic import write_atomic
 from amefu_cli.artefacts.fingerprint import differences, file_sha256, fingerprint
+from amefu_cli.artefacts.header_fields import as_fields
 from amefu_cli.errors import DamagedFile, NotFinite, RecipeMismatch, UsageError
 
 LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
@@ -77,7 +78,7 @@ def read_header(path: Path) -> CheckpointHeader | None:
     if metadata is None:
         return None
     try:
-        document = json.loads(metadata["amefu"])
+        document = as_fields(json.loads(metadata["amefu"]), path)
         header = CheckpointHeader(**document)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(

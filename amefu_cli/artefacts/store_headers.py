@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amefu_cli.artefacts.atomic import to_json
+from amefu_cli.artefacts.header_fields import Fields, as_fields
 from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
 
@@ -59,7 +60,8 @@ def read_header(path: Path) -> dict[str, Any] | None:
             f"{path}: schema {header['schema']}, this version writes {SCHEMA}; "
             f"replace it with `amefu {header['kind']} --rebuild`"
         )
-    return header
+    fields_of_header: Fields = as_fields(header, path)
+    return fields_of_header
 
 
 def _is_begun(path: Path) -> bool:

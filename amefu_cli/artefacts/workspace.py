@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from amefu_cli.errors import DamagedFile
 
 CONFIG = "amefu.toml"
 
@@ -53,6 +57,13 @@ def noted(path: Path, beside: Path) -> str:
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
-def located(name: str, beside: Path) -> Path:
-    """Where the file is that `noted` wrote into the header of `beside`."""
-    return beside.resolve().parent / name
+def located(notes: Mapping[str, Any], name: str, beside: Path) -> Path:
+    """Where the file is that `noted` wrote, under `name`, into the notes of the header of `beside`.
+
+    Raises:
+        DamagedFile: the notes hold no such path.
+    """
+    path = notes.get(name)
+    if not isinstance(path, str) or "\0" in path:
+        raise DamagedFile(f"{beside}: its header does not say where its {name!r} is; make it anew with --rebuild")
+    return beside.resolve().parent / path

@@ -74,8 +74,8 @@ def update_depth(
 
     header = None if rebuild else read_header(path)
     if recipe is None and header:
-        recipe = DepthRecipe(**header["recipe"])
-        weights = located(header["notes"]["weights"], path) if header["notes"]["weights"] else None
+        recipe = DepthRecipe.recorded(header["recipe"], path)
+        weights = located(header["notes"], "weights", path) if header["notes"].get("weights") else None
     recipe = recipe or session.recipe(DepthRecipe, "depth")
     run = run or session.recipe(NetworkRun, "depth")
     frames = open_store(frames_path, "frames", mend="amefu frames VIDEOS")

@@ -133,7 +133,7 @@ def vectors_of(store: Any, table: Any, model: str, checkpoint: Path, run: Device
         header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
         module = load_fusion(header, read_checkpoint(checkpoint), device)
     return model_vectors(
-        table, model=model, clip=ClipRecipe(**store.recipe["clip"]),
+        table, model=model, clip=ClipRecipe.recorded(store.recipe["clip"], store.path),
         test_frames=store.recipe["features"]["test_frames"], fusion=module, device=device,
     )  # fmt: skip
 

@@ -89,7 +89,7 @@ def update_features(
 
     header = None if rebuild else read_header(path)
     inputs = inputs or _recorded_inputs(session, path, header)
-    recipe, stream, clip = recipes or _recorded_recipes(session, header)
+    recipe, stream, clip = recipes or _recorded_recipes(session, path, header)
     run = run or session.recipe(NetworkRun, "features")
     failed_before = _update_inputs(session, inputs)
     frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
@@ -133,18 +133,21 @@ def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None
         "frames": workspace.frames, "depth": workspace.depth, "rgb": workspace.stream("rgb"),
         "depth_stream": workspace.stream("depth"),
     }  # fmt: skip
-    return {name: located(header["notes"][name], path) if header else default for name, default in defaults.items()}
+    return {name: located(header["notes"], name, path) if header else default for name, default in defaults.items()}
 
 
 def _recorded_recipes(
-    session: Session, header: dict[str, Any] | None
+    session: Session, path: Path, header: dict[str, Any] | None
 ) -> tuple[FeaturesRecipe, StreamRecipe, ClipRecipe]:
     if header is None:
         kinds = (FeaturesRecipe, StreamRecipe, ClipRecipe)
         return tuple(session.recipe(kind, "features") for kind in kinds)  # type: ignore[return-value]
     recorded = header["recipe"]
-    fallback = recorded["streams"]["fallback"]
-    return FeaturesRecipe(**recorded["features"]), StreamRecipe(**fallback), ClipRecipe(**recorded["clip"])
+    return (
+        FeaturesRecipe.recorded(recorded["features"], path),
+        StreamRecipe.recorded(recorded["streams"]["fallback"], path),
+        ClipRecipe.recorded(recorded["clip"], path),
+    )
 
 
 def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -193,15 +196,17 @@ def _extract(
     import torch
 
     from amefu_cli.stages.devices import choose_device, choose_precision
-    from amefu_cli.stages.features import extract_features, load_streams
+    from amefu_cli.stages.features import Extraction, extract_features, load_streams
 
     device = choose_device(run.device)
     precision = choose_precision(recipe.precision, device)
     checkpoints = {"rgb": inputs["rgb"], "depth": inputs["depth_stream"]}
     torch.manual_seed(recipe.seed)  # a backbone with --weights none is the same in every run
     streams = load_streams(checkpoints, seen, device=device, precision=precision, basenet=seen.get(BASENET))
+    frames, depth, features = stores
+    setup = Extraction(
+        frames=frames, depth=depth, features=features, streams=streams, device=device, precision=precision,
+        batch=run.batch, seed=recipe.seed, flip=recipe.flip,
+    )  # fmt: skip
     with progress("features") as report_progress:
-        return extract_features(
-            jobs, stores, streams, device=device, precision=precision, batch=run.batch, seed=recipe.seed,
-            flip=recipe.flip, failed=failed, progress=report_progress,
-        )  # fmt: skip
+        return extract_features(setup, jobs, failed=failed, progress=report_progress)

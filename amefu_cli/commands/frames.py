@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,33 +55,22 @@ def update_frames(
     dry_run: bool = False,
 ) -> Outcome:
     """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
-    from amefu_cli.artefacts.clips import find_clips
     from amefu_cli.artefacts.store_headers import read_header
     from amefu_cli.artefacts.video_store import prepare_store
     from amefu_cli.stages.frames import extract_frames
     from amefu_cli.stages.pending import pending_clips
 
     header = read_header(path)
-    folder = videos or (located(header["notes"]["videos"], path) if header else None)
-    if folder is None:
+    if videos is None and header is None:
         raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
-    if header and videos is None and not folder.is_dir():
+    folder = videos or located(header["notes"] if header else {}, "videos", path)
+    if videos is None and not folder.is_dir():
         warn(f"{folder} is not there any more; going on with the frames in {path}")
         return Outcome()
     if recipe is None:
-        recipe = FramesRecipe(**header["recipe"]) if header else session.recipe(FramesRecipe, "frames")
+        recipe = FramesRecipe.recorded(header["recipe"], path) if header else session.recipe(FramesRecipe, "frames")
     run = run or session.recipe(FramesRun, "frames")
-
-    def failed(video: str, error: AmefuError) -> None:
-        if not (folder.is_dir() and any(folder.iterdir())):
-            raise AmefuError(f"{folder}: is not there any more; run the same command again when it is")
-        plan.failed(video, error)
-
-    found = find_clips(folder, follow_links=run.follow_links)
-    for skipped, reason in found.skipped:
-        warn(f"skipped {skipped}: {reason}")
-    if not found.clips:
-        raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
+    found = _clips(folder, run)
     plan = Work("frames", work or WorkRun(), path.parent)
     with prepare_store(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
@@ -96,10 +86,29 @@ def update_frames(
             with progress("frames") as report_progress:
                 outcome = extract_frames(
                     jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
-                    allow_partial=run.allow_partial, failed=failed, progress=report_progress,
+                    allow_partial=run.allow_partial, failed=functools.partial(_failed, folder, plan),
+                    progress=report_progress,
                 )  # fmt: skip
     outcome.skipped = [(str(skipped), reason) for skipped, reason in found.skipped]
     return finish(outcome, kept, plan, path)
+
+
+def _clips(folder: Path, run: FramesRun) -> Any:
+    from amefu_cli.artefacts.clips import find_clips
+
+    found = find_clips(folder, follow_links=run.follow_links)
+    for skipped, reason in found.skipped:
+        warn(f"skipped {skipped}: {reason}")
+    if not found.clips:
+        raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
+    return found
+
+
+def _failed(folder: Path, plan: Work, video: str, error: AmefuError) -> None:
+    """One clip failed; or all that are still to come will, as their folder is gone."""
+    if not (folder.is_dir() and any(folder.iterdir())):
+        raise AmefuError(f"{folder}: is not there any more; run the same command again when it is")
+    plan.failed(video, error)
 
 
 def _processes(asked: int, videos: int) -> int:

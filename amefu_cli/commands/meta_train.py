@@ -117,14 +117,18 @@ def train_fusion(store: Any, tables: tuple[Any, Any], path: Path, header: Any, r
     from amefu_cli.stages.meta_train import MetaTraining, meta_train
 
     base, validation = tables
-    recipe = MetaTrainRecipe(**header.recipe["meta-train"])
+    recipe = MetaTrainRecipe.recorded(header.recipe["meta-train"], path)
     note(
         f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, "
         f"num_aug {recipe.num_aug}"
     )
     setup = MetaTraining(
-        base, validation, recipe, ClipRecipe(**store.recipe["clip"]), store.recipe["features"]["test_frames"],
-        choose_device(run.device),
-    )  # fmt: skip
+        base=base,
+        validation=validation,
+        recipe=recipe,
+        clip=ClipRecipe.recorded(store.recipe["clip"], store.path),
+        test_frames=store.recipe["features"]["test_frames"],
+        device=choose_device(run.device),
+    )
     with progress("meta-train") as report_progress:
         meta_train(setup, path, header, progress=report_progress)

@@ -77,7 +77,7 @@ def _recorded_folder(frames: Path) -> Path:
     from amefu_cli.artefacts.video_store import open_store
 
     store = open_store(frames, "frames", mend="amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS")
-    return located(store.notes["videos"], store.path)
+    return located(store.notes, "videos", store.path)
 
 
 def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:

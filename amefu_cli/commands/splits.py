@@ -76,12 +76,12 @@ def check_split(session: Session, split: Split, store: Any) -> None:
     if any(lacking.values()):
         counts = ", ".join(f"{len(videos)} {part}" for part, videos in lacking.items())
         note(f"split: of {len(split.videos or ())} listed videos these are missing: {counts}; see `amefu split check`")
-    path = store.path if store.kind == "frames" else located(store.notes["frames"], store.path)
+    path = store.path if store.kind == "frames" else located(store.notes, "frames", store.path)
     header = read_header(path)
     if header is None:
         return
     frames = VideoStore(path, header)
-    same = duplicates(recorded_sources(split.listed(frames.records()), located(frames.notes["videos"], path)))
+    same = duplicates(recorded_sources(split.listed(frames.records()), located(frames.notes, "videos", path)))
     for group in same:
         if crosses(split, group):
             raise UsageError(

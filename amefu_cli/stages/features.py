@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,62 +75,72 @@ def load_streams(
     return streams
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """All that one extraction needs besides its jobs: three stores, the networks, the device."""
+
+    frames: VideoStore
+    depth: VideoStore
+    features: VideoStore
+    streams: Mapping[str, Stream]
+    device: torch.device
+    precision: torch.dtype
+    batch: int
+    seed: int
+    flip: float
+
+
 def extract_features(
-    jobs: Sequence[VideoJob],
-    stores: tuple[VideoStore, VideoStore, VideoStore],
-    streams: Mapping[str, Stream],
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    batch: int,
-    seed: int,
-    flip: float,
-    failed: Callable[[str, AmefuError], None],
-    progress: Progress,
+    setup: Extraction, jobs: Sequence[VideoJob], *, failed: Callable[[str, AmefuError], None], progress: Progress
 ) -> Outcome:
-    """Compute and store the features of the videos in `jobs`; `stores` are frames, depth and features.
+    """Compute and store the features of the videos in `jobs`.
 
     Raises:
         NotFinite: a network gave NaN or infinity; names the video.
     """
-    frames, depth, features = stores
     with_imagenet = {job.record.id for job in jobs if job.imagenet}
-
-    def load(piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
-        video = piece.job.record.id
-        images = read_frames(frames.read(video), piece.numbers)
-        disparity = read_disparity(depth.read(video), piece.numbers)
-        if images.shape[:3] != disparity.shape:
-            raise DamagedFile(
-                f"{depth.path}: {video} is {disparity.shape[1]}×{disparity.shape[2]} pixels but its frames are "
-                f"{images.shape[1]}×{images.shape[2]}; rebuild it with `amefu depth --only {video}`"
-            )
-        return torch.from_numpy(images), torch.from_numpy(disparity)
-
-    @torch.inference_mode()
-    def compute(piece: Piece, content: tuple[torch.Tensor, torch.Tensor]) -> Mapping[str, NDArray[Any]]:
-        images, disparity = (part.to(device, non_blocking=True) for part in content)
-        arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
-        for name in (*STREAMS, IMAGENET) if piece.job.imagenet else STREAMS:
-            stream = streams[name]
-            seen = images if name != "depth" else encode_disparity(
-                disparity, encoding=stream.depth_encoding, percentile=DEPTH_PERCENTILE
-            )  # fmt: skip
-            arrays[name] = _features(stream, crop_views(seen, piece.job, stream.crop, seed, flip), precision)
-            if not np.isfinite(arrays[name]).all():
-                raise NotFinite(f"{features.path}: {name} features of {piece.job.record.id} are not finite")
-        return arrays
-
     return make_videos(
         jobs,
-        batch=batch,
-        load=load,
-        compute=compute,
-        networks=networks_on(device),
-        writer_of=lambda video: feature_writer(features, video, imagenet=video in with_imagenet),
+        batch=setup.batch,
+        load=functools.partial(_load, setup),
+        compute=functools.partial(_compute, setup),
+        networks=networks_on(setup.device),
+        writer_of=lambda video: feature_writer(setup.features, video, imagenet=video in with_imagenet),
         failed=failed,
         progress=progress,
     )
+
+
+def _load(setup: Extraction, piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
+    """The frames uint8 (frames, height, width, 3) and the disparity float32 (frames, height, width) of a piece."""
+    video = piece.job.record.id
+    images = read_frames(setup.frames.read(video), piece.numbers)
+    disparity = read_disparity(setup.depth.read(video), piece.numbers)
+    if images.shape[:3] != disparity.shape:
+        raise DamagedFile(
+            f"{setup.depth.path}: {video} is {disparity.shape[1]}×{disparity.shape[2]} pixels but its frames are "
+            f"{images.shape[1]}×{images.shape[2]}; rebuild it with `amefu depth --only {video}`"
+        )
+    return torch.from_numpy(images), torch.from_numpy(disparity)
+
+
+@torch.inference_mode()
+def _compute(
+    setup: Extraction, piece: Piece, content: tuple[torch.Tensor, torch.Tensor]
+) -> Mapping[str, NDArray[Any]]:
+    """The arrays of a piece as features.zarr holds them."""
+    images, disparity = (part.to(setup.device, non_blocking=True) for part in content)
+    arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
+    for name in (*STREAMS, IMAGENET) if piece.job.imagenet else STREAMS:
+        stream = setup.streams[name]
+        seen = images if name != "depth" else encode_disparity(
+            disparity, encoding=stream.depth_encoding, percentile=DEPTH_PERCENTILE
+        )  # fmt: skip
+        views = crop_views(seen, piece.job, stream.crop, setup.seed, setup.flip)
+        arrays[name] = _features(stream, views, setup.precision)
+        if not np.isfinite(arrays[name]).all():
+            raise NotFinite(f"{setup.features.path}: {name} features of {piece.job.record.id} are not finite")
+    return arrays
 
 
 def crop_views(images: torch.Tensor, job: VideoJob, crop: int, seed: int, flip: float) -> torch.Tensor:

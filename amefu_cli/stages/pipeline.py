@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,7 +33,7 @@ def ahead(
     threads: int,
     depth: int,
     start: Callable[[], None] | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`map(work, items)` in order, computed by threads up to `depth` items before it is asked for.
 
     An exception of `work` is raised at its item's turn. `start` is called once in every thread.
@@ -56,8 +58,6 @@ class Piece:
 
     job: VideoJob
     numbers: NDArray[np.int64]
-    first: bool
-    last: bool
 
 
 def pieces(jobs: Iterable[VideoJob], *, batch: int) -> Iterator[Piece]:
@@ -69,8 +69,7 @@ def pieces(jobs: Iterable[VideoJob], *, batch: int) -> Iterator[Piece]:
     for job in jobs:
         size = max(1, batch // job.views)
         for begin in range(0, len(job.numbers), size):
-            numbers = job.numbers[begin : begin + size]
-            yield Piece(job, numbers, begin == 0, begin + size >= len(job.numbers))
+            yield Piece(job, job.numbers[begin : begin + size])
 
 
 def make_videos(
@@ -90,9 +89,7 @@ def make_videos(
     whose threads wait for each other at every layer, and it makes the result independent of the number of cores.
     `load` may raise DamagedFile or VideoError: that video is reported to `failed` and the run goes on.
     """
-    outcome, started = Outcome(), time.monotonic()
-    writer: VideoWriter | None = None
-    cores = torch.get_num_threads()
+    outcome, started, cores = Outcome(), time.monotonic(), torch.get_num_threads()
 
     def load_or_error(piece: Piece) -> tuple[Piece, Any]:
         try:
@@ -108,47 +105,36 @@ def make_videos(
     computed = ahead(
         compute_or_error, loaded, threads=networks, depth=networks + 2, start=lambda: torch.set_num_threads(1)
     )
-    try:
-        for piece, content in computed:
-            video = piece.job.record.id
-            if piece.first:
-                writer = writer_of(video)
-            if isinstance(content, AmefuError):
-                if video not in outcome.failed:
-                    failed(video, content)
-                outcome.failed[video] = str(content)
-                if writer is not None:
-                    writer.close()
-                writer = None
-            elif writer is not None:
-                _write(writer, piece, content)
-                if piece.last:
-                    outcome.done.append(video)
-            if piece.last:
-                progress(len(outcome.done) + len(outcome.failed), len(jobs), video)
-    finally:
-        if writer is not None:
-            writer.close()
+    with closing(computed):
+        for video, results in groupby(computed, key=lambda result: result[0].job.record.id):
+            error = _write(writer_of(video), results)
+            if error is None:
+                outcome.done.append(video)
+            else:
+                outcome.failed[video] = str(error)
+                failed(video, error)
+            progress(len(outcome.done) + len(outcome.failed), len(jobs), video)
     torch.set_num_threads(cores)
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
+def _write(writer: VideoWriter, results: Iterable[tuple[Piece, Any]]) -> AmefuError | None:
+    """All pieces of one video into the store; nothing of it where one is an error, which is returned."""
+    with writer:
+        for piece, content in results:  # noqa: B007 - the last one is looked at below
+            if isinstance(content, AmefuError):
+                return content
+            for name, block in content.items():
+                writer.append(name, block)
+        record = piece.job.record
+        writer.commit(
+            frames=record.frames, fps=record.fps, source=record.source, made_from=piece.job.made_from,
+            partial=record.partial,
+        )  # fmt: skip
+    return None
+
+
 def networks_on(device: torch.device) -> int:
     """How many networks compute at once: one for every core of a CPU, one on any other device."""
     return torch.get_num_threads() if device.type == "cpu" else 1
-
-
-def _write(writer: VideoWriter, piece: Piece, arrays: Mapping[str, NDArray[Any]]) -> None:
-    for name, block in arrays.items():
-        writer.append(name, block)
-    if piece.last:
-        record = piece.job.record
-        with writer:
-            writer.commit(
-                frames=record.frames,
-                fps=record.fps,
-                source=record.source,
-                made_from=piece.job.made_from,
-                partial=record.partial,
-            )

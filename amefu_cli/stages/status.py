@@ -82,7 +82,7 @@ def _wanted(
         "depth": {video: {"frames": record.fingerprint} for video, record in records["frames"].items()},
         "features": {},
     }
-    videos = located(frames.notes["videos"], frames.path) if frames else None
+    videos = located(frames.notes, "videos", frames.path) if frames else None
     if frames and videos and videos.is_dir():
         for clip in find_clips(videos, follow_links=False).clips:
             if clip.id not in records["frames"] or not frames.recipe["checksum"]:
