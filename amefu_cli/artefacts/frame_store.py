@@ -50,6 +50,8 @@ def read_frames(stored: StoredVideo, numbers: Sequence[int] | NDArray[np.int64])
     """
     first, last = int(numbers[0]), int(numbers[-1])
     offset = stored.array("offset", slice(first, last + 2))
+    if (np.diff(offset) <= 0).any():
+        raise DamagedFile(f"{stored.store}: 'offset' of {stored.record.id!r} does not ascend; `amefu verify` marks it")
     jpeg = stored.array("jpeg", slice(int(offset[0]), int(offset[-1])))
     decoded: dict[int, NDArray[np.uint8]] = {}
     for number in map(int, numbers):

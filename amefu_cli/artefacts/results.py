@@ -100,7 +100,7 @@ def outcomes_of(result: Mapping[str, Any], path: Path) -> Outcomes:
         shape = (int(result["episodes"]), int(result["way"]))
         right, classes = (_unpack(result["outcomes"][name], shape) for name in ("right", "class"))
         names, queries = tuple(result["by_class"]), int(result["queries"])
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
         raise DamagedFile(f"{path}: its outcomes cannot be read ({error}); evaluate again into another file") from error
     if right.max(initial=0) > queries or classes.max(initial=0) >= len(names):
         raise DamagedFile(f"{path}: an outcome lies outside its queries or classes; evaluate again into another file")

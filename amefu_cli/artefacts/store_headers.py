@@ -21,6 +21,7 @@ SCHEMA = 1
 HEADER = "zarr.json"
 DAMAGED = ".damaged"  # a file with the reason, in the folder of a video that `amefu verify` found damaged
 LARGEST_HEADER = 1 << 17  # bytes; ours are a few hundred, so anything near this is not ours
+MOST_FRAMES = 1 << 40
 MEND = "`amefu verify` marks it, and the command that made it makes it anew"
 
 
@@ -120,7 +121,7 @@ def read_record(folder: str | Path) -> VideoRecord | None:
         raise DamagedFile(f"{header}: not the attributes of a video ({error}); {MEND}") from error
     fields = ((record.id, str), (record.fingerprint, str), (record.made_from, dict), (record.source, str))
     fits = all(isinstance(value, kind) for value, kind in fields)
-    if not fits or type(record.frames) is not int or record.frames < 1:
+    if not fits or type(record.frames) is not int or not 1 <= record.frames <= MOST_FRAMES:
         raise DamagedFile(f"{header}: attributes of a video with a field of another type; {MEND}")
     return record
 

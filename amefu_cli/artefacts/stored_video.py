@@ -14,7 +14,7 @@ from typing import Any
 import zarr
 
 from amefu_cli.artefacts.store_headers import HEADER, VideoRecord
-from amefu_cli.errors import DamagedFile
+from amefu_cli.errors import AmefuError, DamagedFile
 
 Edition = tuple[int, int]
 """Inode and time of a video's header: they change when another writer puts a new video in its place."""
@@ -33,7 +33,9 @@ class StoredVideo:
     def array(self, name: str, selection: Any = ...) -> Any:
         """A NumPy array of what `selection` takes of the array `name`; checksums are verified on the way."""
         with damage_named(self.store, self.record.id):
-            content = self.arrays[name][selection]
+            content: Any = self.arrays[name][selection]
+            if isinstance(selection, slice) and len(content) != selection.stop - selection.start:
+                raise ValueError(f"array {name!r} ends before row {selection.stop}")
         if edition_of(self.folder) != self.edition:
             raise DamagedFile(
                 f"{self.store}: {self.record.id!r} was replaced while it was read; run the same command again"
@@ -70,7 +72,9 @@ def damage_named(store: Path, video: str) -> Iterator[None]:
     """Turn what Zarr raises over a lost, cut or flipped chunk into an error that names the video."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+    except AmefuError:
+        raise
+    except Exception as error:  # a damaged header of an array can raise almost anything
         raise DamagedFile(
             f"{store}: video {video!r} is damaged ({type(error).__name__}: {error}); "
             f"`amefu verify` finds all such videos, and the command that made them makes them anew"

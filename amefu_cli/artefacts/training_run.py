@@ -28,7 +28,7 @@ from amefu_cli.artefacts.checkpoint import (
     write_checkpoint,
 )
 from amefu_cli.artefacts.locks import acquire, release
-from amefu_cli.errors import UsageError
+from amefu_cli.errors import DamagedFile, UsageError
 
 State = Mapping[str, Tensors]
 """Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
@@ -106,7 +106,7 @@ class TrainingRun:
         for name, tensor in read_checkpoint(self._snapshot).items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = tensor
-        return groups, Position(**found.notes["position"])
+        return groups, _position(found.notes["position"], self._snapshot)
 
     def save(self, state: State, position: Position) -> None:
         """Replace the snapshot."""
@@ -139,6 +139,16 @@ class TrainingRun:
             lines = [line for line in self.metrics.read_text().splitlines() if _epoch_of(line) < epoch]
         lines.append(json.dumps({"epoch": epoch, **numbers}))
         write_atomic(self.metrics, ("\n".join(lines) + "\n").encode())
+
+
+def _position(fields: Any, snapshot: Path) -> Position:
+    try:
+        position = Position(**fields)
+        if not all(isinstance(number, int | float) for number in asdict(position).values()):
+            raise TypeError("a field that is no number")
+    except TypeError as error:
+        raise DamagedFile(f"{snapshot}: its position cannot be read ({error}); remove it to begin anew") from error
+    return position
 
 
 def _epoch_of(line: str) -> float:
