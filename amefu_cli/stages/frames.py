@@ -77,7 +77,7 @@ def extract_frames(
 def _schedule(
     pool: ProcessPool, store: Path, recipe: FramesRecipe, timeout: float, allow_partial: bool, job: ClipJob
 ) -> Future[None]:
-    future: Future[None] = pool.schedule(_extract, args=(store, job, recipe, allow_partial), timeout=timeout)
+    future: Future[None] = pool.schedule(extract_clip, args=(store, job, recipe, allow_partial), timeout=timeout)
     return future
 
 
@@ -110,7 +110,7 @@ def _error_of(future: Future[None], clip: Clip, timeout: float) -> VideoError | 
     return None
 
 
-def _extract(path: Path, job: ClipJob, recipe: FramesRecipe, allow_partial: bool) -> None:
+def extract_clip(path: Path, job: ClipJob, recipe: FramesRecipe, allow_partial: bool) -> None:
     """In a worker: one clip from source to store."""
     store, clip = _store(path), job.clip
     size_of = functools.partial(stored_size, geometry=recipe.geometry, size=recipe.size)
