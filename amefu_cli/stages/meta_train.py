@@ -78,7 +78,7 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
         steps_from=lambda epoch, first: _steps(setup, learner, optimizer, epoch, first),
         validate=lambda: {
             "validation_accuracy": _validation_accuracy(setup, learner.fusion),
-            "temperature": float(learner.temperature.log_scale.exp()),
+            "temperature": float(learner.temperature.log_scale.detach().exp()),
         },
         metric="validation_accuracy",
         advice="lower --learning-rate",
