@@ -19,9 +19,10 @@ from amefu_cli.stages.training_loop import Training
 
 HEADER = CheckpointHeader("fusion", {}, {}, {}, {})
 Losses = Callable[[int, int], float]
+Scores = tuple[float | None, ...]
 
 
-def train(out: Path, *, scores: tuple[float, ...] = (0.0, 0.0), losses: Losses = lambda epoch, step: 1.0) -> Position:
+def train(out: Path, *, scores: Scores = (0.0, 0.0), losses: Losses = lambda epoch, step: 1.0) -> Position:
     """Two epochs of two steps, each of which adds the learning rate, 1 and then 0.1, to the one weight."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
@@ -44,13 +45,14 @@ def train(out: Path, *, scores: tuple[float, ...] = (0.0, 0.0), losses: Losses =
 
 
 @pytest.mark.parametrize(
-    ("scores", "weight", "best"), [((0.2, 0.1), 2.0, 0), ((0.1, 0.2), 2.2, 1), ((0.1, 0.1), 2.2, 1)]
+    ("scores", "weight", "best"),
+    [((0.2, 0.1), 2.0, 0), ((0.1, 0.2), 2.2, 1), ((0.1, 0.1), 2.2, 1), ((None, None), 2.2, 1)],
 )
 def test_the_rate_falls_and_the_best_epoch_is_kept_the_later_of_equal_ones(
-    tmp_path: Path, scores: tuple[float, ...], weight: float, best: int
+    tmp_path: Path, scores: Scores, weight: float, best: int
 ) -> None:
     position = train(tmp_path / "x.safetensors", scores=scores)
-    assert (position.best_epoch, position.best_accuracy) == (best, max(scores))
+    assert (position.best_epoch, position.best_accuracy) == (best, max(score or 0.0 for score in scores))
     assert float(read_checkpoint(tmp_path / "x.safetensors")["weight"].item()) == pytest.approx(weight)
     lines = [json.loads(line) for line in (tmp_path / "x.metrics.jsonl").read_text().splitlines()]
     for epoch, line in enumerate(lines):

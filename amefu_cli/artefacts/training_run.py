@@ -132,7 +132,7 @@ class TrainingRun:
             for path in (self.out, self._snapshot, self._best, self.metrics):
                 path.unlink(missing_ok=True)
 
-    def record(self, epoch: int, numbers: Mapping[str, float]) -> None:
+    def record(self, epoch: int, numbers: Mapping[str, float | None]) -> None:
         """One line of metrics; a line of this epoch or a later one, from before a kill, is replaced."""
         lines = []
         if self.metrics.exists():

@@ -81,6 +81,11 @@ def _log(what: str) -> Any:
     return report
 
 
+def percent(share: float | None) -> str:
+    """A share of 1 as a cell of a table; a dash where there is none."""
+    return "-" if share is None else f"{share:.1%}"
+
+
 def show(document: Mapping[str, Any], *, as_json: bool, title: str, rows: Sequence[Sequence[str]]) -> None:
     """The result: `document` as one JSON document, or `rows` (the first names the columns) as a table."""
     if as_json:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from amefu_cli.commands.console import note, progress, show, warn
+from amefu_cli.commands.console import note, percent, progress, show, warn
 from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
@@ -54,7 +55,7 @@ def meta_train(
     else:
         train_fusion(store, training_tables(store, classes, recipe), path, header, run)
     finished = read_header(path)
-    notes = finished.notes if finished else {"epoch": "-", "validation_accuracy": 0.0}
+    notes: Mapping[str, Any] = finished.notes if finished else {"epoch": "-", "validation_accuracy": None}
     document = {
         "checkpoint": str(path), "fusion": recipe.fusion, "num_aug": recipe.num_aug, "best_epoch": notes["epoch"],
         "validation_accuracy": notes["validation_accuracy"],
@@ -66,7 +67,7 @@ def meta_train(
             recipe.fusion,
             str(recipe.num_aug),
             str(notes["epoch"]),
-            f"{notes['validation_accuracy']:.1%}",
+            percent(notes["validation_accuracy"]),
         ]
     )
     show(document, as_json=session.json, title="meta-train", rows=rows)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amefu_cli.commands.console import note, progress, show
+from amefu_cli.commands.console import note, percent, progress, show
 from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command, variant_option
@@ -63,7 +63,7 @@ def pretrain(
         session, modality, source, path, (recipe, stream, clip), run, split, split_recipe, rebuild, dry_run
     )
     rows = [["checkpoint", "best epoch", "held-out accuracy"]]
-    rows.append([str(path), str(document["best_epoch"]), f"{document['held_out_accuracy']:.1%}"])
+    rows.append([str(path), str(document["best_epoch"]), percent(document["held_out_accuracy"])])
     show(document, as_json=session.json, title=f"pretrain {modality}", rows=rows)
 
 
@@ -102,7 +102,7 @@ def _train(
     else:
         _run(store, records, path, header, recipes, run)
     finished = read_header(path)
-    notes = finished.notes if finished else {"epoch": "-", "held_out_accuracy": 0.0}
+    notes = finished.notes if finished else {"epoch": "-", "held_out_accuracy": None}
     return {
         "checkpoint": str(path),
         "best_epoch": notes["epoch"],

@@ -139,11 +139,11 @@ def gather_episode(
     return rgb.view(*videos.shape, *rgb.shape[1:]), depth.view(len(numbers), *videos.shape, *depth.shape[2:])
 
 
-def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float:
-    """Accuracy on episodes of the validation classes, the same ones after every epoch; 0 where there are none."""
+def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None:
+    """Accuracy on episodes of the validation classes, the same ones after every epoch; None without any."""
     table = setup.validation
     if table is None:
-        return 0.0
+        return None
     rows = test_rows(
         table,
         test_frames=setup.test_frames,

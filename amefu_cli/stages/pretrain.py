@@ -162,11 +162,11 @@ def freeze_norm(model: nn.Module) -> None:
 
 
 @torch.inference_mode()
-def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float:
-    """Share of the held-out videos (middle clip, centre crop) that fall to their class; 0 where none are held out."""
+def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float | None:
+    """Share of the held-out videos (middle clip, centre crop) that fall to their class; None without any."""
     videos, size = setup.held_out, setup.recipe.videos_per_batch
     if not videos.records:
-        return 0.0
+        return None
     model.eval()
     right = 0
     batches = [

@@ -23,7 +23,8 @@ class Training:
     """What differs from one training to another.
 
     `steps_from(epoch, first)` makes the steps of an epoch from number `first` on and yields the loss of each;
-    `validate()` gives the numbers of an epoch, of which `metric`, the higher the better, chooses the best one.
+    `validate()` gives the numbers of an epoch, of which `metric`, the higher the better, chooses the best one; None
+    where there is nothing to validate with, and the last epoch is kept.
     """
 
     model: nn.Module
@@ -37,7 +38,7 @@ class Training:
     decay_after: int
     """Epochs after which the rates fall by ×0.1; 0: never."""
     steps_from: Callable[[int, int], Iterator[float]]
-    validate: Callable[[], Mapping[str, float]]
+    validate: Callable[[], Mapping[str, float | None]]
     metric: str
     advice: str
     """What helps against a loss that is not finite."""
@@ -53,7 +54,7 @@ class Training:
             started = time.monotonic()
             position = self._run_epoch(files, position, progress)
             numbers = {"loss": position.loss_sum / self.steps, **self.validate()}
-            accuracy = numbers[self.metric]
+            accuracy = numbers[self.metric] or 0.0
             best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
             if best:
                 files.keep_best(to_numpy(self.kept.state_dict()), {"epoch": epoch, **numbers})
