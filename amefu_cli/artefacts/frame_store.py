@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from amefu_cli.errors import DamagedFile
 KIND = "frames"
 
 
-def frame_writer(store: VideoStore, video: str) -> VideoWriter:
+def frame_writer(store: VideoStore, video: str, folder: Path | None = None) -> VideoWriter:
     """A writer for one video: `jpeg` uint8 (bytes of all frames) and `offset` int64 (frames + 1)."""
-    return VideoWriter(store, video, {"jpeg": 0, "offset": 0})
+    return VideoWriter(store, video, {"jpeg": 0, "offset": 0}, folder=folder)
 
 
 def append_frames(writer: VideoWriter, frames: Iterable[NDArray[np.uint8]], *, quality: int) -> int:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,45 @@ class GrowingArray:
         return array
 
 
+@dataclass(frozen=True)
+class StagedVideo:
+    """A video that is wholly written, but stands where nobody looks until `publish_video` moves it to its place."""
+
+    folder: Path
+    record: VideoRecord
+    rows: Mapping[str, tuple[int, int]]
+    """By array: the axis along which it grew, and its length there."""
+
+
+def publish_video(store: VideoStore, staged: StagedVideo) -> None:
+    """Check a staged video, sync it, and move it to its place in the store; a failure leaves nothing of it."""
+    try:
+        _check(store, staged)
+        sync_tree(staged.folder)
+        store.publish(staged.folder, staged.record.id, staged.record.fingerprint)
+    finally:
+        shutil.rmtree(staged.folder, ignore_errors=True)
+
+
+def _check(store: VideoStore, staged: StagedVideo) -> None:
+    arrays = dict(zarr.open_group(staged.folder, mode="r", zarr_format=3).arrays())
+    for name, (axis, length) in staged.rows.items():
+        stored = arrays[name].shape[axis]
+        if stored != length:
+            raise DamagedFile(
+                f"{store.path}: {name!r} of {staged.record.id!r} holds {stored} rows, {length} were written"
+            )
+        check_chunks(staged.folder / name, arrays[name])
+
+
 class VideoWriter:
     """Append to arrays, then `commit`; `close`, or leaving the context, leaves no trace of what was not committed.
 
     >>> with VideoWriter(store, "archery/v_03", {"jpeg": 0}) as writer:    # doctest: +SKIP
     ...     writer.append("jpeg", block)
     ...     writer.commit(frames=31, fps=25.0, source="archery/v_03.mp4", made_from={...})
+
+    `folder` is where it writes until then, by default a new one in the store's own staging area.
     """
 
     def __init__(
@@ -109,10 +143,12 @@ class VideoWriter:
         axes: Mapping[str, int],
         *,
         compressed: frozenset[str] = frozenset(),
+        folder: Path | None = None,
     ) -> None:
         self._store, self._video, self._axes = store, video, axes
-        self._folder = store.fresh_folder()
+        self._folder = folder or store.fresh_folder()
         self._folder.mkdir()
+        self._finished = False
         self._threads = ThreadPoolExecutor(len(axes), thread_name_prefix="writer")
         self._growing = {
             name: GrowingArray(self._folder / name, self._threads, axis=axis, compressed=name in compressed)
@@ -124,15 +160,16 @@ class VideoWriter:
         self._growing[name].append(block)
 
     def commit(
-        self,
-        *,
-        frames: int,
-        fps: float | None,
-        source: str,
-        made_from: Mapping[str, Any],
-        partial: bool = False,
+        self, *, frames: int, fps: float | None, source: str, made_from: Mapping[str, Any], partial: bool = False
     ) -> None:
         """Finish the arrays, reopen and check them, sync, and move the video to its place in the store."""
+        staged = self.finish(frames=frames, fps=fps, source=source, made_from=made_from, partial=partial)
+        publish_video(self._store, staged)
+
+    def finish(
+        self, *, frames: int, fps: float | None, source: str, made_from: Mapping[str, Any], partial: bool = False
+    ) -> StagedVideo:
+        """Finish the arrays; from here on the folder is the caller's, who gives it to `publish_video`."""
         expected = self._store.expected_fingerprint(made_from)
         for growing in self._growing.values():
             growing.finish()
@@ -142,25 +179,15 @@ class VideoWriter:
         (self._folder / HEADER).write_bytes(group_json(record_json(record)))
         now = time.time_ns()  # the kernel's own stamp may be milliseconds old; readers tell two editions apart by this
         os.utime(self._folder / HEADER, ns=(now, now))
-        self._check()
-        sync_tree(self._folder)
-        self._store.publish(self._folder, self._video, expected)
-
-    def _check(self) -> None:
-        arrays = dict(zarr.open_group(self._folder, mode="r", zarr_format=3).arrays())
-        for name, growing in self._growing.items():
-            stored = arrays[name].shape[self._axes[name]]
-            if stored != growing.length:
-                raise DamagedFile(
-                    f"{self._store.path}: {name!r} of {self._video!r} holds {stored} rows, "
-                    f"{growing.length} were written"
-                )
-            check_chunks(self._folder / name, arrays[name])
+        self._finished = True
+        rows = {name: (self._axes[name], growing.length) for name, growing in self._growing.items()}
+        return StagedVideo(self._folder, record, rows)
 
     def close(self) -> None:
-        """Remove what is still staged; after a commit that is nothing."""
+        """Remove what is staged and was not finished."""
         self._threads.shutdown(cancel_futures=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._finished:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -1,7 +1,7 @@
 """VIDEOS -> frames.zarr: every clip decoded, resized and stored as JPEG frames, one clip to a worker process.
 
-The pool survives a decoder that crashes or hangs: that costs its one clip. Workers are spawned, write to the store
-themselves and send back only whether it went well.
+The pool survives a decoder that crashes or hangs: that costs its one clip. Workers are spawned, and write each clip
+into the staging area of this process, which publishes it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -21,6 +23,7 @@ from amefu_cli.artefacts.decoding import open_clip
 from amefu_cli.artefacts.frame_store import KIND, append_frames, frame_writer
 from amefu_cli.artefacts.video_errors import VanishedFile, shown
 from amefu_cli.artefacts.video_store import VideoStore, open_store
+from amefu_cli.artefacts.video_writer import StagedVideo, publish_video
 from amefu_cli.errors import AmefuError, VideoError
 from amefu_cli.method.frame_size import stored_size
 from amefu_cli.recipes import FramesRecipe
@@ -54,10 +57,18 @@ def extract_frames(
     """
     outcome, started = Outcome(), time.monotonic()
     pool = ProcessPool(max_workers=processes, context=multiprocessing.get_context("spawn"))
+    threads = ThreadPoolExecutor(processes, thread_name_prefix="publish")
+
+    def decode(job: ClipJob, folder: Path) -> Future[StagedVideo]:
+        words = (store.path, folder, job, recipe, allow_partial)
+        future: Future[StagedVideo] = pool.schedule(extract_clip, args=words, timeout=timeout)
+        return future
+
+    def publish(staged: StagedVideo) -> Future[None]:
+        return threads.submit(publish_video, store, staged)
+
     try:
-        schedule = functools.partial(_schedule, pool, store.path, recipe, timeout, allow_partial)
-        for clip, future in _as_completed(jobs, schedule, most=2 * processes):
-            error = _error_of(future, clip, timeout)
+        for clip, error in _as_completed(jobs, store, decode, publish, timeout=timeout, most=2 * processes):
             if error is None:
                 outcome.done.append(clip.id)
             else:
@@ -69,35 +80,50 @@ def extract_frames(
         pool.stop()
         raise
     finally:
+        threads.shutdown(cancel_futures=True)
         pool.join()
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def _schedule(
-    pool: ProcessPool, store: Path, recipe: FramesRecipe, timeout: float, allow_partial: bool, job: ClipJob
-) -> Future[None]:
-    future: Future[None] = pool.schedule(extract_clip, args=(store, job, recipe, allow_partial), timeout=timeout)
-    return future
-
-
 def _as_completed(
-    jobs: Iterable[ClipJob], schedule: Callable[[ClipJob], Future[None]], *, most: int
-) -> Iterator[tuple[Clip, Future[None]]]:
-    """Run the jobs, at most so many in the pool's queue at a time; each as it ends."""
+    jobs: Iterable[ClipJob],
+    store: VideoStore,
+    decode: Callable[[ClipJob, Path], Future[StagedVideo]],
+    publish: Callable[[StagedVideo], Future[None]],
+    *,
+    timeout: float,
+    most: int,
+) -> Iterator[tuple[Clip, VideoError | None]]:
+    """Decode the jobs, at most so many in the pool's queue at a time, and publish each; each as it ends.
+
+    The disk is waited for here, by threads, while the workers decode the next clips.
+    """
     queue = iter(jobs)
-    running: dict[Future[None], Clip] = {}
+    decoding: dict[Future[Any], tuple[Clip, Path]] = {}
+    publishing: dict[Future[Any], Clip] = {}
     while True:
-        while len(running) < most and (job := next(queue, None)) is not None:
-            running[schedule(job)] = job.clip
-        if not running:
+        while len(decoding) < most and (job := next(queue, None)) is not None:
+            folder = store.fresh_folder()
+            decoding[decode(job, folder)] = job.clip, folder
+        if not decoding and not publishing:
             return
-        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        ended, _ = wait([*decoding, *publishing], return_when=FIRST_COMPLETED)
         for future in ended:
-            yield running.pop(future), future
+            if future in publishing:
+                future.result()
+                yield publishing.pop(future), None
+                continue
+            clip, folder = decoding.pop(future)
+            error = _error_of(future, clip, timeout)
+            if error is None:
+                publishing[publish(future.result())] = clip
+            else:
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that could not do it
+                yield clip, error
 
 
-def _error_of(future: Future[None], clip: Clip, timeout: float) -> VideoError | None:
+def _error_of(future: Future[Any], clip: Clip, timeout: float) -> VideoError | None:
     """What one clip failed with; what concerns the whole run is raised."""
     try:
         future.result()
@@ -110,17 +136,19 @@ def _error_of(future: Future[None], clip: Clip, timeout: float) -> VideoError | 
     return None
 
 
-def extract_clip(path: Path, job: ClipJob, recipe: FramesRecipe, allow_partial: bool) -> None:
-    """In a worker: one clip from source to store."""
+def extract_clip(
+    path: Path, folder: Path, job: ClipJob, recipe: FramesRecipe, allow_partial: bool
+) -> StagedVideo:
+    """In a worker: one clip from source to `folder`, in the staging area of the process that will publish it."""
     store, clip = _store(path), job.clip
     size_of = functools.partial(stored_size, geometry=recipe.geometry, size=recipe.size)
     with (
         open_clip(clip, allow_partial=allow_partial) as reader,
-        frame_writer(store, clip.id) as writer,
+        frame_writer(store, clip.id, folder) as writer,
     ):
         count = append_frames(writer, reader.frames(size_of), quality=recipe.quality)
         _check_unchanged(clip)
-        writer.commit(
+        return writer.finish(
             frames=count, fps=reader.fps, source=_source(clip), made_from=job.made_from, partial=reader.partial
         )
 
@@ -140,5 +168,5 @@ def _check_unchanged(clip: Clip) -> None:
 
 @functools.cache
 def _store(path: Path) -> VideoStore:
-    """One open store, and so one staging folder, for the life of a worker."""
+    """One open store for the life of a worker."""
     return open_store(path, KIND, mend="amefu frames")
