@@ -192,3 +192,10 @@ def test_random_views_are_mirrored_alike_in_all_frames_and_both_streams_and_the_
     assert 0 < sum(flips) < len(flips)
     depth = 255 - rgb
     assert torch.equal(views_of(depth, 0.5), 255 - half)
+
+
+def test_a_workspace_that_is_no_folder_is_refused(tmp_path, run_amefu):
+    (tmp_path / "file").touch()
+    said = run_amefu("status", "--workspace", tmp_path / "file", code=2).stderr
+    assert "cannot be read: Not a directory; choose another --workspace" in said
+    assert "is there, but is no folder" in run_amefu("demo", tmp_path / "file", code=2).stderr

@@ -16,13 +16,15 @@ def read_config(path: Path) -> dict[str, Any]:
     """The tables of an `amefu.toml`; empty where there is none.
 
     Raises:
-        UsageError: the file is not TOML, or holds something else than tables, `preset` and `recipe`.
+        UsageError: the file cannot be read, is not TOML, or holds something else than tables, `preset` and `recipe`.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:  # the workspace is a file, say
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; choose another --workspace") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     for name, value in document.items():
         if not isinstance(value, Mapping) and not (name in SETS and isinstance(value, str)):

@@ -14,7 +14,7 @@ import typer
 
 from amefu_cli.commands.console import note, progress, show
 from amefu_cli.commands.options import Session, command
-from amefu_cli.errors import AmefuError
+from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.recipes import DemoRecipe, FramesRecipe
 
 MODELS = ("rgb", "depth", "amefu")
@@ -37,6 +37,8 @@ def demo(
     from amefu_cli.stages.demo import render_world
 
     started = time.monotonic()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is there, but is no folder; choose another one")
     preset, workspace = session.preset or "tiny", folder / "workspace"
     recipe_name = session.recipe_name or "tuned"
     size = _frame_size(preset)
