@@ -336,12 +336,12 @@ def bench_second_run(bench: Bench) -> None:
 
 BENCHES = {
     "help": bench_help,
+    "evaluate-memory": bench_evaluate_memory,  # early: a child's peak counts this process's size when it was started
     "frames": bench_frames,
     "depth": bench_depth,
     "features": bench_features,
     "meta-train": bench_meta_train,
     "evaluate": bench_evaluate,
-    "evaluate-memory": bench_evaluate_memory,
     "second-run": bench_second_run,
     "guarantees": bench_guarantees,
     "status": bench_status,
