@@ -23,16 +23,14 @@ def everything(video: str) -> bool:
 
 
 class Bench:
-    """The folder, the device, and a store of noise frames that the networks read."""
+    """The folder and the device of one run, and the table that it prints."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self.folder = folder
         self.device = choose_device(device)
         self.precision = choose_precision("auto", self.device)
-        self.rows: list[tuple[str, str, str, str]] = []
 
     def row(self, what: str, value: str, target: str, detail: str) -> None:
-        self.rows.append((what, value, target, detail))
         print(f"{what:42} {value:>12}   {target:12} {detail}", flush=True)
 
     def amefu(self, *words: object) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amefu_cli.artefacts.atomic import to_json
-from amefu_cli.artefacts.header_fields import Fields, as_fields
+from amefu_cli.artefacts.header_fields import as_fields
 from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
 
@@ -50,7 +50,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         if path.exists() and not _is_begun(path):
             raise UsageError(f"{path}: is there, but is not a store of amefu's; choose another path")
         return None
-    header = attributes.get("amefu")
+    header = as_fields(attributes.get("amefu"), path)
     fields = {"kind": str, "schema": int, "recipe": dict, "made_from": dict, "notes": dict}
     if not isinstance(header, dict) or any(
         not isinstance(header.get(name), expected) for name, expected in fields.items()
@@ -61,8 +61,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
             f"{path}: schema {header['schema']}, this version writes {SCHEMA}; "
             f"replace it with `amefu {header['kind']} --rebuild`"
         )
-    fields_of_header: Fields = as_fields(header, path)
-    return fields_of_header
+    return header
 
 
 def _is_begun(path: Path) -> bool:

@@ -127,7 +127,7 @@ def _check(store: VideoStore, staged: StagedVideo) -> None:
 
 
 class VideoWriter:
-    """Append to arrays, then `commit`; `close`, or leaving the context, leaves no trace of what was not committed.
+    """Append to arrays, then `commit`; `close`, or leaving the context, leaves no trace of what was not finished.
 
     >>> with VideoWriter(store, "archery/v_03", {"jpeg": 0}) as writer:    # doctest: +SKIP
     ...     writer.append("jpeg", block)

@@ -61,12 +61,15 @@ def update_frames(
     from amefu_cli.stages.pending import pending_clips
 
     header = read_header(path)
-    if videos is None and header is None:
+    if videos is not None:
+        folder = videos
+    elif header is None:
         raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
-    folder = videos or located(header["notes"] if header else {}, "videos", path)
-    if videos is None and not folder.is_dir():
-        warn(f"{folder} is not there any more; going on with the frames in {path}")
-        return Outcome()
+    else:
+        folder = located(header["notes"], "videos", path)
+        if not folder.is_dir():
+            warn(f"{folder} is not there any more; going on with the frames in {path}")
+            return Outcome()
     if recipe is None:
         recipe = FramesRecipe.recorded(header["recipe"], path) if header else session.recipe(FramesRecipe, "frames")
     run = run or session.recipe(FramesRun, "frames")
