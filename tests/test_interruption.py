@@ -19,10 +19,13 @@ from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.artefacts.video_store import open_store
 
 SLOW = """
+import os
 import time
+from pathlib import Path
 from amefu_cli.stages import frames
 sound = frames.open_clip
 def open_clip(clip, **options):
+    Path(__file__).with_name(f"opening-{{os.getpid()}}").touch()
     time.sleep({seconds})
     return sound(clip, **options)
 frames.open_clip = open_clip
@@ -87,13 +90,14 @@ def stored_before(errors: str) -> int:
     return int(errors.split(" already in")[0].rsplit(" ", 1)[1])
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path, videos: Path) -> None:
-    process = start_slow(videos, tmp_path / "work", seconds=60.0)
-    wait_for(lambda: (tmp_path / "work/frames.zarr/zarr.json").exists())
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGKILL], ids=["twice", "kill"])
+def test_a_second_signal_or_a_kill_ends_the_workers_too(tmp_path: Path, videos: Path, second: signal.Signals) -> None:
+    process = start_slow(videos, tmp_path / "work", seconds=120.0)
+    wait_for(lambda: len(list(tmp_path.glob("opening-*"))) == 2)  # each worker has begun its first clip
     os.kill(process.pid, signal.SIGTERM)
-    os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=30)
-    assert process.returncode in (130, 143)
+    os.kill(process.pid, second)
+    process.communicate(timeout=30)  # the pipes close when the last of the processes has ended
+    assert process.returncode in (130, 143, -9)
 
 
 @pytest.mark.parametrize("words", [("depth",), ("features",), ("pretrain", "--modality", "rgb"), ("meta-train",)])

@@ -10,6 +10,7 @@ import functools
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -56,7 +57,8 @@ def extract_frames(
         AmefuError: the store cannot be written (disk full, read-only); nothing half-written is left.
     """
     outcome, started = Outcome(), time.monotonic()
-    pool = ProcessPool(max_workers=processes, context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPool(max_workers=processes, context=context, initializer=_end_with_parent)
     threads = ThreadPoolExecutor(processes, thread_name_prefix="publish")
 
     def decode(job: ClipJob, folder: Path) -> Future[StagedVideo]:
@@ -108,7 +110,9 @@ def _as_completed(
             decoding[decode(job, folder)] = job.clip, folder
         if not decoding and not publishing:
             return
-        ended, _ = wait([*decoding, *publishing], return_when=FIRST_COMPLETED)
+        # Of two signals at once the kernel may give both to another thread, and then nothing ends a wait without a
+        # timeout: Python's handlers run in this thread alone.
+        ended, _ = wait([*decoding, *publishing], timeout=1.0, return_when=FIRST_COMPLETED)
         for future in ended:
             if future in publishing:
                 future.result()
@@ -136,9 +140,19 @@ def _error_of(future: Future[Any], clip: Clip, timeout: float) -> VideoError | N
     return None
 
 
-def extract_clip(
-    path: Path, folder: Path, job: ClipJob, recipe: FramesRecipe, allow_partial: bool
-) -> StagedVideo:
+def _end_with_parent() -> None:
+    """In a worker: end at once when the run has died (kill -9, a second Ctrl-C), whatever clip is being decoded."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+
+
+def extract_clip(path: Path, folder: Path, job: ClipJob, recipe: FramesRecipe, allow_partial: bool) -> StagedVideo:
     """In a worker: one clip from source to `folder`, in the staging area of the process that will publish it."""
     store, clip = _store(path), job.clip
     size_of = functools.partial(stored_size, geometry=recipe.geometry, size=recipe.size)
