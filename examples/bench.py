@@ -121,9 +121,7 @@ def bench_features(bench: Bench) -> None:
             bench.folder / "depth.zarr", "depth", recipe={}, made_from={}, notes={}, rebuild=False
         ) as store:
             jobs, _ = pending_depth(frames, store, takes=everything, anew=())
-            predict_depth(
-                jobs, frames, store, estimator=monodepth2(bench), device=bench.device, batch=BATCH, **QUIET
-            )
+            predict_depth(jobs, frames, store, estimator=monodepth2(bench), device=bench.device, batch=BATCH, **QUIET)
     depth = open_store(bench.folder / "depth.zarr", "depth", mend="")
     backbone = build_backbone("resnet50").eval().to(bench.device, memory_format=torch.channels_last)
     streams = {name: Stream(backbone, 224, "magma") for name in ("rgb", "depth")}
@@ -168,9 +166,7 @@ def bench_frames(bench: Bench) -> None:
                     stream.codec_context.thread_count = 1
                     reformatter = av.video.reformatter.VideoReformatter()
                     for frame in container.decode(stream):
-                        resized = reformatter.reformat(
-                            frame, SIZE, SIZE, "rgb24", interpolation="BILINEAR", threads=1
-                        )
+                        resized = reformatter.reformat(frame, SIZE, SIZE, "rgb24", interpolation="BILINEAR", threads=1)
                         encode_jpeg(resized.to_ndarray(), quality=95)
 
         return seconds(loop)

@@ -94,9 +94,7 @@ def test_both_ways_agree_with_the_plain_computation(monkeypatch, name, gram_vide
     monkeypatch.setattr(classifier_module, "CHUNK_ENTRIES", 3000)
     labels, vectors = clustered(120, 32)
     rng = np.random.default_rng(1)
-    episodes = draw_episodes(
-        labels, way=5, shot=shot, queries=queries, count=101, rng=rng, class_names=["few"] * 7
-    )
+    episodes = draw_episodes(labels, way=5, shot=shot, queries=queries, count=101, rng=rng, class_names=["few"] * 7)
     outcomes = classify_episodes(vectors, episodes, classifier=name)
     wide = torch.from_numpy(vectors).double()
     for support, query, outcome in zip(episodes.support, episodes.query, outcomes, strict=True):
@@ -132,7 +130,5 @@ def test_one_episode_has_no_interval():
 
 def test_accuracy_by_class_by_hand():
     classes = np.array([[4, 2], [2, 9], [9, 2]])
-    outcomes = np.array(
-        [[[True, True], [True, False]], [[False, False], [True, True]], [[True, False], [True, True]]]
-    )
+    outcomes = np.array([[[True, True], [True, False]], [[False, False], [True, True]], [[True, False], [True, True]]])
     assert accuracy_by_class(outcomes, classes) == {2: 0.5, 4: 1.0, 9: 0.75}

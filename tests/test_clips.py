@@ -198,9 +198,7 @@ def test_an_unreadable_folder_costs_that_folder(tmp_path: Path, monkeypatch: pyt
 
 def test_a_missing_root_is_a_usage_error(tmp_path: Path) -> None:
     lay(tmp_path, "file")
-    with pytest.raises(
-        UsageError, match=r"nowhere` does not exist; give the folder that holds CLASS/CLIP.mp4"
-    ):
+    with pytest.raises(UsageError, match=r"nowhere` does not exist; give the folder that holds CLASS/CLIP.mp4"):
         find_clips(tmp_path / "nowhere", follow_links=False)
     with pytest.raises(UsageError, match="file` is not a folder"):
         find_clips(tmp_path / "file", follow_links=False)

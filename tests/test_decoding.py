@@ -112,9 +112,7 @@ def with_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
     """The display matrix of an MP4's only track (tkhd), which PyAV does not write."""
     content = bytearray(path.read_bytes())
     start = content.index(struct.pack(">9i", *IDENTITY), content.index(b"tkhd"))
-    content[start : start + 36] = struct.pack(
-        ">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 0x40000000
-    )
+    content[start : start + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 0x40000000)
     path.write_bytes(content)
     return path
 
@@ -394,9 +392,7 @@ def test_a_recording_that_starts_between_keyframes(tmp_path: Path) -> None:
     starts = [packet.pos for packet in packets]
     assert [i for i, packet in enumerate(packets) if packet.is_keyframe] == [0, 10]
     content = path.read_bytes()
-    path.write_bytes(
-        content[: starts[0]] + content[starts[3] :]
-    )  # tables kept, the keyframe and two more gone
+    path.write_bytes(content[: starts[0]] + content[starts[3] :])  # tables kept, the keyframe and two more gone
     assert read(path).levels[-10:] == pytest.approx([20 + 8 * i for i in range(10, 20)], abs=4)
 
 
@@ -473,9 +469,7 @@ def a_fifo(folder: Path) -> Path:
 def a_playlist(folder: Path) -> Path:
     encode(folder / "other.ts", ramp(9))
     segment = f"#EXTINF:1,\n{folder / 'other.ts'}\n"
-    (folder / "v.mp4").write_text(
-        f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n{segment}#EXT-X-ENDLIST\n"
-    )
+    (folder / "v.mp4").write_text(f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n{segment}#EXT-X-ENDLIST\n")
     return folder / "v.mp4"
 
 
@@ -498,9 +492,7 @@ def spoil(path: Path, numbers: Iterable[int]) -> Path:
 def a_giant(folder: Path) -> Path:
     """A header of 60,000 × 60,000 pixels."""
     content = encode(folder / "v.gif", ramp(1), codec="gif", pixels="gray").read_bytes()
-    (folder / "v.gif").write_bytes(
-        content.replace(struct.pack("<HH", 64, 48), struct.pack("<HH", 60000, 60000))
-    )
+    (folder / "v.gif").write_bytes(content.replace(struct.pack("<HH", 64, 48), struct.pack("<HH", 60000, 60000)))
     return folder / "v.gif"
 
 
@@ -554,9 +546,7 @@ def matroska_cut(folder: Path) -> Path:
 
 
 def fragments_cut(folder: Path) -> Path:
-    return cut(
-        encode(folder / "v.mp4", textured(40), container={"movflags": "frag_every_frame+empty_moov"}), 0.5
-    )
+    return cut(encode(folder / "v.mp4", textured(40), container={"movflags": "frag_every_frame+empty_moov"}), 0.5)
 
 
 def last_bytes_cut(folder: Path) -> Path:
@@ -632,9 +622,7 @@ def test_a_file_that_may_not_be_opened_or_read(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        with pytest.raises(
-            UnreadableFile, match=r"v\.mp4: cannot be opened: Permission denied; allow reading it"
-        ):
+        with pytest.raises(UnreadableFile, match=r"v\.mp4: cannot be opened: Permission denied; allow reading it"):
             read(path)
 
 
@@ -738,9 +726,7 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path: Path) -> None:
     good = Image.fromarray(textured(1)[0])
     folder = images(tmp_path / "clip", ("1.jpg", good), ("2.jpg", good), ("3.jpg", good))
     cut(folder / "2.jpg", 0.5)
-    with pytest.raises(
-        CorruptVideo, match=r"2\.jpg: damaged image: image file is truncated .*; replace or remove it"
-    ):
+    with pytest.raises(CorruptVideo, match=r"2\.jpg: damaged image: image file is truncated .*; replace or remove it"):
         read(folder, kind="images")
     kept = read(folder, kind="images", allow_partial=True)
     assert (len(kept.frames), kept.partial) == (2, True)
@@ -806,9 +792,7 @@ def test_an_hour_takes_no_more_memory_than_a_second(tmp_path: Path, suffix: str)
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         assert int(output[0]) == 25 * seconds
         peaks[seconds] = int(output[1]) / 1024
-    assert peaks[3600] - peaks[1] < 48, (
-        f"peaks in MiB: {peaks}"
-    )  # FFmpeg's index: 24 bytes a frame, and copies
+    assert peaks[3600] - peaks[1] < 48, f"peaks in MiB: {peaks}"  # FFmpeg's index: 24 bytes a frame, and copies
 
 
 EXPECTED = {

@@ -113,9 +113,7 @@ def test_what_is_nowhere_above_zero_is_no_depth() -> None:
 
 def test_resize_averages_where_it_shrinks() -> None:
     stripes = torch.tensor([0.0, 1.0]).repeat(64).expand(1, 1, 8, 128)
-    torch.testing.assert_close(
-        resize(stripes, (8, 8))[..., 1:-1], torch.full((1, 1, 8, 6), 0.5), atol=0.02, rtol=0
-    )
+    torch.testing.assert_close(resize(stripes, (8, 8))[..., 1:-1], torch.full((1, 1, 8, 6), 0.5), atol=0.02, rtol=0)
 
 
 # Networks in torch ----------------------------------------------------------------------------------------
@@ -242,14 +240,10 @@ def test_onnx_models_of_another_kind_are_refused() -> None:
         build("onnx", b"no model")
     with pytest.raises(UsageError, match=r"onnx: input 'frames' has shape \[1, 4, 8, 8\]; one batch of RGB"):
         build("onnx", onnx_mean([1, 4, 8, 8]))
-    with pytest.raises(
-        UsageError, match=r"onnx: input 'frames' is tensor\(int32\); it must be tensor\(float\)"
-    ):
+    with pytest.raises(UsageError, match=r"onnx: input 'frames' is tensor\(int32\); it must be tensor\(float\)"):
         build("onnx", onnx_mean([1, 3, 8, 8], kind="INT32"))
     one_for_all = build("onnx", onnx_mean(["batch", 3, 8, 8], batch_sum=True))
-    with pytest.raises(
-        UsageError, match=r"onnx: 2 images gave an output of shape \(1, 8, 8\); one map per image"
-    ):
+    with pytest.raises(UsageError, match=r"onnx: 2 images gave an output of shape \(1, 8, 8\); one map per image"):
         one_for_all(flat_frames(1, 2))
 
 
@@ -347,9 +341,7 @@ def test_hub_model_of_other_weights_or_kinds_is_refused(transformers: Any, tmp_p
     weights = saved(depth_anything(transformers), tmp_path)
     first = "head.conv1.weight"
     rest = {key: value for key, value in weights["tensors"].items() if key != first}
-    with pytest.raises(
-        UsageError, match=f"hf depth_anything: weights of another network: 1 missing, '{first}'"
-    ):
+    with pytest.raises(UsageError, match=f"hf depth_anything: weights of another network: 1 missing, '{first}'"):
         build("hf", weights | {"tensors": rest})
     with pytest.raises(UsageError, match="hf depth_anything: weights of another network: "):
         build("hf", weights | {"tensors": rest | {first: torch.zeros(2)}})

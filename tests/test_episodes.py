@@ -18,9 +18,7 @@ NAMES = ["archery", "bowling", "fencing", "diving"]
 
 def draw(labels, *, way, shot, queries, count, seed=0):
     rng = np.random.default_rng(seed)
-    return draw_episodes(
-        np.array(labels), way=way, shot=shot, queries=queries, count=count, rng=rng, class_names=NAMES
-    )
+    return draw_episodes(np.array(labels), way=way, shot=shot, queries=queries, count=count, rng=rng, class_names=NAMES)
 
 
 def test_a_class_is_used_up_exactly():

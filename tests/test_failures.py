@@ -101,9 +101,7 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path, line: bytes) -> None:
         read_failures(tmp_path)
 
 
-@given(
-    content=st.binary(max_size=200) | st.recursive(st.none(), st.lists).map(lambda v: json.dumps(v).encode())
-)
+@given(content=st.binary(max_size=200) | st.recursive(st.none(), st.lists).map(lambda v: json.dumps(v).encode()))
 def test_garbage_is_answered_with_our_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("garbage")
     (folder / FILE_NAME).write_bytes(content)

@@ -226,9 +226,7 @@ ARRAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "file"), [(kind, file) for kind in ARRAYS for file in ("", "record", *ARRAYS[kind])]
-)
+@pytest.mark.parametrize(("kind", "file"), [(kind, file) for kind in ARRAYS for file in ("", "record", *ARRAYS[kind])])
 @settings(max_examples=40)
 @given(data=st.data())
 def test_a_damaged_file_of_a_store_is_never_read_as_something_else(

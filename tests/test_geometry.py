@@ -77,9 +77,7 @@ def test_normalise_by_hand():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
 def test_a_crop_is_normalised_channels_last(dtype, tolerance):
-    whole = torch.randint(
-        0, 256, (3, 20, 24, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    whole = torch.randint(0, 256, (3, 20, 24, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     before = whole.clone()
     crop = whole[:, 2:18, 5:21]
     found = normalise(crop, mean=MEAN, std=STD, dtype=dtype)

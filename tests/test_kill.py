@@ -193,9 +193,7 @@ def test_a_training_goes_on_to_the_same_weights(
     after_end()
 
 
-def test_the_same_command_twice_at_once_of_which_one_is_killed(
-    tmp_path: Path, clips: Path, rng: random.Random
-) -> None:
+def test_the_same_command_twice_at_once_of_which_one_is_killed(tmp_path: Path, clips: Path, rng: random.Random) -> None:
     """What the dead one staged is swept; what the live one stages is left alone."""
     reference, store = tmp_path / "reference.zarr", tmp_path / "frames.zarr"
     seconds = Amefu(tmp_path, "frames", clips, "--out", reference, "--size", "32", "--jobs", "1").finish()

@@ -61,9 +61,7 @@ def test_start_clip_is_the_public_code(frames):
     assert start_clip(frames, **FOUR_BY_FOUR).tolist() == OFFICIAL[frames]
 
 
-@pytest.mark.parametrize(
-    ("frames", "expected"), [(1, [0] * 6), (2, [0, 1, 0, 1, 0, 1]), (3, [0, 1, 1, 2, 2, 2])]
-)
+@pytest.mark.parametrize(("frames", "expected"), [(1, [0] * 6), (2, [0, 1, 0, 1, 0, 1]), (3, [0, 1, 1, 2, 2, 2])])
 def test_start_clip_of_very_short_videos(frames, expected):
     assert start_clip(frames, segments=3, frames_per_segment=2).tolist() == expected
 

@@ -144,7 +144,5 @@ def test_clip_logits_by_hand():
     """Two clips of two frames; their means are (2, 3) and (0, 1)."""
     features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
     head = torch.nn.Linear(2, 2)
-    head.load_state_dict(
-        {"weight": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "bias": torch.tensor([0.0, 10.0])}
-    )
+    head.load_state_dict({"weight": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "bias": torch.tensor([0.0, 10.0])})
     assert clip_logits(features, head, frames=2).tolist() == [[2.0, 15.0], [0.0, 11.0]]

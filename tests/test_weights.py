@@ -120,9 +120,7 @@ def files_in(cache: Cache) -> list[str]:
 # Downloads -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "digest", [DIGEST, DIGEST[: len("sha256:") + 8], f"md5:{hashlib.md5(GOOD).hexdigest()}"]
-)
+@pytest.mark.parametrize("digest", [DIGEST, DIGEST[: len("sha256:") + 8], f"md5:{hashlib.md5(GOOD).hexdigest()}"])
 def test_a_file_is_fetched_once_and_then_found(server: Server, cache: Cache, digest: str) -> None:
     url = server.url("/model.pth?download=1", sends(GOOD))
     path = fetch(url, digest=digest, cache=cache)
@@ -197,9 +195,7 @@ def test_an_endless_redirect_and_an_absent_file_are_told(server: Server, cache: 
         fetch(url, digest=DIGEST, cache=cache)
 
 
-def test_what_is_too_large_is_not_taken(
-    server: Server, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_too_large_is_not_taken(server: Server, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "LARGEST_BYTES", 1000)
     with pytest.raises(AmefuError, match="larger than 0 GiB"):
         fetch(server.url("/model.pth", sends(GOOD)), digest=DIGEST, cache=cache)
@@ -406,9 +402,7 @@ def test_the_hash_of_tensors_is_of_what_they_are_and_not_of_their_file() -> None
         assert tensors_sha256({**one, "a": other}) != tensors_sha256(one)
 
 
-def test_zip_members_are_taken_by_name_and_never_from_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_zip_members_are_taken_by_name_and_never_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.zip"
     path.write_bytes(zipped(**{"../depth.pth": b"evil", "/depth.pth": b"evil", "my_depth.pth": b"other"}))
     with pytest.raises(UsageError, match=r"model\.zip: holds no depth\.pth, at its top or in one folder"):
@@ -430,9 +424,7 @@ MONODEPTH2 = {"encoder.conv1.weight": ENCODER["encoder.conv1.weight"], **DECODER
 
 def public_zip() -> bytes:
     sizes: dict[str, Any] = {"height": 192, "width": 640, "use_stereo": False}
-    return zipped(
-        **{"encoder.pth": pickled(**ENCODER, **sizes), "depth.pth": pickled(**DECODER), "pose.pth": b"?"}
-    )
+    return zipped(**{"encoder.pth": pickled(**ENCODER, **sizes), "depth.pth": pickled(**DECODER), "pose.pth": b"?"})
 
 
 def test_monodepth2_from_folder_zip_and_safetensors_is_the_same(tmp_path: Path, cache: Cache) -> None:
@@ -577,9 +569,7 @@ def test_the_revision_that_a_hub_name_first_gave_is_kept(fake_hub: FakeHub, cach
     assert names == {"config.json", "preprocessor_config.json", "model.safetensors"}
 
 
-def test_the_default_hub_model_is_pinned(
-    fake_hub: FakeHub, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_hub_model_is_pinned(fake_hub: FakeHub, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     name, pin = next(iter(hub.PINS.items()))
     with pytest.raises(AmefuError, match=f"expected sha256:{pin.sha256}; delete it"):
         load_depth_weights("hf", None, cache=cache)  # the stand-in's weights are not the pinned ones
@@ -605,9 +595,7 @@ def test_a_damaged_hub_file_is_fetched_once_more(fake_hub: FakeHub, cache: Cache
     assert list(load_depth_weights("hf", "someone/depth", cache=cache)[0]["tensors"]) == ["head"]
 
 
-def test_a_hub_model_that_cannot_be_had_is_told_with_address_cache_and_hash(
-    fake_hub: FakeHub, cache: Cache
-) -> None:
+def test_a_hub_model_that_cannot_be_had_is_told_with_address_cache_and_hash(fake_hub: FakeHub, cache: Cache) -> None:
     def refuse(_: dict[str, Any]) -> None:
         raise LookupError("not here\nmuch more text")
 
@@ -638,9 +626,7 @@ def served_model(server: Server, name: str, content: bytes) -> str:
     return server.url(f"/{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth", sends(content))
 
 
-def test_imagenet_weights_drop_the_classifier_and_fill_in_what_old_files_lack(
-    server: Server, cache: Cache
-) -> None:
+def test_imagenet_weights_drop_the_classifier_and_fill_in_what_old_files_lack(server: Server, cache: Cache) -> None:
     url = served_model(server, "old", pickled(**OLD_FILE))
     found, provenance = imagenet_weights(url, expected=SHAPES, cache=cache)
     assert list(found) == list(SHAPES)

@@ -89,9 +89,7 @@ def test_a_worker_that_crashes_is_killed_or_hangs_costs_one_video(
     assert len(open_store(work / "frames.zarr", "frames", mend="").records()) == 12
 
 
-def test_workers_do_not_outlive_a_run_that_is_killed(
-    tmp_path: Path, make_clips: MakeClips, faulty: list[str]
-) -> None:
+def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path, make_clips: MakeClips, faulty: list[str]) -> None:
     """As the out-of-memory killer does it: the command alone, not its workers."""
     make_clips(tmp_path / "videos", ("jump",), 8)
     for clip in (tmp_path / "videos/jump").iterdir():

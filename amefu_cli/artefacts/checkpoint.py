@@ -81,9 +81,7 @@ def read_header(path: Path) -> CheckpointHeader | None:
         document = as_fields(json.loads(metadata["amefu"]), path)
         header = CheckpointHeader(**document)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(
-            f"{path}: safetensors, but without the header of a checkpoint of amefu's"
-        ) from error
+        raise DamagedFile(f"{path}: safetensors, but without the header of a checkpoint of amefu's") from error
     fields = (header.architecture, header.recipe, header.data, header.notes)
     if not isinstance(header.role, str) or not all(isinstance(field, dict) for field in fields):
         raise DamagedFile(f"{path}: the header holds a field of another type")

@@ -140,9 +140,7 @@ class _Walk:
         self._add_videos(path, parts, files, {name for name, _ in folders})
         for name, is_link in folders:
             try:
-                self.folder(
-                    path / name, parts=(*parts, name), above=above, through_link=through_link or is_link
-                )
+                self.folder(path / name, parts=(*parts, name), above=above, through_link=through_link or is_link)
             except OSError as error:
                 self.skipped.append((path / name, f"cannot be read: {error.strerror}"))
         if images and len(self.clips) == before:
@@ -170,9 +168,7 @@ class _Walk:
             elif reason is None and status is not None:
                 yield entry, status
 
-    def _why_not(
-        self, entry: os.DirEntry[str], status: os.stat_result, above: Above, through_link: bool
-    ) -> str | None:
+    def _why_not(self, entry: os.DirEntry[str], status: os.stat_result, above: Above, through_link: bool) -> str | None:
         """None: take it. Empty: pass it over without a word. Else the reason why it is passed over."""
         suffix = _suffix(entry.name)
         if stat.S_ISDIR(status.st_mode):
@@ -192,9 +188,7 @@ class _Walk:
             return f"no video by its suffix {shown(suffix)!r}" if suffix else "a file without a suffix"
         return self._why_not_link(entry, status, through_link) if entry.is_symlink() else None
 
-    def _why_not_link(
-        self, entry: os.DirEntry[str], status: os.stat_result, through_link: bool
-    ) -> str | None:
+    def _why_not_link(self, entry: os.DirEntry[str], status: os.stat_result, through_link: bool) -> str | None:
         if self.follow_links:
             return None
         target = os.path.realpath(entry.path)
@@ -216,9 +210,7 @@ class _Walk:
             stem = os.path.splitext(name)[0]
             own = name if stem in taken or stems[stem] > 1 else stem
             clip_id = "/".join((*parts, own))
-            self.clips.append(
-                Clip(clip_id, parts[0], path / name, "video", status.st_size, status.st_mtime_ns)
-            )
+            self.clips.append(Clip(clip_id, parts[0], path / name, "video", status.st_size, status.st_mtime_ns))
 
     def _add_images(self, path: Path, parts: tuple[str, ...], images: list[os.stat_result]) -> None:
         if len(parts) < 2:

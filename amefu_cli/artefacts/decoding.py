@@ -130,9 +130,7 @@ class VideoReader:
                 size = turn.size(*size_of(*turn.size(frame.height, frame.width)))
             yield turn.apply(self._rgb(reformatter, frame, size))
 
-    def _rgb(
-        self, reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]
-    ) -> NDArray[np.uint8]:
+    def _rgb(self, reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
         try:
             scaled = reformatter.reformat(
                 frame,

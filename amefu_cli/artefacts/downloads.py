@@ -60,16 +60,13 @@ def fetch(url: str, *, digest: str, cache: Cache) -> Path:
         return path
     if cache.offline:
         raise AmefuError(
-            f"{url}: {problem}, and AMEFU_OFFLINE or HF_HUB_OFFLINE is set; "
-            f"put the file with {digest} at {path}"
+            f"{url}: {problem}, and AMEFU_OFFLINE or HF_HUB_OFFLINE is set; put the file with {digest} at {path}"
         )
     for _ in range(ATTEMPTS):
         problem = _fetch_once(url, path, digest, cache.timeout_seconds)
         if problem is None:
             return path
-    raise AmefuError(
-        f"{url}: {problem}, {ATTEMPTS} times; try again, or put the file with {digest} at {path}"
-    )
+    raise AmefuError(f"{url}: {problem}, {ATTEMPTS} times; try again, or put the file with {digest} at {path}")
 
 
 def _file_name(url: str, digest: str) -> str:

@@ -74,9 +74,7 @@ def _download(repository: str, revision: str, file_name: str, *, offline: bool) 
     return path
 
 
-def _ask_hub(
-    repository: str, revision: str, file_name: str, *, sha256: str | None, offline: bool, again: bool
-) -> Path:
+def _ask_hub(repository: str, revision: str, file_name: str, *, sha256: str | None, offline: bool, again: bool) -> Path:
     """Where the hub's client has put the file."""
     try:
         hub = importlib.import_module("huggingface_hub")

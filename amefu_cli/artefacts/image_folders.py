@@ -38,9 +38,7 @@ class ImageReader:
             resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             yield np.array(resized, dtype=np.uint8)
         if size is None:
-            raise NoFrames(
-                f"{shown(self._folder)}: no image of it can be read; put images there or remove it"
-            )
+            raise NoFrames(f"{shown(self._folder)}: no image of it can be read; put images there or remove it")
 
     def _files(self) -> list[Path]:
         try:
@@ -68,12 +66,8 @@ def _read_rgb(path: Path, max_pixels: int) -> Image.Image:
         raise CorruptVideo(f"{shown(path)}: is no image that Pillow knows; replace or remove it") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise UnreadableFile(
-                f"{shown(path)}: cannot be read: {error.strerror}; allow reading it"
-            ) from error
-        raise CorruptVideo(
-            f"{shown(path)}: damaged image: {shown(str(error))}; replace or remove it"
-        ) from error
+            raise UnreadableFile(f"{shown(path)}: cannot be read: {error.strerror}; allow reading it") from error
+        raise CorruptVideo(f"{shown(path)}: damaged image: {shown(str(error))}; replace or remove it") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -73,12 +73,8 @@ def open_container(path: Path, file: BinaryIO) -> InputContainer:
                 f"{name}: the file ends at byte {size:,} of {promised:,}, before its index; fetch it again"
             ) from error
         if known_container(file):
-            raise CorruptVideo(
-                f"{name}: its header or index is damaged or missing; fetch it again"
-            ) from error
-        raise NotAVideo(
-            f"{name}: FFmpeg knows no video of this kind; move it out of the videos folder"
-        ) from error
+            raise CorruptVideo(f"{name}: its header or index is damaged or missing; fetch it again") from error
+        raise NotAVideo(f"{name}: FFmpeg knows no video of this kind; move it out of the videos folder") from error
     except OSError as error:
         raise UnreadableFile(f"{name}: reading failed: {error.strerror}; check the disk") from error
 

@@ -72,9 +72,7 @@ def read_pickle(file: IO[bytes], *, name: str) -> dict[str, Tensor]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise almost anything
         if found := FORBIDDEN.search(str(error)):
-            raise UsageError(
-                f"{name}: refused; it asks for {found[1]}, and weights hold tensors only"
-            ) from error
+            raise UsageError(f"{name}: refused; it asks for {found[1]}, and weights hold tensors only") from error
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise DamagedFile(f"{name}: not a torch file that can be read ({reason})") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):

@@ -110,9 +110,7 @@ class TrainingRun:
 
     def save(self, state: State, position: Position) -> None:
         """Replace the snapshot."""
-        tensors = {
-            f"{group}/{name}": tensor for group, named in state.items() for name, tensor in named.items()
-        }
+        tensors = {f"{group}/{name}": tensor for group, named in state.items() for name, tensor in named.items()}
         notes = {**self.header.notes, "position": asdict(position)}
         write_checkpoint(self._snapshot, tensors, replace(self.header, notes=notes))
 

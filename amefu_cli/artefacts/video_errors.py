@@ -24,6 +24,7 @@ __all__ = [
     "VanishedFile",
 ]
 
+
 class EmptyFile(VideoError):
     """The file holds zero bytes."""
 

@@ -92,9 +92,7 @@ def _read_monodepth2(path: Path) -> dict[str, Tensor]:
         encoder, depth = (read_tensors(path / name) for name in MONODEPTH2_MEMBERS)
     elif path.suffix == ".zip":
         members = read_zip(path, MONODEPTH2_MEMBERS)
-        encoder, depth = (
-            read_pickle(io.BytesIO(members[name]), name=f"{path}/{name}") for name in MONODEPTH2_MEMBERS
-        )
+        encoder, depth = (read_pickle(io.BytesIO(members[name]), name=f"{path}/{name}") for name in MONODEPTH2_MEMBERS)
     else:
         return read_tensors(path)
     return {name: tensor for name, tensor in encoder.items() if not name.startswith("encoder.fc.")} | depth
@@ -220,9 +218,7 @@ def _read_package(reference: str) -> dict[str, Tensor]:
     return read_tensors(path)
 
 
-def _in_order(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str
-) -> dict[str, Tensor]:
+def _in_order(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
     """The same tensors under the names of `expected`, one after the other; their shapes are not looked at."""
     if len(tensors) < len(expected):
         raise UsageError(f"{name}: holds {len(tensors)} tensors, the network has {len(expected)}")

@@ -24,9 +24,9 @@ MODELS = ("rgb", "depth", "amefu")
 def demo(
     session: Session,
     recipe: DemoRecipe,
-    folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="folder of the world and of its workspace")
-    ] = Path("amefu-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="folder of the world and of its workspace")] = Path(
+        "amefu-demo"
+    ),
 ) -> None:
     """Render a small world of actions and run the whole pipeline on it, in a few minutes on two cores.
 
@@ -73,9 +73,7 @@ def _frame_size(preset: str) -> int:
 def _type(*words: str) -> None:
     """Run one amefu command as a user would, after printing it as the line that it is."""
     note(f"$ {shlex.join(['amefu', *words])}")
-    ended = subprocess.run(
-        [sys.executable, "-m", "amefu_cli", *words], stdout=subprocess.DEVNULL, check=False
-    )
+    ended = subprocess.run([sys.executable, "-m", "amefu_cli", *words], stdout=subprocess.DEVNULL, check=False)
     if ended.returncode:
         raise AmefuError(f"`{shlex.join(['amefu', *words])}` ended with exit code {ended.returncode}")
 
@@ -90,9 +88,7 @@ def _table(workspace: Path, picture: Path, seconds: float, recipe: str, as_json:
     from amefu_cli.artefacts.results import read_result
 
     names = {"rgb": "RGB stream", "depth": "depth stream", "amefu": "AMeFu-Net"}
-    results: dict[str, Any] = {
-        model: read_result(workspace / "results" / f"{model}.json") for model in MODELS
-    }
+    results: dict[str, Any] = {model: read_result(workspace / "results" / f"{model}.json") for model in MODELS}
     rows = [["", "5-way 1-shot accuracy", "episodes"]]
     for model, result in results.items():
         rows.append(

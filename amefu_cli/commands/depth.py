@@ -24,9 +24,7 @@ def depth(
     recipe: DepthRecipe,
     run: NetworkRun,
     work: WorkRun,
-    videos: Annotated[
-        Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")
-    ] = None,
+    videos: Annotated[Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="weights of the estimator: a file, or Monodepth2's folder or zip [its own]"),

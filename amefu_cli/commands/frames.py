@@ -79,9 +79,7 @@ def update_frames(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
         notes={"videos": noted(folder, path)} | begun_by(session, None if rebuild else header),
     ) as store:  # fmt: skip
-        jobs, kept = pending_clips(
-            found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew
-        )
+        jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
         jobs = plan.choose(jobs, store)
         announce("frames", len(jobs), kept, path)
         outcome = Outcome()

@@ -120,9 +120,7 @@ def _option_of(field: dataclasses.Field[Any], kind: type[Recipe]) -> inspect.Par
     metavar = "|".join(metadata["choices"]) or None
     hint = get_type_hints(kind)[field.name]
     annotation: Any = Annotated[hint, typer.Option(help=metadata["help"], metavar=metavar, show_default=True)]
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
-    )
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 
 
 def _session_options() -> list[inspect.Parameter]:
@@ -149,9 +147,7 @@ def _session_options() -> list[inspect.Parameter]:
         ("json", bool, as_json, False),
     ]
     return [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-        )
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
         for name, kind, option, default in rows
     ]
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def settled_precision(
-    asked: str, begun: Mapping[str, Any] | None, device: str, *, training: bool = False
-) -> str:
+def settled_precision(asked: str, begun: Mapping[str, Any] | None, device: str, *, training: bool = False) -> str:
     """`auto` is what it was begun with, so that every machine that fills a store computes alike; else the faster.
 
     `begun` is a header with a `recipe`, or None.

@@ -34,12 +34,8 @@ def pretrain(
     depth: Annotated[
         Path | None, typer.Option("--depth", "--depth-store", help="store to read [WORKSPACE/depth.zarr]")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="checkpoint to write [WORKSPACE/MODALITY.safetensors]")
-    ] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")
-    ] = False,
+    out: Annotated[Path | None, typer.Option(help="checkpoint to write [WORKSPACE/MODALITY.safetensors]")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Fine-tune one stream on the base classes; the same command resumes a training that was interrupted.
@@ -55,9 +51,7 @@ def pretrain(
         if modality == "depth":
             update_depth(session, frames_path, depth_path)
     source = (
-        (frames_path, "frames", "amefu frames VIDEOS")
-        if modality == "rgb"
-        else (depth_path, "depth", "amefu depth")
+        (frames_path, "frames", "amefu frames VIDEOS") if modality == "rgb" else (depth_path, "depth", "amefu depth")
     )
     document = _train(
         session, modality, source, path, (recipe, stream, clip), run, split, split_recipe, rebuild, dry_run
@@ -151,6 +145,4 @@ def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: D
         f"{len(held_out.records)} held out"
     )
     with progress("pretrain") as report_progress:
-        pretrain(
-            setup, load_backbone(stream.backbone, stream.weights), path, header, progress=report_progress
-        )
+        pretrain(setup, load_backbone(stream.backbone, stream.weights), path, header, progress=report_progress)

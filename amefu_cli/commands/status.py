@@ -17,9 +17,7 @@ TELLING = ("size", "estimator", "backbone", "stride", "views", "precision", "fus
 @command
 def status(
     session: Session,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="list the videos that failed, with their errors")
-    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="list the videos that failed, with their errors")] = False,
 ) -> None:
     """Show the stores with their videos done, failed and missing, the checkpoints, and the results.
 

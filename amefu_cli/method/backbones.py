@@ -41,9 +41,7 @@ class Backbone(nn.Module):
         state = self.network.state_dict()  # with the version numbers that MNASNet asks for in loading
         if state.keys() != tensors.keys():
             differing = sorted(state.keys() ^ tensors.keys())
-            raise UsageError(
-                f"weights of another backbone: {len(differing)} names differ, {differing[0]!r} first"
-            )
+            raise UsageError(f"weights of another backbone: {len(differing)} names differ, {differing[0]!r} first")
         state.update(tensors)
         try:
             self.network.load_state_dict(state)
@@ -76,9 +74,7 @@ def _find(name: str) -> tuple[Family, str]:
     """The family and the name within it; UsageError with the names that come near."""
     prefix, colon, rest = name.rpartition(":")
     if prefix not in FAMILIES:
-        raise UsageError(
-            f"backbone '{name}': unknown library '{prefix}'; write NAME (torchvision) or timm:NAME"
-        )
+        raise UsageError(f"backbone '{name}': unknown library '{prefix}'; write NAME (torchvision) or timm:NAME")
     family = FAMILIES[prefix]
     known = set(family.names())
     if rest.partition(".")[0] not in known:

@@ -48,9 +48,7 @@ def episode_logits(support: Tensor, query: Tensor, classifier: str) -> Tensor:
     )
 
 
-def classify_episodes(
-    vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str
-) -> NDArray[np.bool_]:
+def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.bool_]:
     """Whether each query falls to its own class: (episodes, way, queries) bool.
 
     `vectors` (videos, dim) float32, one per label that the episodes were drawn from. Only the videos that the
@@ -95,9 +93,7 @@ def _gram_logits(
     return logits
 
 
-def _vector_logits(
-    vectors: Tensor, classifier: str
-) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Tensor]:
+def _vector_logits(vectors: Tensor, classifier: str) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Tensor]:
     """The same from the video vectors themselves."""
 
     def logits(support: NDArray[np.int64], query: NDArray[np.int64]) -> Tensor:

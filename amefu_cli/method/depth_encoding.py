@@ -54,9 +54,7 @@ def _scaled_levels(counts: Tensor, percentile: float) -> Tensor:
     last = int(cumulative[0, -1]) - 1
     position = percentile / 100 * last
     ranks = torch.tensor([0, int(position), min(int(position) + 1, last)], device=counts.device)
-    low, below, above = (
-        torch.searchsorted(cumulative, ranks.repeat(len(counts), 1), right=True).double().unbind(1)
-    )
+    low, below, above = torch.searchsorted(cumulative, ranks.repeat(len(counts), 1), right=True).double().unbind(1)
     span = below + (position - int(position)) * (above - below) - low
     rise = torch.arange(LEVELS, device=counts.device) - low[:, None]
     return torch.where(span[:, None] > 0, rise / span[:, None], 0).clamp(0, 1)

@@ -44,9 +44,7 @@ def place(
     try:
         missing, _ = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise UsageError(
-            f"{name}: weights of another network: {str(error).splitlines()[-1].strip()}"
-        ) from error
+        raise UsageError(f"{name}: weights of another network: {str(error).splitlines()[-1].strip()}") from error
     if missing:
         raise UsageError(f"{name}: weights of another network: {len(missing)} missing, {missing[0]!r} first")
     return ready(network, device=device, precision=precision)
@@ -145,9 +143,7 @@ def _hub_model(transformers: Any, config: Mapping[str, Any], tensors: Mapping[st
     except RuntimeError as error:
         raise UsageError(f"hf {kind}: weights of another network: {error}") from error
     if missing := sorted(set(report["missing_keys"]) - UNUSED_TENSORS):
-        raise UsageError(
-            f"hf {kind}: weights of another network: {len(missing)} missing, {missing[0]!r} first"
-        )
+        raise UsageError(f"hf {kind}: weights of another network: {len(missing)} missing, {missing[0]!r} first")
     return cast(nn.Module, model)
 
 

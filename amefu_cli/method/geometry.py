@@ -11,9 +11,7 @@ from torch import Tensor
 from amefu_cli.errors import UsageError
 
 
-def crop_corner(
-    height: int, width: int, *, crop: int, centre: bool, rng: np.random.Generator
-) -> tuple[int, int]:
+def crop_corner(height: int, width: int, *, crop: int, centre: bool, rng: np.random.Generator) -> tuple[int, int]:
     """(top, left) of a crop x crop window, in the centre or uniformly at random.
 
     One corner serves all frames and both streams of a clip. Raises UsageError if the window does not fit.

@@ -84,9 +84,7 @@ class Monodepth2(nn.Module):
         return features
 
 
-def disparity_to_depth(
-    disparity: Tensor, *, minimum_depth: float, maximum_depth: float
-) -> tuple[Tensor, Tensor]:
+def disparity_to_depth(disparity: Tensor, *, minimum_depth: float, maximum_depth: float) -> tuple[Tensor, Tensor]:
     """(scaled disparity, depth) of a sigmoid disparity: 0 is `maximum_depth`, 1 is `minimum_depth`.
 
     scaled = 1/maximum + (1/minimum - 1/maximum) · disparity; depth = 1/scaled (section 3 of the paper).

@@ -40,9 +40,7 @@ class OnnxDepth:
         self.imagenet_input = imagenet_input
         shape = self.input.shape
         if len(self.session.get_inputs()) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
-            raise UsageError(
-                f"onnx: input {self.input.name!r} has shape {shape}; one batch of RGB images is needed"
-            )
+            raise UsageError(f"onnx: input {self.input.name!r} has shape {shape}; one batch of RGB images is needed")
         if self.input.type not in ONNX_TYPES:
             raise UsageError(
                 f"onnx: input {self.input.name!r} is {self.input.type}; it must be {', '.join(ONNX_TYPES)}"
@@ -86,9 +84,7 @@ def one_map_per_image(found: NDArray[np.float32], count: int) -> NDArray[np.floa
     if found.ndim == 2 and count == 1:
         found = found[None]
     if found.ndim != 3 or len(found) != count:
-        raise UsageError(
-            f"onnx: {count} images gave an output of shape {found.shape}; one map per image is needed"
-        )
+        raise UsageError(f"onnx: {count} images gave an output of shape {found.shape}; one map per image is needed")
     return found
 
 

@@ -125,9 +125,7 @@ def _load(setup: Extraction, piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.inference_mode()
-def _compute(
-    setup: Extraction, piece: Piece, content: tuple[torch.Tensor, torch.Tensor]
-) -> Mapping[str, NDArray[Any]]:
+def _compute(setup: Extraction, piece: Piece, content: tuple[torch.Tensor, torch.Tensor]) -> Mapping[str, NDArray[Any]]:
     """The arrays of a piece as features.zarr holds them."""
     images, disparity = (part.to(setup.device, non_blocking=True) for part in content)
     arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}

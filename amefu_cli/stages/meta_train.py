@@ -60,9 +60,7 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
     recipe = setup.recipe
     torch.manual_seed(recipe.seed)
     fusion = FUSIONS[recipe.fusion](setup.base.rgb.shape[-1])
-    learner = Learner(fusion, Temperature(recipe.temperature, learned=recipe.learn_temperature)).to(
-        setup.device
-    )
+    learner = Learner(fusion, Temperature(recipe.temperature, learned=recipe.learn_temperature)).to(setup.device)
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
         trained, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
@@ -153,9 +151,7 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None
     fusion.eval()
     vectors = video_vectors(table, rows, model="amefu", fusion=fusion, device=setup.device)
     fusion.train()
-    outcomes = classify_episodes(
-        vectors, validation_episodes(table, setup.recipe), classifier=setup.recipe.classifier
-    )
+    outcomes = classify_episodes(vectors, validation_episodes(table, setup.recipe), classifier=setup.recipe.classifier)
     return float(outcomes.mean())
 
 

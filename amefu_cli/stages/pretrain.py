@@ -169,12 +169,8 @@ def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float | N
         return None
     model.eval()
     right = 0
-    batches = [
-        range(begin, min(begin + size, len(videos.records))) for begin in range(0, len(videos.records), size)
-    ]
-    for images, labels in ahead(
-        lambda batch: _load_held_out(setup, batch), batches, threads=LOADERS, depth=2
-    ):
+    batches = [range(begin, min(begin + size, len(videos.records))) for begin in range(0, len(videos.records), size)]
+    for images, labels in ahead(lambda batch: _load_held_out(setup, batch), batches, threads=LOADERS, depth=2):
         right += int((_logits(setup, model, images).argmax(1).cpu() == labels).sum())
     return right / len(videos.records)
 
@@ -182,9 +178,7 @@ def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float | N
 def _batches(setup: Pretraining, epoch: int) -> list[NDArray[np.int64]]:
     """The indices of each step's training videos, in an order that depends on seed and epoch alone."""
     order = np.random.default_rng([setup.recipe.seed, epoch]).permutation(len(setup.train.records))
-    return np.array_split(
-        order, range(setup.recipe.videos_per_batch, len(order), setup.recipe.videos_per_batch)
-    )
+    return np.array_split(order, range(setup.recipe.videos_per_batch, len(order), setup.recipe.videos_per_batch))
 
 
 def _load_training(setup: Pretraining, epoch: int, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -221,16 +215,12 @@ def _read_clip(
     stored, crop = setup.store.read(record.id), setup.stream.crop
     if setup.store.kind == "depth":
         disparity = torch.from_numpy(read_disparity(stored, numbers))
-        images = encode_disparity(
-            disparity, encoding=setup.stream.depth_encoding, percentile=DEPTH_PERCENTILE
-        )
+        images = encode_disparity(disparity, encoding=setup.stream.depth_encoding, percentile=DEPTH_PERCENTILE)
     else:
         images = torch.from_numpy(read_frames(stored, numbers))
     height, width = images.shape[1:3]
     if min(height, width) < crop:
-        raise UsageError(
-            f"{record.id}: stored frames of {height}×{width} pixels are smaller than --crop {crop}"
-        )
+        raise UsageError(f"{record.id}: stored frames of {height}×{width} pixels are smaller than --crop {crop}")
     top, left = crop_corner(height, width, crop=crop, centre=rng is None, rng=rng or np.random.default_rng(0))
     return images[:, top : top + crop, left : left + crop]
 

@@ -27,9 +27,7 @@ def load_backbone(name: str, weights: str) -> Backbone:
     """
     backbone = build_backbone(name)
     if weights == "imagenet":
-        tensors, _ = imagenet_weights(
-            imagenet_source(name), expected=backbone.shapes(), cache=cache_from_environment()
-        )
+        tensors, _ = imagenet_weights(imagenet_source(name), expected=backbone.shapes(), cache=cache_from_environment())
         backbone.load(tensors)
     elif weights != "none":
         _load_file(backbone, Path(weights))
@@ -63,6 +61,4 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _backbone_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The backbone's tensors of a stream's checkpoint, without the classifier."""
-    return {
-        name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)
-    }
+    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
