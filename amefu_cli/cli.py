@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 import typer
 
@@ -29,6 +27,7 @@ from amefu_cli.commands import (
 from amefu_cli.commands.console import fail
 from amefu_cli.commands.split_check import split_app
 from amefu_cli.errors import AmefuError, Interrupted
+from amefu_cli.interruption import unwind_on_signals
 
 app = typer.Typer(
     name="amefu",
@@ -57,8 +56,7 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Run one command. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some videos failed; 130, 143 interrupted."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    unwind_on_signals()
     for stream in ("stdout", "stderr"):  # one that is closed from the start is None
         if getattr(sys, stream) is None:
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))
@@ -77,10 +75,3 @@ def main() -> None:
     except OSError as error:
         fail(f"{error.strerror or error}: {error.filename or 'no file is named'}")
         sys.exit(AmefuError.exit_code)
-
-
-def _interrupt(number: int, _: FrameType | None) -> None:
-    """The first signal unwinds the run, so that nothing is left torn; a second one ends it at once."""
-    for again in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(again, lambda second, _: os._exit(128 + second))
-    raise Interrupted(number)

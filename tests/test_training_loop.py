@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from torch import nn
 
 from amefu_cli.artefacts.checkpoint import CheckpointHeader, read_checkpoint
 from amefu_cli.artefacts.training_run import Position, TrainingRun
-from amefu_cli.errors import NotFinite
+from amefu_cli.errors import Interrupted, NotFinite
+from amefu_cli.interruption import unwind_on_signals
 from amefu_cli.stages import training_loop
 from amefu_cli.stages.training_loop import Training
 
@@ -22,7 +25,9 @@ Losses = Callable[[int, int], float]
 Scores = tuple[float | None, ...]
 
 
-def train(out: Path, *, scores: Scores = (0.0, 0.0), losses: Losses = lambda epoch, step: 1.0) -> Position:
+def train(
+    out: Path, *, scores: Iterable[float | None] = (0.0, 0.0), losses: Losses = lambda epoch, step: 1.0
+) -> Position:
     """Two epochs of two steps, each of which adds the learning rate, 1 and then 0.1, to the one weight."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
@@ -71,6 +76,51 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_rerun_goes_on_bef
     assert seen == [(1, 1)]
     assert float(read_checkpoint(out)["weight"].item()) == pytest.approx(2.2)
     assert json.loads((tmp_path / "x.metrics.jsonl").read_text().splitlines()[1])["loss"] == 2.0  # of 1 and 3
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The handlers of signals are put back, as those of a run that was interrupted end the process at the next one."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    unwind_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("when", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
+def test_a_signal_lets_the_step_finish_and_the_rerun_goes_on_after_it(tmp_path: Path, when: tuple[int, int]) -> None:
+    out = tmp_path / "x.safetensors"
+    seen: list[tuple[int, int]] = []
+
+    def step(epoch: int, number: int) -> float:
+        seen.append((epoch, number))
+        if (epoch, number) == when and seen.count(when) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 1.0 + number
+
+    with pytest.raises(Interrupted) as interrupted:
+        train(out, losses=step)
+    assert interrupted.value.exit_code == 143
+    assert seen[-1] == when
+    assert TrainingRun(out, HEADER).resumption() == f"; goes on after step {when[1] + 1} of epoch {when[0] + 1}"
+    train(out, scores=(0.0, 0.0)[when[0] :], losses=step)
+    assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)]  # none twice, none left out
+    assert float(read_checkpoint(out)["weight"].item()) == pytest.approx(2.2)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "x.metrics.jsonl").read_text().splitlines()]
+    assert losses == [1.5, 1.5]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_in_validation_loses_no_step(tmp_path: Path) -> None:
+    def score() -> Iterator[float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield 0.0
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "x.safetensors", scores=score())
+    assert TrainingRun(tmp_path / "x.safetensors", HEADER).resumption() == "; goes on after step 2 of epoch 1"
 
 
 def test_a_temperature_stays_or_is_learned(feature_space: Path) -> None:

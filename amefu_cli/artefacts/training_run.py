@@ -97,16 +97,28 @@ class TrainingRun:
                     path.unlink(missing_ok=True)
         return True
 
-    def resume(self) -> tuple[State, Position] | None:
-        """The state and position to go on from; None where there is no snapshot of this very training."""
+    def position(self) -> Position | None:
+        """Where this very training goes on from; None where it begins at the beginning."""
         found = read_header(self._snapshot)
         if found is None or found.compared() != self.header.compared():
+            return None
+        return _position(found.notes["position"], self._snapshot)
+
+    def resumption(self) -> str:
+        """The end of a line that says what is trained: where this very training goes on, if it has begun."""
+        position = self.position()
+        return f"; goes on after step {position.step} of epoch {position.epoch + 1}" if position else ""
+
+    def resume(self) -> tuple[State, Position] | None:
+        """The state and position to go on from; None where there is no snapshot of this very training."""
+        position = self.position()
+        if position is None:
             return None
         groups: dict[str, dict[str, NDArray[Any]]] = {}
         for name, tensor in read_checkpoint(self._snapshot).items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = tensor
-        return groups, _position(found.notes["position"], self._snapshot)
+        return groups, position
 
     def save(self, state: State, position: Position) -> None:
         """Replace the snapshot."""

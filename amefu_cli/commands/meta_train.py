@@ -114,6 +114,7 @@ def training_tables(store: Any, classes: Any, recipe: MetaTrainRecipe) -> tuple[
 
 def train_fusion(store: Any, tables: tuple[Any, Any], path: Path, header: Any, run: DeviceRun) -> None:
     """Train, or go on training, the fusion that `header` describes."""
+    from amefu_cli.artefacts.training_run import TrainingRun
     from amefu_cli.stages.devices import choose_device
     from amefu_cli.stages.meta_train import MetaTraining, meta_train
 
@@ -121,7 +122,7 @@ def train_fusion(store: Any, tables: tuple[Any, Any], path: Path, header: Any, r
     recipe = MetaTrainRecipe.recorded(header.recipe["meta-train"], path)
     note(
         f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, "
-        f"num_aug {recipe.num_aug}"
+        f"num_aug {recipe.num_aug}{TrainingRun(path, header).resumption()}"
     )
     setup = MetaTraining(
         base=base,

@@ -128,6 +128,7 @@ def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any,
 def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: DeviceRun) -> None:
     import torch
 
+    from amefu_cli.artefacts.training_run import TrainingRun
     from amefu_cli.stages.devices import choose_device, choose_precision
     from amefu_cli.stages.pretrain import Pretraining, pretrain, split_held_out
     from amefu_cli.stages.streams import load_backbone
@@ -142,7 +143,7 @@ def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: D
     )  # fmt: skip
     note(
         f"pretrain: {len(train.records)} videos of {len(set(train.labels))} base classes, "
-        f"{len(held_out.records)} held out"
+        f"{len(held_out.records)} held out{TrainingRun(path, header).resumption()}"
     )
     with progress("pretrain") as report_progress:
         pretrain(setup, load_backbone(stream.backbone, stream.weights), path, header, progress=report_progress)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from amefu_cli.artefacts.training_run import Position, TrainingRun
-from amefu_cli.errors import NotFinite
+from amefu_cli.errors import Interrupted, NotFinite
+from amefu_cli.interruption import HeldSignals
 from amefu_cli.stages import Progress
 from amefu_cli.stages.training_state import resume, state_of, to_numpy
 
@@ -48,12 +49,17 @@ class Training:
 
         Raises:
             NotFinite: the loss is NaN or infinite; names epoch and step.
+            Interrupted: a signal arrived; the snapshot is of the step that it let finish.
         """
         position = resume(files, self.model, self.optimizer)
         for epoch in range(position.epoch, self.epochs):
             started = time.monotonic()
             position = self._run_epoch(files, position, progress)
-            numbers = {"loss": position.loss_sum / self.steps, **self.validate()}
+            try:
+                numbers = {"loss": position.loss_sum / self.steps, **self.validate()}
+            except Interrupted:
+                files.save(state_of(self.model, self.optimizer), position)
+                raise
             accuracy = numbers[self.metric] or 0.0
             best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
             if best:
@@ -74,13 +80,16 @@ class Training:
         factor = 0.1 if self.decay_after and epoch >= self.decay_after else 1.0
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        for loss in self.steps_from(epoch, position.step):
-            if not math.isfinite(loss):
-                raise NotFinite(f"the loss is {loss} at epoch {epoch}, step {position.step}; {self.advice}")
-            position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss)
-            if time.monotonic() - saved > SNAPSHOT_SECONDS:
-                files.save(state_of(self.model, self.optimizer), position)
-                saved = time.monotonic()
-            done = epoch * self.steps + position.step
-            progress(done, self.epochs * self.steps, f"epoch {epoch + 1} loss {position.loss_sum / position.step:.4f}")
+        with HeldSignals() as signals:  # a snapshot is one of whole steps
+            for loss in self.steps_from(epoch, position.step):
+                if not math.isfinite(loss):
+                    raise NotFinite(f"the loss is {loss} at epoch {epoch}, step {position.step}; {self.advice}")
+                position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss)
+                if signals.arrived or time.monotonic() - saved > SNAPSHOT_SECONDS:
+                    files.save(state_of(self.model, self.optimizer), position)
+                    saved = time.monotonic()
+                if signals.arrived:
+                    break
+                what = f"epoch {epoch + 1} loss {position.loss_sum / position.step:.4f}"
+                progress(epoch * self.steps + position.step, self.epochs * self.steps, what)
         return position
