@@ -276,16 +276,25 @@ class EvaluateRecipe(Recipe):
     """Which episodes are classified, and how (the paper's §4.2)."""
 
     model: str = option("amefu", "a row of the paper's tables: both streams fused, or a baseline", choices=(*MODELS,))
-    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
-    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
-    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
-    episodes: str = option("10000", "how many to draw, or a file of `amefu episodes`, which then says way and shot")
+    way: int | None = option(None, f"classes an episode [{EpisodesRecipe.way}]", minimum=2, maximum=1000)
+    shot: int | None = option(None, f"support videos a class [{EpisodesRecipe.shot}]", minimum=1, maximum=1000)
+    queries: int | None = option(None, f"query videos a class [{EpisodesRecipe.queries}]", minimum=1, maximum=1000)
+    episodes: str = option(
+        str(EpisodesRecipe.count),
+        "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
+    )
     classifier: str | None = option(
         None,
         "how a query is held against the prototypes [that of the model: cosine, or euclidean for rgb-basenet]",
         choices=("cosine", "euclidean"),
     )
-    seed: int = option(0, "seed of the episodes", minimum=0)
+    seed: int | None = option(None, f"seed of the episodes [{EpisodesRecipe.seed}]", minimum=0)
+
+    @property
+    def given(self) -> dict[str, int]:
+        """What is asked for of the episodes themselves."""
+        asked = {"way": self.way, "shot": self.shot, "queries": self.queries, "seed": self.seed}
+        return {name: value for name, value in asked.items() if value is not None}
 
     def episodes_to_draw(self) -> EpisodesRecipe | None:
         """What to draw; None where `episodes` names a file."""
@@ -293,7 +302,7 @@ class EvaluateRecipe(Recipe):
         if not text.removeprefix("-").isdecimal():
             return None
         try:
-            return EpisodesRecipe(self.way, self.shot, self.queries, int(text), self.seed)
+            return EpisodesRecipe(count=int(text), **self.given)
         except UsageError as error:
             raise UsageError(str(error).replace("--count", "--episodes")) from error
 

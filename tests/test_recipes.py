@@ -171,7 +171,12 @@ def test_a_store_notes_the_recipe_that_it_was_begun_with(
 
 def test_a_result_says_by_which_recipes_it_was_made(finished_workspace: Path) -> None:
     (path,) = (finished_workspace / "work" / "results").glob("amefu-*.json")
-    assert json.loads(path.read_text())["recipe"] == "paper"
+    result = json.loads(path.read_text())
+    assert result["recipe"] == {"features": "paper", "fusion": "paper"}
+    assert result["switches"] == {
+        "flip": 0.0, "test_frames": "middle", "geometry": "square", "loss": "cross_entropy", "temperature": 1.0,
+        "learning_rate": 2e-5,
+    }  # fmt: skip
 
 
 # The flip ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,20 @@ from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.commands.work import Work, announce, begun_by, finish, report
-from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
+from amefu_cli.recipes import (
+    RECIPES,
+    ClipRecipe,
+    FeaturesRecipe,
+    FramesRecipe,
+    NetworkRun,
+    SplitRecipe,
+    StreamRecipe,
+    WorkRun,
+)
 from amefu_cli.stages import Outcome
+
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.video_store import VideoStore
 
 BASENET = "basenet"  # a note in the store's header, and a field of what its novel videos are made from
 
@@ -85,7 +97,7 @@ def update_features(
     ones that the store was begun with. What `basenet` once added stays up to date from then on."""
     from amefu_cli.artefacts.store_headers import read_header
     from amefu_cli.artefacts.video_store import open_store, prepare_store
-    from amefu_cli.stages.pending import class_names, pending_features
+    from amefu_cli.stages.pending import pending_features
 
     header = None if rebuild else read_header(path)
     inputs = inputs or _recorded_inputs(session, path, header)
@@ -94,11 +106,13 @@ def update_features(
     failed_before = _update_inputs(session, inputs)
     frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
     depth = open_store(inputs["depth"], "depth", mend="amefu depth")
-    classes = resolve_split(session, split, split_recipe, class_names(frames))
     seen, made_from = _streams(inputs, stream)
+    classes = resolve_split(session, split, split_recipe, frames, streams=seen)
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = _basenet(inputs, stream) if wanted else None
-    begun = begun_by(session, header) | ({BASENET: network} if network else {})
+    begun = (
+        begun_by(session, header) | {"geometry": frames.recipe["geometry"]} | ({BASENET: network} if network else {})
+    )
     plan = Work("features", work or WorkRun(), path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     with prepare_store(
@@ -117,6 +131,23 @@ def update_features(
             outcome = _extract(jobs, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
     outcome.failed = failed_before | outcome.failed
     return finish(outcome, kept, plan, path)
+
+
+def warn_of_other_switches(session: Session, store: VideoStore) -> None:
+    """Say where `--recipe` asks for other frames or features than those that `store` was made with."""
+    if session.recipe_name is None:
+        return
+    asked = {**vars(session.recipe(FramesRecipe, "frames")), **vars(session.recipe(FeaturesRecipe, "features"))}
+    switches = {
+        name for defaults in RECIPES.values() for kind in ("frames", "features") for name in defaults.get(kind, {})
+    }
+    held = {"geometry": store.notes.get("geometry", asked["geometry"]), **store.recipe["features"]}
+    other = [f"{name} {held[name]} (not {asked[name]})" for name in sorted(switches) if held[name] != asked[name]]
+    if other:
+        warn(
+            f"--recipe {session.recipe_name} is not what {store.path} was made by: it has {', '.join(other)}; "
+            "give --recipe to every line of another --workspace"
+        )
 
 
 def _update_inputs(session: Session, inputs: dict[str, Path]) -> dict[str, str]:
@@ -151,7 +182,7 @@ def _recorded_recipes(
 
 
 def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What each stream sees (its crop and encoding), and what identifies its weights."""
+    """What each stream sees (its crop and encoding) and was trained on, and what identifies its weights."""
     from amefu_cli.artefacts.checkpoint import open_header
     from amefu_cli.artefacts.identity import stream_identity
 
@@ -162,12 +193,13 @@ def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str,
         if checkpoint.is_file():
             header = open_header(checkpoint, role=modality, mend=f"amefu pretrain --modality {modality}")
             seen[modality] = {key: header.recipe["stream"][key] for key in ("crop", "depth_encoding")}
+            seen[modality]["trained_on"] = header.architecture["classes"]  # None: imported, and not known
         else:
             warn(
                 f"the {modality} stream was never pretrained ({checkpoint} is not there): "
                 f"{fallback.backbone} is used with weights {fallback.weights!r}"
             )
-            seen[modality] = {"crop": fallback.crop, "depth_encoding": fallback.depth_encoding}
+            seen[modality] = {"crop": fallback.crop, "depth_encoding": fallback.depth_encoding, "trained_on": []}
         made_from[modality] = stream_identity(checkpoint, fallback.as_dict())
     return seen, made_from
 

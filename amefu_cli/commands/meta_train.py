@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from amefu_cli.commands.console import note, percent, progress, show, warn
-from amefu_cli.commands.features import update_features
+from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
+from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, MetaTrainRecipe, SplitRecipe
 
@@ -36,15 +36,14 @@ def meta_train(
     from amefu_cli.artefacts.checkpoint import read_header
     from amefu_cli.artefacts.training_run import TrainingRun
     from amefu_cli.artefacts.video_store import open_store
-    from amefu_cli.stages.pending import class_names
 
     features_path, path = features or session.workspace.features, out or session.workspace.fusion
     if session.upstream:
         update_features(session, features_path, split=split, split_recipe=split_recipe)
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
-    classes = resolve_split(session, split, split_recipe, class_names(store))
-    check_split(session, classes, store)
+    warn_of_other_switches(session, store)
+    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
     header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
@@ -92,6 +91,7 @@ def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
         data={
             "streams": store.made_from,
             **{part: fingerprint_of(records, names) for part, names in parts.items()},
+            "classes": {part: list(names) for part, names in parts.items()},
         },
         notes={},
     )

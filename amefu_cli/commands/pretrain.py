@@ -13,7 +13,7 @@ from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command, variant_option
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
+from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, PretrainRecipe, SplitRecipe, StreamRecipe
 
@@ -77,11 +77,9 @@ def _train(
     from amefu_cli.artefacts.identity import weights_identity
     from amefu_cli.artefacts.training_run import TrainingRun, begun_header
     from amefu_cli.artefacts.video_store import open_store
-    from amefu_cli.stages.pending import class_names
 
     store = open_store(source[0], source[1], mend=source[2])
-    classes = resolve_split(session, split, split_recipe, class_names(store))
-    check_split(session, classes, store)
+    classes = resolve_split(session, split, split_recipe, store)
     there = classes.listed(store.records()).values()
     records = [record for record in there if classes.part_of(record.class_name) == "base"]
     begun = None if rebuild else begun_header(path)

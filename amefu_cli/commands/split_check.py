@@ -14,6 +14,8 @@ from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption
 from amefu_cli.errors import UsageError
 
+SHOWN = 5  # proposals named on the terminal; --json has all
+
 split_app = typer.Typer(name="split", help="What a split names, and what is there.", no_args_is_help=True)
 
 
@@ -88,6 +90,7 @@ def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:
         "missing_videos": list(check.missing),
         "class_repairs": dict(check.class_repairs),
         "video_repairs": dict(check.video_repairs),
+        "twins": dict(check.twins),
         "identical": [list(group) for group in check.duplicates],
         "crossing": [list(group) for group in check.crossing],
     }
@@ -101,8 +104,16 @@ def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:
             for count in counts if count.share < 1
         ]  # fmt: skip
     show(document, as_json=as_json, title=f"{source} in {folder}: parts, and classes that lack videos", rows=rows)
+    for name, other in check.twins.items():
+        warn(
+            f"{name!r} is not there and looks like {other!r}, which the split names too: is it one class in two places?"
+        )
     if check.video_repairs:
-        note(f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up")
+        shown = ", ".join(f"{old} as {new}" for old, new in [*check.video_repairs.items()][:SHOWN])
+        note(
+            f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up: "
+            f"{shown}{', …' if len(check.video_repairs) > SHOWN else ''}"
+        )
     for group in check.duplicates:
         where = ", and stand in different parts of the split" if group in check.crossing else ""
         warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")
