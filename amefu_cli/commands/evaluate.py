@@ -82,7 +82,7 @@ def settings_of_result(store: Any, novel: str, recipe: EvaluateRecipe, drawn: An
     if recipe.model == "amefu":
         header = _checked_fusion(store, checkpoint)
         fingerprints["fusion"] = header.fingerprint
-        fused_by = {"fusion": header.architecture["fusion"], "num_aug": header.recipe["meta-train"]["num_aug"]}
+        fused_by = {"fusion": header.architecture["fusion"], "num_aug": header.recipe["meta-train"].get("num_aug")}
     return {
         "model": recipe.model,
         **fused_by,
