@@ -18,11 +18,12 @@ TOP = {words[0] for words in commands() if words}
 
 
 def command_lines(path: Path) -> list[list[str]]:
-    """Every line of a shell block, or of a script, that starts with `amefu`, split into words."""
+    """Every line of a shell block, or of a script, that runs `amefu`, by itself or by a function, split into words."""
     text = path.read_text()
     blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.S) if path.suffix == ".md" else [text]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    stripped = [re.sub(r"\s#.*", "", line.strip().removeprefix("$ ")) for line in lines]
+    typed = [re.sub(r"^(\$ |step\w* )", "", re.sub(r"^run ", "amefu ", line.strip())) for line in lines]
+    stripped = [re.sub(r"\s#.*", "", line) for line in typed]
     return [shlex.split(line) for line in stripped if line.startswith("amefu ")]
 
 

@@ -255,6 +255,12 @@ def test_random_views_are_mirrored_alike_in_all_frames_and_both_streams_and_the_
     assert torch.equal(views_of(depth, 0.5), 255 - half)
 
 
+def test_a_flip_that_no_view_takes_part_in_is_warned_of(workspace: Path) -> None:
+    words = ["features", "--out", str(workspace / "other.zarr"), "--dry-run", "--no-upstream", "--flip", "0.5"]
+    said = [CliRunner().invoke(app, [*words, "--views", views, "--workspace", str(workspace)]).stderr for views in "01"]
+    assert ["--views 0 makes none: no feature is mirrored" in text for text in said] == [True, False]
+
+
 def test_a_workspace_that_is_no_folder_is_refused(tmp_path, run_amefu):
     (tmp_path / "file").touch()
     said = run_amefu("status", "--workspace", tmp_path / "file", code=2).stderr
