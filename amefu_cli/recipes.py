@@ -11,7 +11,8 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from types import NoneType
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from amefu_cli.errors import DamagedFile, UsageError
 
@@ -33,11 +34,14 @@ def option(
 
 
 class Recipe:
-    """Base of all recipes: checks every field against its own range when one is made."""
+    """Base of all recipes: checks every field against its own type and range when one is made."""
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            _check(type(self).__name__, field, getattr(self, field.name))
+            flag, value = "--" + field.name.replace("_", "-"), getattr(self, field.name)
+            check_type(flag, value, hints[field.name])
+            _check_range(flag, value, field.metadata)
 
     @classmethod
     def recorded(cls, fields: Any, where: object) -> Self:
@@ -54,9 +58,28 @@ class Recipe:
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
 
-def _check(recipe: str, field: dataclasses.Field[Any], value: Any) -> None:
-    choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
-    flag = "--" + field.name.replace("_", "-")
+# What a value of each type may be, and how that is said. A number may stand for its digits (`episodes = 50`).
+TYPES: Mapping[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((float, int), "a number"),
+    str: ((str, int), "text"),
+    list[str]: ((list,), "a list of texts"),
+}
+
+
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Hold the value of an option against its type, one of TYPES or `… | None`; raises UsageError for another."""
+    if value is None and NoneType in get_args(hint):
+        return
+    taken = next(kind for kind in (hint, *get_args(hint)) if kind in TYPES)
+    kinds, words = TYPES[taken]
+    if not isinstance(value, kinds) or isinstance(value, bool) != (taken is bool):  # True is an int to Python
+        raise UsageError(f"{name} {value!r}: must be {words}")
+
+
+def _check_range(flag: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    choices, minimum, maximum = (metadata[key] for key in ("choices", "minimum", "maximum"))
     if value is None:
         return
     if choices and value not in choices:

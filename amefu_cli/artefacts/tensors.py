@@ -22,6 +22,7 @@ from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 
 LARGEST_BYTES = 8 << 30  # of the tensors of one file
 LARGEST_MEMBER_BYTES = 512 << 20  # of one member of an archive, unpacked
+STARTS = (b"PK", b"\x80")  # of a zip archive, of a pickle
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what a pickle may not import
 TOP_FOLDER = re.compile(r"[^/\\]+/")
 
@@ -74,6 +75,9 @@ def read_pickle(file: IO[bytes], *, name: str) -> dict[str, Tensor]:
         if found := FORBIDDEN.search(str(error)):
             raise UsageError(f"{name}: refused; it asks for {found[1]}, and weights hold tensors only") from error
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        file.seek(0)
+        if not file.read(2).startswith(STARTS):
+            reason = "it is neither a zip archive nor a pickle, as torch writes them"
         raise DamagedFile(f"{name}: not a torch file that can be read ({reason})") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

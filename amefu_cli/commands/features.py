@@ -125,6 +125,8 @@ def update_features(
         )  # fmt: skip
         jobs = plan.choose(jobs, store)
         announce("features", len(jobs), kept, path)
+        if jobs and recipe.flip > 0 and recipe.views == 0:
+            warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
         outcome = Outcome()
         if jobs and not dry_run:
             networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})

@@ -62,7 +62,7 @@ def split_check(
         )
 
 
-split_app.command("check")(split_check)
+split_app.command("check", short_help="Say what of a split is missing, misspelt or double.")(split_check)
 
 
 def _source(session: Session, split: Path | None) -> str:
