@@ -72,6 +72,11 @@ def latest_failures(failures: Iterable[Failure], stage: str) -> dict[tuple[str, 
     return latest
 
 
+def last_failures(failures: Iterable[Failure], stage: str) -> dict[str, Failure]:
+    """The last failure of one stage on each video, whatever it was made from."""
+    return {failure.video: failure for failure in failures if failure.stage == stage}
+
+
 def _parse(path: Path, number: int, line: bytes) -> Failure | None:
     if not line:
         return None
