@@ -262,6 +262,17 @@ def test_the_rerun_repairs_what_was_found_and_nothing_else(workspace: Path, run_
     assert tree(workspace) == before
 
 
+def test_a_repaired_input_is_tried_again(workspace: Path, run_amefu: RunAmefu) -> None:
+    flip(workspace / "frames.zarr/videos/bow/clip_0/jpeg/c/0")
+    shutil.rmtree(workspace / "depth.zarr/videos/bow/clip_0")
+    words = ("depth", "--workspace", workspace, "--no-upstream")
+    for _ in range(2):
+        assert "'bow/clip_0' is damaged" in run_amefu(*words, "--max-attempts", "1", code=3).stderr
+    run_amefu("verify", workspace / "frames.zarr", code=3)
+    run_amefu("frames", "--workspace", workspace)
+    run_amefu(*words, "--max-attempts", "1")
+
+
 def test_paths_that_are_none_are_said(tmp_path: Path, run_amefu: RunAmefu) -> None:
     done = run_amefu("verify", tmp_path / "x.zarr", code=2)
     assert "no such store or checkpoint" in done.stderr
