@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import warnings
@@ -18,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from amefu_cli.artefacts.atomic import write_atomic
+from amefu_cli.artefacts.fingerprint import labelled_sha256
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 
 LARGEST_BYTES = 8 << 30  # of the tensors of one file
@@ -116,12 +116,10 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """One hash of names, types, shapes and values, whatever file and order they came in."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return labelled_sha256(
+        (f"{name} {tensor.dtype} {tuple(tensor.shape)}", tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        for name, tensor in sorted(tensors.items())
+    )
 
 
 def _checked(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -74,7 +74,7 @@ def update_frames(
         recipe = FramesRecipe.recorded(header["recipe"], path) if header else session.recipe(FramesRecipe, "frames")
     run = run or session.recipe(FramesRun, "frames")
     found = _clips(folder, run)
-    plan = Work("frames", work or WorkRun(), path.parent)
+    plan = Work("frames", work or WorkRun(), path.parent, timeout=run.timeout, allow_partial=run.allow_partial)
     with prepare_store(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
         notes={"videos": noted(folder, path)} | begun_by(session, None if rebuild else header),
