@@ -184,18 +184,63 @@ def prepare_store(
         _create(path, group_json({"amefu": wanted}))
     header = read_header(path)
     assert header is not None
+    _require_same(path, header, wanted)
+    store = VideoStore(path, header)
+    store.add_notes(notes)
+    sweep(path)
+    return store
+
+
+def plan_store(
+    path: Path,
+    kind: str,
+    *,
+    recipe: Mapping[str, Any],
+    made_from: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    rebuild: bool,
+) -> VideoStore:
+    """What `prepare_store` would give, for a dry run: nothing is written, now or later.
+
+    Raises:
+        RecipeMismatch: the store there was made by another recipe or from other weights.
+    """
+    wanted = {"kind": kind, "schema": SCHEMA, "recipe": recipe, "made_from": made_from, "notes": notes}
+    header = read_header(path)
+    if header is None or rebuild:
+        return _PlannedStore(path, json.loads(to_json(wanted)), begun=False)
+    _require_same(path, header, wanted)
+    return _PlannedStore(path, header, begun=True)
+
+
+class _PlannedStore(VideoStore):
+    """A store that is only looked at; where it is not begun, it holds nothing."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any], *, begun: bool) -> None:
+        super().__init__(path, header)
+        self._begun = begun
+
+    def records(self) -> dict[str, VideoRecord]:
+        return super().records() if self._begun else {}
+
+    def require_writable(self) -> None:
+        if self._begun:
+            super().require_writable()
+
+    def close(self) -> None:
+        pass
+
+
+def _require_same(path: Path, header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     compared = ("kind", "schema", "recipe", "made_from")
     found, asked = ({key: side[key] for key in compared} for side in (header, json.loads(to_json(wanted))))
     if found != asked:
+        kind = wanted["kind"]
         raise RecipeMismatch(
             f"{path}: made by another recipe or from other weights ({'; '.join(differences(found, asked))}); "
             f"keep it and make a second one with `amefu {kind} --out OTHER.zarr`, "
             f"or replace it with `amefu {kind} --rebuild`"
         )
-    store = VideoStore(path, header)
-    store.add_notes(notes)
-    sweep(path)
-    return store
 
 
 def _create(path: Path, header: bytes) -> None:

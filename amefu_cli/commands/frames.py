@@ -12,7 +12,7 @@ import typer
 from amefu_cli.artefacts.workspace import located, noted
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.work import Work, announce, begun_by, finish, report
+from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
 from amefu_cli.stages import Outcome
@@ -50,13 +50,13 @@ def update_frames(
     videos: Path | None,
     recipe: FramesRecipe | None = None,
     run: FramesRun | None = None,
-    work: WorkRun | None = None,
+    work: WorkRun = WHOLE,
     rebuild: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
     """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
     from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import prepare_store
+    from amefu_cli.artefacts.video_store import plan_store, prepare_store
     from amefu_cli.stages.frames import extract_frames
     from amefu_cli.stages.pending import pending_clips
 
@@ -74,15 +74,16 @@ def update_frames(
         recipe = FramesRecipe.recorded(header["recipe"], path) if header else session.recipe(FramesRecipe, "frames")
     run = run or session.recipe(FramesRun, "frames")
     found = _clips(folder, run)
-    plan = Work("frames", work or WorkRun(), path.parent)
-    with prepare_store(
+    plan = Work("frames", work, path.parent)
+    opened = plan_store if dry_run else prepare_store
+    with opened(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
         notes={"videos": noted(folder, path)} | begun_by(session, None if rebuild else header),
     ) as store:  # fmt: skip
         jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
         jobs = plan.choose(jobs, store)
         announce("frames", len(jobs), kept, path)
-        outcome = Outcome()
+        outcome = Outcome(planned=dry_run and bool(jobs))
         if jobs and not dry_run:
             with progress("frames") as report_progress:
                 outcome = extract_frames(

@@ -29,10 +29,13 @@ SplitOption = Annotated[
 ]
 
 
-def resolve_split(session: Session, path: Path | None, recipe: SplitRecipe, class_names: Sequence[str]) -> Split:
+def resolve_split(
+    session: Session, path: Path | None, recipe: SplitRecipe, class_names: Sequence[str], *, dry_run: bool = False
+) -> Split:
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from `class_names`.
 
-    What is used first becomes the workspace's split.json, so that no later command draws another one.
+    What is used first becomes the workspace's split.json, so that no later command draws another one; not in a
+    dry run.
 
     Raises:
         UsageError: a split that is no split, or two ways of making one at once.
@@ -44,14 +47,14 @@ def resolve_split(session: Session, path: Path | None, recipe: SplitRecipe, clas
     if source is None and not drawn and preset in BUILT_IN:
         source = preset
     if source is None:
-        return _draw(written, recipe, class_names)
+        return _draw(written, recipe, class_names, dry_run)
     if drawn:
         raise UsageError(
             f"--split-ratio and --split-seed draw a new split, but {source} is there; "
             "leave them out, or remove the file"
         )
     split = load_split(source)
-    if not written.is_file():
+    if not written.is_file() and not dry_run:
         write_split(written, split, source=source)
         note(f"split: {_counts(split)}, of {source}, written to {written}")
     outside = sorted(name for name in class_names if split.part_of(name) is None)
@@ -102,11 +105,12 @@ def _check_preset(session: Session, class_names: set[str]) -> None:
             )
 
 
-def _draw(written: Path, recipe: SplitRecipe, class_names: Sequence[str]) -> Split:
+def _draw(written: Path, recipe: SplitRecipe, class_names: Sequence[str], dry_run: bool) -> Split:
     ratio, seed = recipe.split_ratio or DEFAULT_SPLIT_RATIO, recipe.split_seed or 0
     split = draw_split(class_names, ratio=ratio, seed=seed)
-    write_split(written, split, ratio=ratio, seed=seed)
-    note(f"split: {_counts(split)}, drawn by {ratio} and written to {written}")
+    if not dry_run:
+        write_split(written, split, ratio=ratio, seed=seed)
+        note(f"split: {_counts(split)}, drawn by {ratio} and written to {written}")
     return split
 
 
