@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.video_store import open_store
 from amefu_cli.cli import app
 from amefu_cli.commands.work import shard_of
+from amefu_cli.errors import UsageError
 
+STORES = ("frames", "depth", "features")
 ARRAY = {"ID": "0", "COUNT": "3", "MIN": "0", "MAX": "2"}
 
 
@@ -100,7 +102,72 @@ def test_a_dry_run_draws_no_split(workspace: Path, words: tuple[str, ...]) -> No
 
 def test_a_dry_run_of_a_rebuild_throws_nothing_away(workspace: Path) -> None:
     before = tree(workspace)
-    for name in ("frames", "depth", "features"):
+    for name in STORES:
         assert f"{name}: 21 videos to make, 0 already" in amefu(workspace, name, "--rebuild", "--dry-run")
     assert "meta-train: would train" in amefu(workspace, "meta-train", "--rebuild", "--num-aug", "1", "--dry-run")
     assert tree(workspace) == before
+
+
+def test_links_that_were_followed_are_followed_by_every_later_line(fresh: Path) -> None:
+    videos = fresh.parent / "linked"
+    videos.mkdir()
+    for folder in (fresh.parent / "videos").iterdir():
+        (videos / folder.name).symlink_to(folder)
+    with pytest.raises(UsageError, match="holds no clip"):
+        amefu(fresh, "frames", videos)
+    amefu(fresh, "frames", videos, "--follow-links")
+    for words in (("depth", "--dry-run"), ("depth", videos, "--dry-run"), ("frames",)):
+        assert f"frames: {fresh / 'frames.zarr'} is up to date (6 videos)" in amefu(fresh, *words)
+    (fresh / "split.json").write_text('{"train": ["bow"], "test": ["clap", "dive"]}')
+    assert "skipped" not in amefu(fresh, "split", "check")
+    with pytest.raises(UsageError, match="holds no clip"):
+        amefu(fresh, "frames", videos)
+
+
+def test_a_clip_that_is_gone_is_named_until_it_is_taken_out(workspace: Path) -> None:
+    videos, stores = workspace.parent / "videos", [workspace / f"{name}.zarr" for name in STORES]
+    gone, moved = videos / "bow/clip_0.mp4", videos / "clap/clip_9.mp4"
+    amefu(workspace, "frames", videos)
+    shutil.move(gone, moved)
+    warning = f"1 videos of {stores[0]} are no longer in {videos} (bow/clip_0), but are still used; take them out with"
+    assert warning in amefu(workspace, "depth")
+    assert warning in amefu(workspace, "frames")
+    assert "(bow/clip_0); they would be taken out" in amefu(workspace, "frames", "--prune", "--dry-run")
+    assert [len(videos_in(store)) for store in stores] == [22, 22, 21]
+    assert "(bow/clip_0); they are taken out" in amefu(workspace, "frames", "--prune")
+    assert [len(videos_in(store)) for store in stores] == [21, 21, 20]
+    assert not any("bow/clip_0" in videos_in(store) for store in stores)
+    said = amefu(workspace, "features")
+    assert "no longer in" not in said
+    assert "features: 1 videos to make, 20 already" in said
+
+    shutil.move(moved, gone)  # and it comes back: only its frames are made again
+    amefu(workspace, "frames", "--prune")
+    said = amefu(workspace, "features")
+    assert [f"{store.stem}: {store} is up to date (21 videos)" in said for store in stores] == [True] * 3
+
+
+def test_features_without_any_frames_beside_them_are_all_used(workspace: Path) -> None:
+    shutil.rmtree(workspace / "frames.zarr")
+    assert len(videos_in(workspace / "features.zarr")) == 21
+
+
+def test_pruning_needs_the_folder(fresh: Path) -> None:
+    videos = fresh.parent / "videos"
+    amefu(fresh, "frames", videos)
+    videos.rename(fresh.parent / "elsewhere")
+    with pytest.raises(UsageError, match="is not there, so nothing says which of its clips are gone; name VIDEOS"):
+        amefu(fresh, "frames", "--prune")
+    assert "is up to date (6 videos)" in amefu(fresh, "frames", fresh.parent / "elsewhere", "--prune")
+
+
+def test_another_folder_is_not_mixed_into_a_store(fresh: Path, make_clips: MakeClips) -> None:
+    first, second = fresh.parent / "videos", fresh.parent / "other"
+    make_clips(second, ("jump",), 1)
+    amefu(fresh, "frames", first)
+    before = tree(fresh)
+    with pytest.raises(UsageError, match=r"holds none of the 6 videos of .*; take another --workspace, or replace"):
+        amefu(fresh, "depth", second)
+    assert tree(fresh) == before
+    amefu(fresh, "frames", second, "--rebuild")
+    assert videos_in(fresh / "frames.zarr") == ["jump/clip_0"]
