@@ -54,9 +54,8 @@ def resolve_split(
             "leave them out, or remove the file"
         )
     split = load_split(source)
-    if not written.is_file() and not dry_run:
-        write_split(written, split, source=source)
-        note(f"split: {_counts(split)}, of {source}, written to {written}")
+    if not written.is_file():
+        _write(written, split, f"of {source}", dry_run, source=source)
     outside = sorted(name for name in class_names if split.part_of(name) is None)
     if outside:
         warn(f"{source} leaves out {len(outside)} classes that are there: {', '.join(outside)}")
@@ -108,10 +107,14 @@ def _check_preset(session: Session, class_names: set[str]) -> None:
 def _draw(written: Path, recipe: SplitRecipe, class_names: Sequence[str], dry_run: bool) -> Split:
     ratio, seed = recipe.split_ratio or DEFAULT_SPLIT_RATIO, recipe.split_seed or 0
     split = draw_split(class_names, ratio=ratio, seed=seed)
-    if not dry_run:
-        write_split(written, split, ratio=ratio, seed=seed)
-        note(f"split: {_counts(split)}, drawn by {ratio} and written to {written}")
+    _write(written, split, f"drawn by {ratio}", dry_run, ratio=ratio, seed=seed)
     return split
+
+
+def _write(path: Path, split: Split, how: str, dry_run: bool, **notes: Any) -> None:
+    if not dry_run:
+        write_split(path, split, **notes)
+    note(f"split: {_counts(split)}, {how}, {'to be ' if dry_run else ''}written to {path}")
 
 
 def _counts(split: Split) -> str:
