@@ -334,7 +334,13 @@ def test_a_preset_brings_its_split_and_is_warned_of_on_another_data_set(
     make_clips(tmp_path / "videos", ("Archery", "CricketShot", "YoYo"), clips=1, frames=3)
     fresh = tmp_path / "fresh"
     run_amefu("frames", tmp_path / "videos", "--workspace", fresh, "--jobs", "1")
-    said = run_amefu("pretrain", "--modality", "rgb", "--dry-run", "--preset", "ucf101", "--workspace", fresh)
+    words = (
+        "pretrain", "--modality", "rgb", "--preset", "ucf101", "--backbone", "squeezenet1_1", "--weights", "none",
+        "--crop", "32", "--epochs", "1", "--segments", "1", "--workspace", fresh,
+    )  # fmt: skip
+    said = run_amefu(*words, "--dry-run")
+    assert "70 base, 10 validation and 21 novel classes, of ucf101, to be written to" in said.stderr
+    said = run_amefu(*words)
     assert "70 base, 10 validation and 21 novel classes, of ucf101, written to" in said.stderr
     assert "another data set" not in said.stderr
     assert read_split(fresh / "split.json") == built_in_split("ucf101")

@@ -24,7 +24,7 @@ from typing import Any
 
 from amefu_cli.artefacts.atomic import create_atomic, to_json, write_atomic
 from amefu_cli.artefacts.fingerprint import differences, fingerprint
-from amefu_cli.artefacts.publishing import publish, write_group
+from amefu_cli.artefacts.publishing import discard, publish, write_group
 from amefu_cli.artefacts.staging import Staging, sweep
 from amefu_cli.artefacts.store_headers import (
     DAMAGED,
@@ -38,6 +38,7 @@ from amefu_cli.artefacts.store_headers import (
 )
 from amefu_cli.artefacts.stored_video import StoredVideo, edition_of, open_video
 from amefu_cli.artefacts.video_names import group_path
+from amefu_cli.artefacts.workspace import located
 from amefu_cli.errors import AmefuError, DamagedFile, RecipeMismatch, UsageError
 
 
@@ -53,9 +54,19 @@ class VideoStore:
         self._staging = Staging(path)
 
     def records(self) -> dict[str, VideoRecord]:
-        """Every video in the store, by id, in sorted order."""
-        found = video_records(str(self.path / "videos"))
-        return {record.id: record for record in sorted(found, key=lambda record: record.id)}
+        """Every video in the store, by id, in sorted order; but those whose frames were taken out of their store."""
+        found = sorted(video_records(str(self.path / "videos")), key=lambda record: record.id)
+        frames = self._frames_folder()
+        return {
+            record.id: record
+            for record in found
+            if frames is None or os.path.exists(os.path.join(frames, group_path(record.id), HEADER))
+        }
+
+    def _frames_folder(self) -> Path | None:
+        """Where the frames of the videos lie; None for frames themselves, and where their whole store is gone."""
+        store = located(self.notes, "frames", self.path) if "frames" in self.notes else None
+        return store / "videos" if store and (store / HEADER).exists() else None
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's attributes, or None where it is not in the store."""
@@ -106,6 +117,11 @@ class VideoStore:
             "kind": self.kind, "schema": SCHEMA, "recipe": self.recipe, "made_from": self.made_from,
             "notes": self.notes,
         }  # fmt: skip
+
+    def remove(self, video: str) -> None:
+        """Take a video out of the store; who reads it at this moment gets an error that names it."""
+        self.require_writable()
+        discard(self._folder(video), self.fresh_folder)
 
     def require_writable(self) -> None:
         """Raise UsageError where this process may not write into the store."""
@@ -184,18 +200,63 @@ def prepare_store(
         _create(path, group_json({"amefu": wanted}))
     header = read_header(path)
     assert header is not None
+    _require_same(path, header, wanted)
+    store = VideoStore(path, header)
+    store.add_notes(notes)
+    sweep(path)
+    return store
+
+
+def plan_store(
+    path: Path,
+    kind: str,
+    *,
+    recipe: Mapping[str, Any],
+    made_from: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    rebuild: bool,
+) -> VideoStore:
+    """What `prepare_store` would give, for a dry run: nothing is written, now or later.
+
+    Raises:
+        RecipeMismatch: the store there was made by another recipe or from other weights.
+    """
+    wanted = {"kind": kind, "schema": SCHEMA, "recipe": recipe, "made_from": made_from, "notes": notes}
+    header = read_header(path)
+    if header is None or rebuild:
+        return _PlannedStore(path, json.loads(to_json(wanted)), begun=False)
+    _require_same(path, header, wanted)
+    return _PlannedStore(path, header, begun=True)
+
+
+class _PlannedStore(VideoStore):
+    """A store that is only looked at; where it is not begun, it holds nothing."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any], *, begun: bool) -> None:
+        super().__init__(path, header)
+        self._begun = begun
+
+    def records(self) -> dict[str, VideoRecord]:
+        return super().records() if self._begun else {}
+
+    def require_writable(self) -> None:
+        if self._begun:
+            super().require_writable()
+
+    def close(self) -> None:
+        pass
+
+
+def _require_same(path: Path, header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     compared = ("kind", "schema", "recipe", "made_from")
     found, asked = ({key: side[key] for key in compared} for side in (header, json.loads(to_json(wanted))))
     if found != asked:
+        kind = wanted["kind"]
         raise RecipeMismatch(
             f"{path}: made by another recipe or from other weights ({'; '.join(differences(found, asked))}); "
             f"keep it and make a second one with `amefu {kind} --out OTHER.zarr`, "
             f"or replace it with `amefu {kind} --rebuild`"
         )
-    store = VideoStore(path, header)
-    store.add_notes(notes)
-    sweep(path)
-    return store
 
 
 def _create(path: Path, header: bytes) -> None:

@@ -24,6 +24,7 @@ from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.meta_train import fusion_header, train_fusion, training_tables
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, data_set_of, resolve_split
+from amefu_cli.commands.work import unknown_yet
 from amefu_cli.recipes import (
     AblateRecipe,
     DeviceRun,
@@ -68,11 +69,16 @@ def ablate(
     plan = plan_tables(tables, num_augs=num_augs, num_aug=training.num_aug)
     path, imagenet = features or session.workspace.features, any(reads_imagenet(row.model) for row in plan.rows)
     if session.upstream:
-        update_features(session, path, split=split, split_recipe=split_recipe, basenet=imagenet)
-        split_recipe = SplitRecipe()
+        before = update_features(
+            session, path, split=split, split_recipe=split_recipe, basenet=imagenet, dry_run=dry_run
+        )
+        if before.planned:
+            unknown_yet("ablate", path)
+            return
+        split_recipe = split_recipe if dry_run else SplitRecipe()  # a dry run has written no split
     store = open_store(path, "features", mend="amefu features")
     warn_of_other_switches(session, store)
-    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
+    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
     drawn = {  # before any training, since a class may hold too few videos
         shot: draw_from(store, classes, EpisodesRecipe(recipe.way, shot, recipe.queries, recipe.episodes, recipe.seed))
         for shot in shots

@@ -10,10 +10,9 @@ import typer
 from amefu_cli.artefacts.workspace import located, noted
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
-from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
-from amefu_cli.commands.work import Work, announce, begun_by, finish, report
+from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report, unknown_yet
 from amefu_cli.recipes import (
     RECIPES,
     ClipRecipe,
@@ -88,7 +87,7 @@ def update_features(
     inputs: dict[str, Path] | None = None,
     recipes: tuple[FeaturesRecipe, StreamRecipe, ClipRecipe] | None = None,
     run: NetworkRun | None = None,
-    work: WorkRun | None = None,
+    work: WorkRun = WHOLE,
     basenet: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
@@ -96,26 +95,34 @@ def update_features(
     """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
     ones that the store was begun with. What `basenet` once added stays up to date from then on."""
     from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import open_store, prepare_store
+    from amefu_cli.artefacts.video_store import open_store, plan_store, prepare_store
     from amefu_cli.stages.pending import pending_features
 
     header = None if rebuild else read_header(path)
     inputs = inputs or _recorded_inputs(session, path, header)
     recipe, stream, clip = recipes or _recorded_recipes(session, path, header)
     run = run or session.recipe(NetworkRun, "features")
-    failed_before = _update_inputs(session, inputs)
+    before = Outcome()
+    if session.upstream:
+        shared = WorkRun(shard=work.shard)
+        before = update_depth(session, inputs["frames"], inputs["depth"], work=shared, dry_run=dry_run)
+        if before.planned:
+            unknown_yet("features", inputs["depth"])
+        if dry_run and any(read_header(inputs[name]) is None for name in ("frames", "depth")):
+            return before
     frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
     depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     seen, made_from = _streams(inputs, stream)
-    classes = resolve_split(session, split, split_recipe, frames, streams=seen)
+    classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = _basenet(inputs, stream) if wanted else None
     begun = (
         begun_by(session, header) | {"geometry": frames.recipe["geometry"]} | ({BASENET: network} if network else {})
     )
-    plan = Work("features", work or WorkRun(), path.parent)
+    plan = Work("features", work, path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
-    with prepare_store(
+    opened = plan_store if dry_run else prepare_store
+    with opened(
         path, "features", recipe=header_recipe, made_from=made_from,
         notes={name: noted(where, path) for name, where in inputs.items()} | begun, rebuild=rebuild,
     ) as store:  # fmt: skip
@@ -127,12 +134,13 @@ def update_features(
         announce("features", len(jobs), kept, path)
         if jobs and recipe.flip > 0 and recipe.views == 0:
             warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
-        outcome = Outcome()
+        outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
         if jobs and not dry_run:
             networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})
             outcome = _extract(jobs, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
-    outcome.failed = failed_before | outcome.failed
-    return finish(outcome, kept, plan, path)
+    outcome = finish(outcome, kept, plan, path)
+    outcome.failed = before.failed | outcome.failed
+    return outcome
 
 
 def warn_of_other_switches(session: Session, store: VideoStore) -> None:
@@ -150,14 +158,6 @@ def warn_of_other_switches(session: Session, store: VideoStore) -> None:
             f"--recipe {session.recipe_name} is not what {store.path} was made by: it has {', '.join(other)}; "
             "give --recipe to every line of another --workspace"
         )
-
-
-def _update_inputs(session: Session, inputs: dict[str, Path]) -> dict[str, str]:
-    """Frames and depth first, unless --no-upstream; returns what failed."""
-    if not session.upstream:
-        return {}
-    before = update_frames(session, inputs["frames"], videos=None)
-    return before.failed | update_depth(session, inputs["frames"], inputs["depth"]).failed
 
 
 def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None) -> dict[str, Path]:

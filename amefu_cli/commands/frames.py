@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from amefu_cli.artefacts.workspace import located, noted
-from amefu_cli.commands.console import progress, warn
+from amefu_cli.commands.console import note, progress, warn
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.work import Work, announce, begun_by, finish, report
+from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
 from amefu_cli.stages import Outcome
@@ -29,6 +30,9 @@ def frames(
         typer.Argument(help="folder of CLASS/…/clip.mp4, or of CLASS/…/clip/image.jpg [the last one]"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/frames.zarr]")] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="take videos out of the store whose clips are no longer in VIDEOS")
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
@@ -38,8 +42,9 @@ def frames(
     """
     path = out or session.workspace.frames
     outcome = update_frames(
-        session, path, videos=videos, recipe=recipe, run=run, work=work, rebuild=rebuild, dry_run=dry_run
-    )
+        session, path, videos=videos, recipe=recipe, run=run, work=work, prune=prune, rebuild=rebuild,
+        dry_run=dry_run,
+    )  # fmt: skip
     report("frames", outcome, path, as_json=session.json)
 
 
@@ -50,39 +55,44 @@ def update_frames(
     videos: Path | None,
     recipe: FramesRecipe | None = None,
     run: FramesRun | None = None,
-    work: WorkRun | None = None,
+    work: WorkRun = WHOLE,
+    prune: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
     """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
     from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import prepare_store
+    from amefu_cli.artefacts.video_store import plan_store, prepare_store
     from amefu_cli.stages.frames import extract_frames
     from amefu_cli.stages.pending import pending_clips
 
     header = read_header(path)
-    if videos is not None:
-        folder = videos
-    elif header is None:
-        raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
-    else:
-        folder = located(header["notes"], "videos", path)
-        if not folder.is_dir():
-            warn(f"{folder} is not there any more; going on with the frames in {path}")
-            return Outcome()
+    folder = videos or _recorded_folder(path, header)
+    if videos is None and not folder.is_dir():
+        if prune:
+            raise UsageError(f"{folder}: is not there, so nothing says which of its clips are gone; name VIDEOS")
+        warn(f"{folder} is not there any more; going on with the frames in {path}")
+        return Outcome()
     if recipe is None:
         recipe = FramesRecipe.recorded(header["recipe"], path) if header else session.recipe(FramesRecipe, "frames")
+    chosen = run is not None and videos is not None  # `amefu frames VIDEOS`: other lines do as the last one of these
     run = run or session.recipe(FramesRun, "frames")
-    found = _clips(folder, run)
-    plan = Work("frames", work or WorkRun(), path.parent, timeout=run.timeout, allow_partial=run.allow_partial)
-    with prepare_store(
+    followed = header is not None and bool(header["notes"].get("follow_links"))
+    follow_links = run.follow_links or (followed and not chosen)
+    found = _clips(folder, follow_links)
+    gone = _gone(path, header, folder, found.clips) if header and not rebuild else []
+    plan = Work("frames", work, path.parent, timeout=run.timeout, allow_partial=run.allow_partial)
+    opened = plan_store if dry_run else prepare_store
+    with opened(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
-        notes={"videos": noted(folder, path)} | begun_by(session, None if rebuild else header),
+        notes={"videos": noted(folder, path), "follow_links": follow_links}
+        | begun_by(session, None if rebuild else header),
     ) as store:  # fmt: skip
+        _take_out(gone, store, folder, prune=prune, dry_run=dry_run)
         jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
         jobs = plan.choose(jobs, store)
         announce("frames", len(jobs), kept, path)
-        outcome = Outcome()
+        outcome = Outcome(planned=dry_run and bool(jobs))
         if jobs and not dry_run:
             with progress("frames") as report_progress:
                 outcome = extract_frames(
@@ -94,15 +104,54 @@ def update_frames(
     return finish(outcome, kept, plan, path)
 
 
-def _clips(folder: Path, run: FramesRun) -> Any:
+def _recorded_folder(path: Path, header: Mapping[str, Any] | None) -> Path:
+    if header is None:
+        raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
+    return located(header["notes"], "videos", path)
+
+
+def _clips(folder: Path, follow_links: bool) -> Any:
     from amefu_cli.artefacts.clips import find_clips
 
-    found = find_clips(folder, follow_links=run.follow_links)
+    found = find_clips(folder, follow_links=follow_links)
     for skipped, reason in found.skipped:
         warn(f"skipped {skipped}: {reason}")
     if not found.clips:
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
     return found
+
+
+def _gone(path: Path, header: Mapping[str, Any], folder: Path, clips: Any) -> list[str]:
+    """The videos of the store at `path` whose clip is not among those of `folder`, sorted.
+
+    Raises:
+        UsageError: that is all of them, and the store was made from another folder.
+    """
+    from amefu_cli.artefacts.video_store import VideoStore
+
+    there = VideoStore(path, header).records()
+    gone = sorted(there.keys() - {clip.id for clip in clips})
+    before = header["notes"].get("videos")
+    if gone and len(gone) == len(there) and noted(folder, path) != before:
+        raise UsageError(
+            f"{folder}: holds none of the {len(there)} videos of {path}, which is made from {before}; "
+            "take another --workspace, or replace the store with `amefu frames VIDEOS --rebuild`"
+        )
+    return gone
+
+
+def _take_out(gone: list[str], store: Any, folder: Path, *, prune: bool, dry_run: bool) -> None:
+    """Take the videos that are gone from `folder` out of the store, or say that they are still used."""
+    if not gone:
+        return
+    first = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
+    some = f"{len(gone)} videos of {store.path} are no longer in {folder} ({first})"
+    if not prune:
+        warn(f"{some}, but are still used; take them out with `amefu frames --prune`")
+        return
+    note(f"frames: {some}; they {'would be' if dry_run else 'are'} taken out")
+    for video in gone if not dry_run else []:
+        store.remove(video)
 
 
 def _failed(folder: Path, plan: Work, video: str, error: AmefuError) -> None:

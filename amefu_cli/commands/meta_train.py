@@ -13,6 +13,7 @@ from amefu_cli.commands.console import note, percent, progress, show, warn
 from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
+from amefu_cli.commands.work import unknown_yet
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, MetaTrainRecipe, SplitRecipe
 
@@ -39,15 +40,18 @@ def meta_train(
 
     features_path, path = features or session.workspace.features, out or session.workspace.fusion
     if session.upstream:
-        update_features(session, features_path, split=split, split_recipe=split_recipe)
-        split_recipe = SplitRecipe()
+        before = update_features(session, features_path, split=split, split_recipe=split_recipe, dry_run=dry_run)
+        if before.planned:
+            unknown_yet("meta-train", features_path)
+            return
+        split_recipe = split_recipe if dry_run else SplitRecipe()  # a dry run has written no split
     store = open_store(features_path, "features", mend="amefu features")
     warn_of_other_switches(session, store)
-    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
+    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
     header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
-    if TrainingRun(path, header).is_finished(mend="amefu meta-train"):
+    if not rebuild and TrainingRun(path, header).is_finished(mend="amefu meta-train"):
         note(f"meta-train: {path} is up to date")
     elif dry_run:
         note(f"meta-train: would train {recipe.fusion} for {recipe.epochs} × {recipe.episodes} episodes")

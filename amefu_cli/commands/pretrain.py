@@ -14,6 +14,7 @@ from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command, variant_option
 from amefu_cli.commands.precision import settled_precision
 from amefu_cli.commands.splits import SplitOption, resolve_split
+from amefu_cli.commands.work import unknown_yet
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, PretrainRecipe, SplitRecipe, StreamRecipe
 
@@ -46,13 +47,17 @@ def pretrain(
         raise UsageError(f"--modality {modality!r}: must be rgb or depth")
     frames_path, depth_path = frames or session.workspace.frames, depth or session.workspace.depth
     path = out or session.workspace.stream(modality)
-    if session.upstream:
-        update_frames(session, frames_path, videos=None)
-        if modality == "depth":
-            update_depth(session, frames_path, depth_path)
     source = (
         (frames_path, "frames", "amefu frames VIDEOS") if modality == "rgb" else (depth_path, "depth", "amefu depth")
     )
+    if session.upstream:
+        if modality == "rgb":
+            before = update_frames(session, frames_path, videos=None, dry_run=dry_run)
+        else:
+            before = update_depth(session, frames_path, depth_path, dry_run=dry_run)
+        if before.planned:
+            unknown_yet("pretrain", source[0])
+            return
     document = _train(
         session, modality, source, path, (recipe, stream, clip), run, split, split_recipe, rebuild, dry_run
     )
@@ -79,7 +84,7 @@ def _train(
     from amefu_cli.artefacts.video_store import open_store
 
     store = open_store(source[0], source[1], mend=source[2])
-    classes = resolve_split(session, split, split_recipe, store)
+    classes = resolve_split(session, split, split_recipe, store, dry_run=dry_run)
     there = classes.listed(store.records()).values()
     records = [record for record in there if classes.part_of(record.class_name) == "base"]
     begun = None if rebuild else begun_header(path)
@@ -87,7 +92,7 @@ def _train(
     header = replace(header, notes=session.chosen)
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
-    if TrainingRun(path, header).is_finished(mend=f"amefu pretrain --modality {modality}"):
+    if not rebuild and TrainingRun(path, header).is_finished(mend=f"amefu pretrain --modality {modality}"):
         note(f"pretrain: {path} is up to date")
     elif dry_run:
         note(f"pretrain: would train {modality} on {len(records)} videos for {recipes[0].epochs} epochs")

@@ -48,8 +48,8 @@ def split_check(
     classes = load_split(source)
     if repair is not None and repair.suffix != ".json":
         raise UsageError(f"--repair {repair}: must end in .json; it is a split file for --split")
-    folder = videos or _recorded_folder(frames or session.workspace.frames)
-    found = find_clips(folder, follow_links=follow_links)
+    folder, followed = (videos, False) if videos else _recorded_folder(frames or session.workspace.frames)
+    found = find_clips(folder, follow_links=follow_links or followed)
     sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips}
     check = check_split(classes, sources)
     _show(source, folder, check, session.json)
@@ -75,11 +75,12 @@ def _source(session: Session, split: Path | None) -> str:
     raise UsageError(f"{session.workspace.split}: no such split file; name a split with --split")
 
 
-def _recorded_folder(frames: Path) -> Path:
+def _recorded_folder(frames: Path) -> tuple[Path, bool]:
+    """The folder that the frames were made from, and whether links out of it were followed."""
     from amefu_cli.artefacts.video_store import open_store
 
     store = open_store(frames, "frames", mend="amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS")
-    return located(store.notes, "videos", store.path)
+    return located(store.notes, "videos", store.path), bool(store.notes.get("follow_links"))
 
 
 def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:

@@ -41,12 +41,13 @@ def resolve_split(
     *,
     streams: Mapping[str, Any] | None = None,
     checked: bool = False,
+    dry_run: bool = False,
 ) -> Split:
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
     `store`; held against `store`, and against what `streams` (its own, if it has any) were trained on.
 
-    What is used first becomes the workspace's split.json, so that no later command draws another one. With `checked`
-    only the split itself is found, as a command before it has looked at the rest.
+    What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
+    run. With `checked` only the split itself is found, as a command before it has looked at the rest.
 
     Raises:
         UsageError: a split that is no split, or two ways of making one at once; the same clip, byte for byte, in two
@@ -62,11 +63,8 @@ def resolve_split(
         source = preset
     if source is None:
         ratio, seed = recipe.split_ratio or DEFAULT_SPLIT_RATIO, recipe.split_seed or 0
-        split, origin, how = (
-            draw_split(names, ratio=ratio, seed=seed),
-            {"ratio": ratio, "seed": seed},
-            f"drawn by {ratio}",
-        )
+        split, how = draw_split(names, ratio=ratio, seed=seed), f"drawn by {ratio}"
+        origin: dict[str, Any] = {"ratio": ratio, "seed": seed}
     elif drawn:
         raise UsageError(
             f"--split-ratio and --split-seed draw a new split, but {source} is there; "
@@ -74,17 +72,19 @@ def resolve_split(
         )
     else:
         split, origin, how = load_split(source), {"source": source}, f"of {source}"
-    if not checked:
-        _check(session, split, source or how, store, streams)
+    if checked:
+        return split
+    _check(session, split, source or how, store, streams)
     if not written.is_file():
         if source is None and len(split.novel) < EpisodesRecipe.way:
             warn(
                 f"{len(split.novel)} of {len(names)} classes are novel, too few for `amefu evaluate --way "
                 f"{EpisodesRecipe.way}`: remove {written} and draw others, as by --split-ratio 5:0:5"
             )
-        write_split(written, split, **origin)
-        note(f"split: {_counts(split)}, {how}, written to {written}")
-    elif path and not checked and read_split(written) != split:
+        if not dry_run:
+            write_split(written, split, **origin)
+        note(f"split: {_counts(split)}, {how}, {'to be ' if dry_run else ''}written to {written}")
+    elif path and read_split(written) != split:
         note(f"split: {_counts(split)}, {how}; the workspace's own, {written}, is another one")
     return split
 

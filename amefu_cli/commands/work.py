@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amefu_cli.artefacts.video_store import VideoStore
 
 SLURM_TASK = "SLURM_ARRAY_TASK_ID"
+WHOLE = WorkRun(shard="none")  # what a command that reads all videos has made before it, also in an array task
 
 
 class Job(Protocol):
@@ -139,6 +140,11 @@ def announce(stage: str, pending: int, kept: int, path: Path) -> None:
         note(f"{stage}: {pending} videos to make, {kept} already in {path}")
     else:
         note(f"{stage}: {path} is up to date ({kept} videos)")
+
+
+def unknown_yet(stage: str, path: Path) -> None:
+    """One line of a dry run on a stage that reads `path`, where something is still to be made."""
+    note(f"{stage}: what more there is to do is known once {path} is up to date")
 
 
 def finish(outcome: Outcome, kept: int, work: Work, path: Path) -> Outcome:
