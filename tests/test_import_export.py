@@ -156,9 +156,10 @@ def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path,
     fusion = imported / "fusion.safetensors"
     header = read_header(fusion)
     assert header is not None
-    store = SimpleNamespace(made_from=header.data["streams"], path=tmp_path, recipe={"features": {"test_frames": ""}})
-    drawn = SimpleNamespace(shape={}, fingerprint="")
-    asked = settings_of_result(store, "", EvaluateRecipe(), drawn, fusion)
+    store = SimpleNamespace(made_from=header.data["streams"], path=tmp_path, notes={}, recipe={"features": {"test_frames": "", "flip": 0.5}})
+    drawn, classes = SimpleNamespace(shape={}, fingerprint="", notes={"seed": 0}), SimpleNamespace(novel=("run",))
+    novel = {"features": "", "missing_videos": 0, "missing_classes": []}
+    asked = settings_of_result(store, classes, novel, EvaluateRecipe(), drawn, fusion)
     assert (asked["fusion"], asked["num_aug"]) == ("dgadain", None)
 
 

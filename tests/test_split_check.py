@@ -267,16 +267,17 @@ def test_a_split_that_is_refused_does_not_become_the_workspace_s(workspace: Path
     given = split.rename(workspace / "given.json")
     videos = workspace.parent / "videos"
     shutil.copy(videos / "bow" / "clip_0.mp4", videos / "spin" / "clip_0.mp4")
-    train = ("pretrain", "--modality", "rgb", "--workspace", workspace, "--dry-run", "--split")
+    train = ("pretrain", "--modality", "rgb", "--workspace", workspace, "--split")
+    evaluate = ("evaluate", "--no-upstream", "--workspace", workspace, "--model", "rgb")
     run_amefu("frames", videos, "--workspace", workspace)
     run_amefu(*train, given, code=2)
     assert not split.exists()
     run_amefu("split", "check", videos, "--split", given, "--repair", workspace / "mended.json")
     run_amefu("split", "check", videos, "--split", workspace / "mended.json")
-    run_amefu(*train, workspace / "mended.json")
+    run_amefu(*evaluate, "--split", workspace / "mended.json")
     assert read_split(split) == read_split(workspace / "mended.json")
     (workspace / "frames.zarr").rename(workspace / "moved.zarr")
-    said = run_amefu("evaluate", "--no-upstream", "--workspace", workspace, "--model", "rgb")
+    said = run_amefu(*evaluate)
     assert "frames.zarr is not there any more, so it was not looked whether a clip stands in two parts" in said.stderr
 
 
