@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
-from conftest import commands
+from conftest import CONFIG, commands, lay_clips
 from typer.testing import CliRunner
 
 from amefu_cli.cli import app
@@ -17,10 +18,14 @@ TEXTS = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.sh"))]
 TOP = {words[0] for words in commands() if words}
 
 
-def command_lines(path: Path) -> list[list[str]]:
-    """Every line of a shell block, or of a script, that runs `amefu`, by itself or by a function, split into words."""
+def shell_blocks(path: Path) -> list[str]:
+    """The shell blocks of a page, or a whole script."""
     text = path.read_text()
-    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.S) if path.suffix == ".md" else [text]
+    return re.findall(r"```(?:sh|console)\n(.*?)```", text, re.S) if path.suffix == ".md" else [text]
+
+
+def command_lines(*blocks: str) -> list[list[str]]:
+    """Every line that runs `amefu`, by itself or by a function of the script, split into words."""
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     typed = [re.sub(r"^(\$ |step\w* )", "", re.sub(r"^run ", "amefu ", line.strip())) for line in lines]
     stripped = [re.sub(r"\s#.*", "", line) for line in typed]
@@ -33,9 +38,14 @@ def known_options(words: list[str]) -> set[str]:
     return {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
 
 
+README_LINES = [lines for block in shell_blocks(ROOT / "README.md") if (lines := command_lines(block))]
+BASE, NOVEL = ("bow", "clap", "dive", "jump", "kick"), ("lift", "push", "roll", "spin", "wave")
+TESTED_ELSEWHERE = ("import", "export", "demo")  # on hundreds of megabytes, and for minutes
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_every_option_that_is_shown_exists(path: Path) -> None:
-    for words in command_lines(path):
+    for words in command_lines(*shell_blocks(path)):
         if words[1].startswith(("-", "$")):
             continue
         assert words[1] in TOP, f"{path.name}: {shlex.join(words)}"
@@ -44,8 +54,32 @@ def test_every_option_that_is_shown_exists(path: Path) -> None:
 
 
 def test_every_command_stands_in_the_readme_with_a_line_that_types_it() -> None:
-    typed = {words[1] for words in command_lines(ROOT / "README.md")}
+    typed = {words[1] for words in command_lines(*shell_blocks(ROOT / "README.md"))}
     assert not TOP - typed
+
+
+@pytest.mark.parametrize("lines", README_LINES, ids=lambda lines: lines[0][1])
+def test_the_lines_of_the_readme_work_one_after_the_other(
+    lines: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "amefu-workspace/amefu.toml"
+    config.parent.mkdir()
+    lay_clips(tmp_path / "videos", (*BASE, *NOVEL), 6)  # enough for 5 ways and 5 shots
+    (config.parent / "split.json").write_text(json.dumps({"train": BASE[:3], "val": BASE[3:], "test": NOVEL}))
+    for words in lines:
+        if words[1] != "init":  # small settings, in the place of what it wrote
+            config.write_text(f"{CONFIG}\n[ablate]\nepisodes = 50\n")
+        if words[1] == "compare":
+            for model in ("rgb", "amefu"):
+                type_line("evaluate", "--way", "5", "--model", model, "--out", f"{model}.json")
+        if words[1] not in TESTED_ELSEWHERE:
+            type_line(*words[1:])
+
+
+def type_line(*words: str) -> None:
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, f"amefu {shlex.join(words)}: {done.output}"
 
 
 @pytest.mark.parametrize("words", [*commands()], ids=lambda words: " ".join(words) or "amefu")
