@@ -78,7 +78,7 @@ def test_what_a_floor_never_sees(floor: str, banned: set[str]) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_commands_defer_imports(path: Path) -> None:
-    if floor_of(path) == "commands":
+    if floor_of(path) in ("commands", "cli"):  # cli: theirs, so that signals are heard while they are imported
         return
     tree = ast.parse(path.read_text())
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -92,7 +92,7 @@ def test_names_say_what_lives_there(path: Path) -> None:
 
 
 def commands() -> list[str]:
-    from amefu_cli.cli import app
+    from amefu_cli.commands.app import app
 
     return [command.name for command in app.registered_commands if command.name]
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
 from amefu_cli.artefacts.identity import stream_identity
 from amefu_cli.artefacts.tensors import read_tensors, write_tensors
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 from amefu_cli.commands.import_ import _refuse_others
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
 from amefu_cli.method.fusion import video_vector

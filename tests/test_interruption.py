@@ -33,6 +33,17 @@ if __name__ == "__main__":
     from amefu_cli.cli import main
     main()
 """
+IMPORTING = """
+import os, runpy, sys
+class Trap:
+    def find_spec(self, name, path, target=None):
+        if name == "numpy":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Trap())
+sys.argv = ["amefu", "status"]
+runpy.run_module("amefu_cli", run_name="__main__")
+"""
 INTERRUPTED = "error: interrupted; the same command goes on where it stopped\n"
 
 
@@ -88,6 +99,15 @@ def test_a_signal_ends_a_run_that_then_goes_on(
 
 def stored_before(errors: str) -> int:
     return int(errors.split(" already in")[0].rsplit(" ", 1)[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_amefu_is_still_imported_is_one_line_too(number: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING.format(number=int(number))], env=amefu_environment(), capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", INTERRUPTED)
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGKILL], ids=["twice", "kill"])

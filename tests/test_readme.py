@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.sh"))]
