@@ -27,7 +27,9 @@ ALLOWED = {
     "interruption": set(),
     "__init__": set(),
 }
-SHARED_BY_STAGES = {"", "devices", "pending", "pipeline", "streams", "training_loop", "training_state", "vectors"}
+SHARED_BY_STAGES = {
+    "", "devices", "pending", "pipeline", "streams", "training_loop", "training_state", "vectors", "workers",
+}  # fmt: skip
 
 
 def floor_of(path: Path) -> str:

@@ -46,4 +46,3 @@ app.add_typer(split_app)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
-
