@@ -121,6 +121,15 @@ def test_what_is_passed_over_has_a_reason(tmp_path: Path) -> None:
     }
 
 
+def test_a_clip_whose_name_no_store_can_take_is_passed_over(tmp_path: Path) -> None:
+    long = os.fsdecode(b"\xe9" * 100)
+    lay(tmp_path, f"a/{long}.mp4", f"b/{long}/v/1.jpg", "a/v.mp4")
+    found = find_clips(tmp_path, follow_links=False)
+    assert ids(found) == ["a/v"]
+    reason = f"video id part {long[:40]!r}… needs 300 bytes as a file name; the limit is 255: rename the clip"
+    assert reasons(found, tmp_path) == {f"a/{long}.mp4": reason, f"b/{long}/v": reason}
+
+
 def test_links_are_followed_inside_the_folder_and_anywhere_on_request(tmp_path: Path) -> None:
     root = tmp_path / "videos"
     lay(root, "a/v.mp4", "a/sub/w.mp4")

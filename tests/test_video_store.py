@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.artefacts.store_headers import HEADER, read_header, read_record
+from amefu_cli.artefacts.video_errors import UnusableName
 from amefu_cli.artefacts.video_store import VideoStore, discard_store, open_store, prepare_store
 from amefu_cli.artefacts.video_writer import VideoWriter
 from amefu_cli.errors import AmefuError, DamagedFile, RecipeMismatch, UsageError
@@ -255,7 +256,7 @@ def test_a_clip_that_becomes_a_folder_of_clips_gives_way(store: VideoStore) -> N
 def test_a_file_system_that_folds_case_is_found_out(store: VideoStore) -> None:
     header = store.path / "videos/jump/a" / HEADER
     header.write_text(header.read_text().replace('"jump/a"', '"jump/A"'))  # what such a file system would show
-    with pytest.raises(UsageError, match="does not tell 'jump/a' from 'jump/A'; rename one"):
+    with pytest.raises(UnusableName, match="does not tell 'jump/a' from 'jump/A'; rename one"):
         put(store, "jump/a", made_from={"other": 1})
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from amefu_cli.artefacts.video_errors import shown
+from amefu_cli.artefacts.video_names import group_path
 from amefu_cli.errors import UsageError
 
 
@@ -86,8 +87,15 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
         walk.folder(root, parts=(), above=(), through_link=False)
     except OSError as error:
         raise UsageError(f"`{shown(root)}` cannot be read: {error.strerror}; allow reading it") from error
-    clips = tuple(sorted(walk.clips, key=lambda clip: clip.id))
-    return Found(clips=clips, skipped=tuple(sorted(walk.skipped)))
+    clips = []
+    for clip in sorted(walk.clips, key=lambda clip: clip.id):
+        try:
+            group_path(clip.id)
+        except UsageError as error:
+            walk.skipped.append((clip.path, str(error)))
+        else:
+            clips.append(clip)
+    return Found(clips=tuple(clips), skipped=tuple(sorted(walk.skipped)))
 
 
 def image_files(folder: Path) -> list[Path]:
