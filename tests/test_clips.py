@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from amefu_cli.artefacts.clips import Found, find_clips, image_files, natural_key
+from amefu_cli.artefacts.clips import Found, find_clips, image_files, is_unchanged, natural_key
 from amefu_cli.artefacts.video_errors import shown
 from amefu_cli.errors import UsageError
+from amefu_cli.stages.pending import source_identity
 
 
 def lay(root: Path, *names: str | bytes) -> None:
@@ -82,6 +83,22 @@ def test_an_image_folder_is_one_clip_of_all_its_images(tmp_path: Path) -> None:
         9_000_000_000,
     )
     assert [path.name for path in image_files(clip.path)] == ["img_2.jpg", "img_10.jpg"]
+
+
+def test_two_images_that_change_places_are_another_clip(tmp_path: Path) -> None:
+    lay(tmp_path, "run/7/img_1.jpg", "run/7/img_2.jpg")
+    for number in (1, 2):
+        os.utime(tmp_path / f"run/7/img_{number}.jpg", ns=(5, number * 10**9))
+    (before,) = find_clips(tmp_path, follow_links=False).clips
+    assert is_unchanged(before)
+    (tmp_path / "run/7/img_1.jpg").rename(tmp_path / "run/7/third.jpg")
+    (tmp_path / "run/7/img_2.jpg").rename(tmp_path / "run/7/img_1.jpg")
+    (tmp_path / "run/7/third.jpg").rename(tmp_path / "run/7/img_2.jpg")
+    (after,) = find_clips(tmp_path, follow_links=False).clips
+    assert (after.size, after.mtime_ns) == (before.size, before.mtime_ns)
+    assert source_identity(after, checksum=False) != source_identity(before, checksum=False)
+    assert not is_unchanged(before)
+    assert is_unchanged(after)
 
 
 def test_natural_order() -> None:

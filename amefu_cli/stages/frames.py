@@ -7,14 +7,14 @@ into the staging area of this process, which publishes it.
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-from amefu_cli.artefacts.clips import Clip
+from amefu_cli.artefacts.clips import Clip, is_unchanged
 from amefu_cli.artefacts.decoding import open_clip
 from amefu_cli.artefacts.frame_store import KIND, append_frames, frame_writer
 from amefu_cli.artefacts.video_errors import VanishedFile, shown
@@ -105,11 +105,11 @@ def _source(clip: Clip) -> str:
 
 
 def _check_unchanged(clip: Clip) -> None:
-    """A file that was rewritten while it was decoded is not what its record would say."""
-    if clip.kind == "video":
-        found = os.stat(clip.path)
-        if (found.st_size, found.st_mtime_ns) != (clip.size, clip.mtime_ns):
-            raise VanishedFile(f"`{shown(clip.path)}` changed while it was read; run the same command again")
+    """A source that was rewritten while it was decoded is not what its record would say."""
+    with suppress(OSError):
+        if is_unchanged(clip):
+            return
+    raise VanishedFile(f"`{shown(clip.path)}` changed while it was read; run the same command again")
 
 
 @functools.cache
