@@ -16,6 +16,7 @@ from conftest import MakeClips, RunAmefu, amefu_environment
 from amefu_cli.artefacts.failures import read_failures
 from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.artefacts.video_store import open_store
+from amefu_cli.stages.workers import usable_cores
 
 FAULTY = '''
 """amefu with decoders that have faults, by the name of the clip. Spawned workers import this file too."""
@@ -167,6 +168,13 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path, make_clips:
     process.kill()
     process.wait()
     _wait(lambda: _processes_of(tmp_path) == 0)
+
+
+def test_all_cores_count_where_the_system_knows_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usable_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert usable_cores() == 3
 
 
 def _wait(condition, seconds: float = 30.0) -> None:
