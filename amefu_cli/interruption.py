@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -50,7 +52,18 @@ class HeldSignals:
         self.arrived = number
 
     def __exit__(self, *_: object) -> None:
-        if self.arrived is not None:
-            raise Interrupted(self.arrived)
-        for number, handler in self._before.items():
+        for number, handler in self._before.items():  # first, so that none arrives behind the look at `arrived`
             signal.signal(number, handler)
+        if self.arrived is not None:
+            _end_at_the_next()
+            raise Interrupted(self.arrived)
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """A process that is started in this context never hears a Ctrl-C, not even while it is still importing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from synthetic_features import make_workspace
 
 from amefu_cli.artefacts.mp4 import write_mp4
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 
 # How fast a shared machine draws examples says nothing about the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -77,7 +77,7 @@ def make_workspace(folder: Path, *, poisoned: tuple[str, ...] = ()) -> Path:
 
 def amefu(workspace: Path, *words: object) -> str:
     """What one command prints to stdout, run in this process without its upstream; its errors are raised."""
-    from amefu_cli.cli import app  # here, since every test loads this file
+    from amefu_cli.commands.app import app  # here, since every test loads this file
 
     typed = [*map(str, words), "--workspace", str(workspace), "--no-upstream"]
     done = CliRunner().invoke(app, typed, catch_exceptions=False)

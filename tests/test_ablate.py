@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.results import open_result
 from amefu_cli.artefacts.split import make_split
 from amefu_cli.artefacts.split_lists import built_in_split
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 from amefu_cli.commands.splits import data_set_of
 from amefu_cli.errors import UsageError
 from amefu_cli.method.fusion import FUSIONS

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from amefu_cli.artefacts.clips import Found, find_clips, image_files, natural_key
+from amefu_cli.artefacts.clips import Found, find_clips, image_files, is_unchanged, natural_key
 from amefu_cli.artefacts.video_errors import shown
 from amefu_cli.errors import UsageError
+from amefu_cli.stages.pending import source_identity
 
 RARE = ("266", "avc", "avs", "dav", "dif", "h26l", "mk3d", "ty", "vc1", "viv", "vvc")
 
@@ -88,6 +89,22 @@ def test_an_image_folder_is_one_clip_of_all_its_images(tmp_path: Path) -> None:
     assert [path.name for path in image_files(clip.path)] == ["img_2.jpg", "img_10.jpg"]
 
 
+def test_two_images_that_change_places_are_another_clip(tmp_path: Path) -> None:
+    lay(tmp_path, "run/7/img_1.jpg", "run/7/img_2.jpg")
+    for number in (1, 2):
+        os.utime(tmp_path / f"run/7/img_{number}.jpg", ns=(5, number * 10**9))
+    (before,) = find_clips(tmp_path, follow_links=False).clips
+    assert is_unchanged(before)
+    (tmp_path / "run/7/img_1.jpg").rename(tmp_path / "run/7/third.jpg")
+    (tmp_path / "run/7/img_2.jpg").rename(tmp_path / "run/7/img_1.jpg")
+    (tmp_path / "run/7/third.jpg").rename(tmp_path / "run/7/img_2.jpg")
+    (after,) = find_clips(tmp_path, follow_links=False).clips
+    assert (after.size, after.mtime_ns) == (before.size, before.mtime_ns)
+    assert source_identity(after, checksum=False) != source_identity(before, checksum=False)
+    assert not is_unchanged(before)
+    assert is_unchanged(after)
+
+
 def test_natural_order() -> None:
     names = ["b", "f10.jpg", "f2.jpg", "f02.jpg", "10", "2", "f2_11.jpg", "f2_9.jpg", "²"]
     assert sorted(names, key=natural_key) == [
@@ -123,6 +140,15 @@ def test_what_is_passed_over_has_a_reason(tmp_path: Path) -> None:
         "a/self.mp4": "a link that leads to itself",
         "a/up": "a link that leads back to a folder above it",
     }
+
+
+def test_a_clip_whose_name_no_store_can_take_is_passed_over(tmp_path: Path) -> None:
+    long = os.fsdecode(b"\xe9" * 100)
+    lay(tmp_path, f"a/{long}.mp4", f"b/{long}/v/1.jpg", "a/v.mp4")
+    found = find_clips(tmp_path, follow_links=False)
+    assert ids(found) == ["a/v"]
+    reason = f"video id part {long[:40]!r}… needs 300 bytes as a file name; the limit is 255: rename the clip"
+    assert reasons(found, tmp_path) == {f"a/{long}.mp4": reason, f"b/{long}/v": reason}
 
 
 def test_links_are_followed_inside_the_folder_and_anywhere_on_request(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from synthetic_features import amefu
 from typer.testing import CliRunner
 
 from amefu_cli.artefacts.results import pack_outcomes, write_result
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 from amefu_cli.errors import DamagedFile, UsageError
 
 NAMES = ("run", "sit", "wave")

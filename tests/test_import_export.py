@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
 from amefu_cli.artefacts.identity import stream_identity
 from amefu_cli.artefacts.tensors import read_tensors, write_tensors
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 from amefu_cli.commands.evaluate import settings_of_result
 from amefu_cli.commands.import_ import _refuse_others
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
@@ -156,7 +156,9 @@ def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path,
     fusion = imported / "fusion.safetensors"
     header = read_header(fusion)
     assert header is not None
-    store = SimpleNamespace(made_from=header.data["streams"], path=tmp_path, notes={}, recipe={"features": {"test_frames": "", "flip": 0.5}})
+    store = SimpleNamespace(
+        made_from=header.data["streams"], path=tmp_path, notes={}, recipe={"features": {"test_frames": "", "flip": 0.5}}
+    )
     drawn, classes = SimpleNamespace(shape={}, fingerprint="", notes={"seed": 0}), SimpleNamespace(novel=("run",))
     novel = {"features": "", "missing_videos": 0, "missing_classes": []}
     asked = settings_of_result(store, classes, novel, EvaluateRecipe(), drawn, fusion)

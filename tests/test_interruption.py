@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeClips, RunAmefu, amefu_command, amefu_environment, tree
+from PIL import Image
 
 from amefu_cli.artefacts.failures import FILE_NAME
 from amefu_cli.artefacts.staging import STAGING
@@ -32,6 +33,17 @@ frames.open_clip = open_clip
 if __name__ == "__main__":
     from amefu_cli.cli import main
     main()
+"""
+IMPORTING = """
+import os, runpy, sys
+class Trap:
+    def find_spec(self, name, path, target=None):
+        if name == "numpy":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Trap())
+sys.argv = ["amefu", "status"]
+runpy.run_module("amefu_cli", run_name="__main__")
 """
 INTERRUPTED = "error: interrupted; the same command goes on where it stopped\n"
 
@@ -88,6 +100,15 @@ def test_a_signal_ends_a_run_that_then_goes_on(
 
 def stored_before(errors: str) -> int:
     return int(errors.split(" already in")[0].rsplit(" ", 1)[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_amefu_is_still_imported_is_one_line_too(number: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING.format(number=int(number))], env=amefu_environment(), capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", INTERRUPTED)
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGKILL], ids=["twice", "kill"])
@@ -227,14 +248,21 @@ def test_videos_that_vanish_stop_the_run_and_count_for_nothing(
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_stored(tmp_path: Path, videos: Path) -> None:
-    work = tmp_path / "work"
+    work, images = tmp_path / "work", [videos / f"spin/images/{number}.png" for number in (1, 2)]
+    images[0].parent.mkdir()
+    for image in images:
+        Image.new("RGB", (32, 32)).save(image)
     process = start_slow(videos, work, seconds=0.5)
     wait_for(lambda: (work / "frames.zarr/zarr.json").exists())
     os.utime(videos / "spin/clip_5.mp4", ns=(1, 1))
+    os.utime(images[0], ns=(1, 1))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "spin/clip_5.mp4` changed while it was read; run the same command again" in errors
-    assert open_store(work / "frames.zarr", "frames", mend="").record("spin/clip_5") is None
+    assert "spin/images` changed while it was read; run the same command again" in errors
+    store = open_store(work / "frames.zarr", "frames", mend="")
+    assert store.record("spin/clip_5") is None
+    assert store.record("spin/images") is None
 
 
 def test_frames_that_vanish_stop_the_next_stage(workspace: Path, run_amefu: RunAmefu) -> None:

@@ -28,7 +28,7 @@ from amefu_cli.artefacts.store_headers import HEADER
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["amefu_cli.cli", "amefu_cli.stages.frames", "amefu_cli.stages.depth", "amefu_cli.stages.features",
+    ["amefu_cli.commands.app", "amefu_cli.stages.frames", "amefu_cli.stages.depth", "amefu_cli.stages.features",
      "amefu_cli.stages.pretrain", "amefu_cli.stages.meta_train", "torchvision.models", __name__]
 )  # fmt: skip
 

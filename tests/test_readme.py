@@ -11,7 +11,7 @@ import pytest
 from conftest import CONFIG, commands, lay_clips
 from typer.testing import CliRunner
 
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.sh"))]

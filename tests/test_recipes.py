@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.checkpoint import read_header as read_checkpoint_header
 from amefu_cli.artefacts.store_headers import VideoRecord, read_header
 from amefu_cli.artefacts.workspace import Workspace
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 from amefu_cli.commands.init import config_text
 from amefu_cli.commands.options import Session, chosen_sets, settings_of
 from amefu_cli.errors import UsageError

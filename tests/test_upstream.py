@@ -10,7 +10,7 @@ from conftest import CONFIG, MakeClips, tree
 from typer.testing import CliRunner
 
 from amefu_cli.artefacts.video_store import open_store
-from amefu_cli.cli import app
+from amefu_cli.commands.app import app
 from amefu_cli.commands.work import shard_of
 from amefu_cli.errors import UsageError
 

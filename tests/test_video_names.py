@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path, PurePosixPath
 
 import pytest
+from conftest import MakeClips, RunAmefu
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amefu_cli.artefacts.failures import read_failures
 from amefu_cli.artefacts.video_names import group_path, video_id
 from amefu_cli.errors import UsageError
 
@@ -73,3 +76,21 @@ def test_a_name_that_no_file_system_takes_is_refused() -> None:
         group_path("a/" + "x" * 256)
     with pytest.raises(UsageError, match="needs 258 bytes"):
         group_path("a/" + "%" * 86)
+
+
+def test_a_name_that_the_file_system_of_a_store_refuses_costs_its_clip(
+    tmp_path: Path, make_clips: MakeClips, run_amefu: RunAmefu
+) -> None:
+    """As bytes that are not UTF-8 take three times their room, a path that VIDEOS may have is too long for a store."""
+    first, deep, _ = make_clips(tmp_path / "videos", ("jump",), 3)
+    first.rename(first.with_name(os.fsdecode(b"\xe9" * 100 + b".mp4")))
+    folder = deep.parent.joinpath(*[os.fsdecode(b"\xe9" * 80)] * 17)
+    folder.mkdir(parents=True)
+    deep.rename(folder / "deep.mp4")
+    options = ("frames", tmp_path / "videos", "--workspace", tmp_path / "work", "--size", "32", "--json")
+    done = run_amefu(*options, code=3)
+    result = json.loads(done.stdout)
+    assert (result["done"], len(result["failed"]), len(result["skipped"])) == (1, 1, 1)
+    (failure,) = read_failures(tmp_path / "work")
+    assert failure.error == "UnusableName"
+    assert failure.message.endswith("too long; shorten the id")

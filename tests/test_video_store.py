@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.artefacts.store_headers import HEADER, read_header, read_record
+from amefu_cli.artefacts.video_errors import UnusableName
 from amefu_cli.artefacts.video_store import VideoStore, discard_store, open_store, prepare_store
 from amefu_cli.artefacts.video_writer import VideoWriter
 from amefu_cli.errors import AmefuError, DamagedFile, RecipeMismatch, UsageError
@@ -256,7 +257,7 @@ def test_a_file_system_that_folds_case_is_found_out(store: VideoStore) -> None:
     put(store, "jump/A")
     shutil.rmtree(store.path / "videos/jump/a")
     os.rename(store.path / "videos/jump/A", store.path / "videos/jump/a")  # what such a file system would show
-    with pytest.raises(UsageError, match="does not tell 'jump/a' from 'jump/A'; rename one"):
+    with pytest.raises(UnusableName, match="does not tell 'jump/a' from 'jump/A'; rename one"):
         put(store, "jump/a", made_from={"other": 1})
 
 

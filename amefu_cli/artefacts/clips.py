@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from amefu_cli.artefacts.fingerprint import fingerprint
 from amefu_cli.artefacts.video_errors import shown
+from amefu_cli.artefacts.video_names import group_path
 from amefu_cli.errors import UsageError
 
 
@@ -49,13 +51,20 @@ MAX_DEPTH = 64
 STORE_SUFFIX = ".zarr"  # our own stores, where the workspace lies inside VIDEOS
 
 
+Files = list[tuple[str, os.stat_result]]
+"""Names and status of files of one folder."""
+
 Above = tuple[tuple[int, int], ...]
 """(device, inode) of the folders on the way to an entry: meeting one again is a loop."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One source video. `size` in bytes (images: their sum), `mtime_ns` (images: the latest)."""
+    """One source video. `size` in bytes (images: their sum), `mtime_ns` (images: the latest).
+
+    `images` is a fingerprint of the name, size and time of every image, as a sum and a latest time stay the same
+    where two of them change places; None for a video file.
+    """
 
     id: str
     class_name: str
@@ -63,6 +72,7 @@ class Clip:
     kind: Literal["video", "images"]
     size: int
     mtime_ns: int
+    images: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,21 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
         walk.folder(root, parts=(), above=(), through_link=False)
     except OSError as error:
         raise UsageError(f"`{shown(root)}` cannot be read: {error.strerror}; allow reading it") from error
-    clips = tuple(sorted(walk.clips, key=lambda clip: clip.id))
-    return Found(clips=clips, skipped=tuple(sorted(walk.skipped)))
+    clips = []
+    for clip in sorted(walk.clips, key=lambda clip: clip.id):
+        try:
+            group_path(clip.id)
+        except UsageError as error:
+            walk.skipped.append((clip.path, str(error)))
+        else:
+            clips.append(clip)
+    return Found(clips=tuple(clips), skipped=tuple(sorted(walk.skipped)))
+
+
+def is_unchanged(clip: Clip) -> bool:
+    """Whether a clip's file, or each of its images, is as it was when it was found. Raises OSError."""
+    paths = [clip.path] if clip.kind == "video" else image_files(clip.path)
+    return clip == _clip(clip.id, clip.path, clip.kind, [(path.name, path.stat()) for path in paths])
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -123,8 +146,8 @@ class _Walk:
         """Walk one folder and those below it. Raises OSError if it cannot be listed."""
         here = path.stat()
         above = (*above, (here.st_dev, here.st_ino))
-        files: list[tuple[str, os.stat_result]] = []
-        images: list[os.stat_result] = []
+        files: Files = []
+        images: Files = []
         skipped_before = len(self.skipped)
         folders: list[tuple[str, bool]] = []
         for entry, status in self._entries(path, above, through_link):
@@ -132,7 +155,7 @@ class _Walk:
             if stat.S_ISDIR(status.st_mode):
                 folders.append((entry.name, entry.is_symlink()))
             elif suffix in IMAGE_SUFFIXES:
-                images.append(status)
+                images.append((entry.name, status))
             elif suffix in VIDEO_SUFFIXES:
                 files.append((entry.name, status))
         refused = any(_suffix(where.name) in IMAGE_SUFFIXES for where, _ in self.skipped[skipped_before:])
@@ -198,9 +221,7 @@ class _Walk:
             return "a folder link inside a linked folder; --follow-links follows it"  # bounds the walk
         return None
 
-    def _add_videos(
-        self, path: Path, parts: tuple[str, ...], files: list[tuple[str, os.stat_result]], folders: set[str]
-    ) -> None:
+    def _add_videos(self, path: Path, parts: tuple[str, ...], files: Files, folders: set[str]) -> None:
         stems = Counter(os.path.splitext(name)[0] for name, _ in files)
         taken = folders | {name for name, _ in files}
         for name, status in files:
@@ -209,16 +230,27 @@ class _Walk:
                 continue
             stem = os.path.splitext(name)[0]
             own = name if stem in taken or stems[stem] > 1 else stem
-            clip_id = "/".join((*parts, own))
-            self.clips.append(Clip(clip_id, parts[0], path / name, "video", status.st_size, status.st_mtime_ns))
+            self.clips.append(_clip("/".join((*parts, own)), path / name, "video", [(name, status)]))
 
-    def _add_images(self, path: Path, parts: tuple[str, ...], images: list[os.stat_result]) -> None:
+    def _add_images(self, path: Path, parts: tuple[str, ...], images: Files) -> None:
         if len(parts) < 2:
             if parts:
                 self.skipped.append((path, "images but no clips; give each clip a folder CLASS/CLIP/"))
             return
-        size, mtime_ns = sum(s.st_size for s in images), max(s.st_mtime_ns for s in images)
-        self.clips.append(Clip("/".join(parts), parts[0], path, "images", size, mtime_ns))
+        self.clips.append(_clip("/".join(parts), path, "images", images))
+
+
+def _clip(clip_id: str, path: Path, kind: Literal["video", "images"], files: Files) -> Clip:
+    states = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
+    return Clip(
+        id=clip_id,
+        class_name=clip_id.split("/", 1)[0],
+        path=path,
+        kind=kind,
+        size=sum(size for _, size, _ in states),
+        mtime_ns=max((mtime_ns for _, _, mtime_ns in states), default=0),
+        images=fingerprint(states) if kind == "images" else None,
+    )
 
 
 def _suffix(name: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from amefu_cli.artefacts.atomic import sync, write_atomic
 from amefu_cli.artefacts.store_headers import HEADER, VideoRecord, group_json, read_attributes, read_record
-from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.artefacts.video_errors import UnusableName
+from amefu_cli.errors import DamagedFile
 
 Fresh = Callable[[], Path]
 """Gives new names in the staging area of the store, where nobody looks."""
@@ -23,24 +24,33 @@ def publish(staged: Path, place: Path, *, video: str, fingerprint: str, store: P
     """Move a synced folder to its place; another writer's equal one is kept instead, anything else replaced.
 
     Raises:
-        UsageError: the file system takes two ids for one.
+        UnusableName: the file system takes two ids for one, or finds the path too long.
     """
-    _make_parents(place, store, fresh)
+    try:
+        _make_parents(place, store, fresh)
+        _move(staged, place, video=video, fingerprint=fingerprint, store=store, fresh=fresh)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UnusableName(f"{store}: its file system finds the path of {video!r} too long; shorten the id") from error
+    sync(place.parent)
+
+
+def _move(staged: Path, place: Path, *, video: str, fingerprint: str, store: Path, fresh: Fresh) -> None:
     while True:
         try:
             os.rename(staged, place)
-            break
+            return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         there = _sound_record(place)
         if there is not None and there.id != video:
-            raise UsageError(f"{store}: its file system does not tell {video!r} from {there.id!r}; rename one")
+            raise UnusableName(f"{store}: its file system does not tell {video!r} from {there.id!r}; rename one")
         if there is not None and there.fingerprint == fingerprint and _are_equal(staged, place):
             shutil.rmtree(staged)  # so that nobody who reads the other one is disturbed
             return
         discard(place, fresh)
-    sync(place.parent)
 
 
 def write_group(folder: Path, fresh: Fresh) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "NotAVideo",
     "TruncatedVideo",
     "UnreadableFile",
+    "UnusableName",
     "VanishedFile",
 ]
 
@@ -59,6 +60,10 @@ class EncryptedVideo(VideoError):
 
 class UnreadableFile(VideoError):
     """The operating system refuses to open or read the file."""
+
+
+class UnusableName(VideoError):
+    """The file system of a store takes the video's id for another's, or finds its path too long."""
 
 
 class VanishedFile(VideoError):

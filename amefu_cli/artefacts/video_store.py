@@ -141,7 +141,7 @@ class VideoStore:
 
         Raises:
             AmefuError: the whole store is gone.
-            UsageError: the file system takes two ids for one.
+            UnusableName: the file system takes two ids for one, or finds the path too long.
         """
         self._require_present()
         publish(

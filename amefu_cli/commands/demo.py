@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
@@ -35,6 +34,7 @@ def demo(
     Example: amefu demo ./amefu-demo
     """
     from amefu_cli.stages.demo import render_world
+    from amefu_cli.stages.workers import usable_cores
 
     started = time.monotonic()
     if folder.exists() and not folder.is_dir():
@@ -45,7 +45,7 @@ def demo(
     with progress("render") as report:
         world = render_world(
             folder / "videos", folder / "split.toml", clips_per_class=recipe.clips, frames=recipe.frames, size=size,
-            fps=recipe.fps, seed=recipe.seed, jobs=len(os.sched_getaffinity(0)), progress=report,
+            fps=recipe.fps, seed=recipe.seed, jobs=usable_cores(), progress=report,
         )  # fmt: skip
     note(
         f"rendered {len(world.done)} clips into {folder / 'videos'} in {world.seconds:.1f} s ({world.kept} were there)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -162,4 +161,6 @@ def _failed(folder: Path, plan: Work, video: str, error: AmefuError) -> None:
 
 
 def _processes(asked: int, videos: int) -> int:
-    return max(1, min(asked or len(os.sched_getaffinity(0)), videos))
+    from amefu_cli.stages.workers import usable_cores
+
+    return max(1, min(asked or usable_cores(), videos))

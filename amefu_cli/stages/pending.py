@@ -52,9 +52,10 @@ AnyJob = TypeVar("AnyJob", ClipJob, VideoJob)
 
 
 def source_identity(clip: Clip, *, checksum: bool) -> dict[str, Any]:
-    """What tells that a source is still the same: its size and modification time, or the SHA-256 of its bytes."""
+    """What tells that a source is still the same: size and modification time of each file, or the SHA-256 of all."""
     if not checksum:
-        return {"size": clip.size, "mtime_ns": clip.mtime_ns}
+        identity = {"size": clip.size, "mtime_ns": clip.mtime_ns}
+        return identity if clip.images is None else identity | {"images": clip.images}
     try:
         if clip.kind == "video":
             return {"sha256": file_sha256(clip.path)}
