@@ -183,6 +183,28 @@ class StreamRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class FallbackRecipe(Recipe):
+    """What `features` takes for a stream that was never pretrained."""
+
+    backbone: str | None = option(
+        None,
+        f"a torchvision classification model, or timm:NAME [the other stream's, else {StreamRecipe.backbone}]",
+    )
+    weights: str = option("imagenet", "imagenet, none or a file: what the backbone's weights are")
+    crop: int | None = option(
+        None,
+        f"height and width of the network's input, pixels [the other stream's, else {StreamRecipe.crop}]",
+        minimum=16,
+        maximum=4096,
+    )
+    depth_encoding: str = option("magma", "how disparity becomes three channels", choices=("magma", "gray"))
+
+    def settled(self, other: StreamRecipe) -> StreamRecipe:
+        """The stream, like the `other` one in what is not said, so that the features of both are equally wide."""
+        return StreamRecipe(self.backbone or other.backbone, self.weights, self.crop or other.crop, self.depth_encoding)
+
+
+@dataclass(frozen=True)
 class PretrainRecipe(Recipe):
     """How one stream is fine-tuned on the base classes (the paper's §4.1)."""
 
@@ -435,7 +457,7 @@ TABLES: Mapping[str, tuple[type[Recipe], ...]] = {
     "frames": (FramesRecipe, FramesRun),
     "depth": (DepthRecipe, NetworkRun),
     "pretrain": (PretrainRecipe, StreamRecipe, ClipRecipe, DeviceRun),
-    "features": (FeaturesRecipe, StreamRecipe, ClipRecipe, NetworkRun),
+    "features": (FeaturesRecipe, FallbackRecipe, ClipRecipe, NetworkRun),
     "meta-train": (MetaTrainRecipe, DeviceRun),
     "episodes": (EpisodesRecipe,),
     "evaluate": (EvaluateRecipe, DeviceRun),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.video_store import open_store
 from amefu_cli.commands.app import app
 from amefu_cli.commands.work import shard_of
-from amefu_cli.errors import UsageError
+from amefu_cli.errors import RecipeMismatch, UsageError
 
 STORES = ("frames", "depth", "features")
 ARRAY = {"ID": "0", "COUNT": "3", "MIN": "0", "MAX": "2"}
@@ -171,3 +171,23 @@ def test_another_folder_is_not_mixed_into_a_store(fresh: Path, make_clips: MakeC
     assert tree(fresh) == before
     amefu(fresh, "frames", second, "--rebuild")
     assert videos_in(fresh / "frames.zarr") == ["jump/clip_0"]
+
+
+def test_a_stream_that_was_never_pretrained_is_like_the_other_one(workspace: Path) -> None:
+    """Of equal width and crop, though neither --backbone nor --crop stands anywhere but in the pretraining's line."""
+    for name in ("features.zarr", "fusion.safetensors"):
+        shutil.move(workspace / name, workspace.parent / name)
+    settings = (workspace / "amefu.toml").read_text()
+    for line in ('backbone = "squeezenet1_1"', "crop = 32"):
+        settings = settings.replace(line, "")
+    (workspace / "amefu.toml").write_text(settings)
+    amefu(workspace, "pretrain", "--modality", "depth", "--backbone", "squeezenet1_1", "--crop", "32")
+    said = amefu(workspace, "features")
+    assert "the rgb stream was never pretrained" in said
+    assert "squeezenet1_1 is used with weights 'none'" in said
+    store = open_store(workspace / "features.zarr", "features", mend="")
+    assert store.recipe["streams"]["fallback"]["crop"] == 32
+    assert store.read("bow/clip_0").shape("rgb") == store.read("bow/clip_0").shape("depth")
+    assert f"features: {store.path} is up to date (21 videos)" in amefu(workspace, "features")
+    with pytest.raises(RecipeMismatch, match="backbone: squeezenet1_1 in the file, resnet50 asked for"):
+        amefu(workspace, "features", "--backbone", "resnet50")

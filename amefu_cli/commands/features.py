@@ -16,6 +16,7 @@ from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, rep
 from amefu_cli.recipes import (
     RECIPES,
     ClipRecipe,
+    FallbackRecipe,
     FeaturesRecipe,
     FramesRecipe,
     NetworkRun,
@@ -28,6 +29,7 @@ from amefu_cli.stages import Outcome
 if TYPE_CHECKING:
     from amefu_cli.artefacts.video_store import VideoStore
 
+CHECKPOINTS = {"rgb": "rgb", "depth": "depth_stream"}  # which of the inputs holds the stream of which modality
 BASENET = "basenet"  # a note in the store's header, and a field of what its novel videos are made from
 
 
@@ -35,7 +37,7 @@ BASENET = "basenet"  # a note in the store's header, and a field of what its nov
 def features(
     session: Session,
     recipe: FeaturesRecipe,
-    stream: StreamRecipe,
+    fallback: FallbackRecipe,
     clip: ClipRecipe,
     split_recipe: SplitRecipe,
     run: NetworkRun,
@@ -59,7 +61,8 @@ def features(
 ) -> None:
     """Compute the features of both frozen streams once, for every later experiment.
 
-    A stream that was never pretrained is used with the weights of --backbone and --weights.
+    A stream that was never pretrained is used with the weights of --backbone and --weights; what is not said is taken
+    from the other stream, where that was pretrained.
 
     Example: amefu features --stride 2 --views 1
     """
@@ -72,7 +75,7 @@ def features(
     }
     path = out or workspace.features
     outcome = update_features(
-        session, path, inputs=inputs, recipes=(recipe, stream, clip), split=split, split_recipe=split_recipe,
+        session, path, inputs=inputs, recipes=(recipe, fallback, clip), split=split, split_recipe=split_recipe,
         run=run, work=work, basenet=basenet, rebuild=rebuild, dry_run=dry_run,
     )  # fmt: skip
     report("features", outcome, path, as_json=session.json)
@@ -85,7 +88,7 @@ def update_features(
     split: Path | None,
     split_recipe: SplitRecipe,
     inputs: dict[str, Path] | None = None,
-    recipes: tuple[FeaturesRecipe, StreamRecipe, ClipRecipe] | None = None,
+    recipes: tuple[FeaturesRecipe, FallbackRecipe, ClipRecipe] | None = None,
     run: NetworkRun | None = None,
     work: WorkRun = WHOLE,
     basenet: bool = False,
@@ -100,7 +103,7 @@ def update_features(
 
     header = None if rebuild else read_header(path)
     inputs = inputs or _recorded_inputs(session, path, header)
-    recipe, stream, clip = recipes or _recorded_recipes(session, path, header)
+    recipe, fallback, clip = recipes or _recorded_recipes(session, path, header)
     run = run or session.recipe(NetworkRun, "features")
     before = Outcome()
     if session.upstream:
@@ -112,6 +115,7 @@ def update_features(
             return before
     frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
     depth = open_store(inputs["depth"], "depth", mend="amefu depth")
+    stream = fallback.settled(_only_pretrained(inputs) or StreamRecipe())
     seen, made_from = _streams(inputs, stream)
     classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
     wanted = basenet or (header is not None and BASENET in header["notes"])
@@ -171,16 +175,29 @@ def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None
 
 def _recorded_recipes(
     session: Session, path: Path, header: dict[str, Any] | None
-) -> tuple[FeaturesRecipe, StreamRecipe, ClipRecipe]:
+) -> tuple[FeaturesRecipe, FallbackRecipe, ClipRecipe]:
     if header is None:
-        kinds = (FeaturesRecipe, StreamRecipe, ClipRecipe)
+        kinds = (FeaturesRecipe, FallbackRecipe, ClipRecipe)
         return tuple(session.recipe(kind, "features") for kind in kinds)  # type: ignore[return-value]
     recorded = header["recipe"]
     return (
         FeaturesRecipe.recorded(recorded["features"], path),
-        StreamRecipe.recorded(recorded["streams"]["fallback"], path),
+        FallbackRecipe.recorded(recorded["streams"]["fallback"], path),
         ClipRecipe.recorded(recorded["clip"], path),
     )
+
+
+def _only_pretrained(inputs: dict[str, Path]) -> StreamRecipe | None:
+    """The network of the stream that was pretrained, where the other one was not."""
+    from amefu_cli.artefacts.checkpoint import open_header
+
+    pretrained = [modality for modality, name in CHECKPOINTS.items() if inputs[name].is_file()]
+    if len(pretrained) != 1:
+        return None
+    (modality,) = pretrained
+    path = inputs[CHECKPOINTS[modality]]
+    header = open_header(path, role=modality, mend=f"amefu pretrain --modality {modality}")
+    return StreamRecipe.recorded(header.recipe["stream"], path)
 
 
 def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,7 +207,7 @@ def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str,
 
     seen: dict[str, Any] = {"fallback": fallback.as_dict()}
     made_from = {}
-    for modality, name in (("rgb", "rgb"), ("depth", "depth_stream")):
+    for modality, name in CHECKPOINTS.items():
         checkpoint = inputs[name]
         if checkpoint.is_file():
             header = open_header(checkpoint, role=modality, mend=f"amefu pretrain --modality {modality}")
