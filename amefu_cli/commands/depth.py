@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,14 +114,15 @@ def _predict(
     run: NetworkRun,
     failed: Any,
 ) -> Outcome:
+    from amefu_cli.artefacts.identity import note_provenance
     from amefu_cli.stages.depth import load_estimator, predict_depth
     from amefu_cli.stages.devices import choose_device
 
     device = choose_device(run.device)
     estimator, message, provenance = load_estimator(recipe, weights, device)
+    note_provenance(store, {"estimator": provenance})
     if message:
         note(message)
-    store.add_notes({"provenance": asdict(provenance)})
     with progress("depth") as report_progress:
         return predict_depth(
             jobs, frames, store, estimator=estimator, device=device, batch=run.batch, failed=failed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +98,7 @@ def update_features(
 ) -> Outcome:
     """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
     ones that the store was begun with. What `basenet` once added stays up to date from then on."""
+    from amefu_cli.artefacts.identity import noted_weights
     from amefu_cli.artefacts.store_headers import read_header
     from amefu_cli.artefacts.video_store import open_store, plan_store, prepare_store
     from amefu_cli.stages.pending import pending_features
@@ -123,6 +125,7 @@ def update_features(
     begun = (
         begun_by(session, header) | {"geometry": frames.recipe["geometry"]} | ({BASENET: network} if network else {})
     )
+    begun["weights"] = noted_weights(stream.weights, path)
     plan = Work("features", work, path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     opened = plan_store if dry_run else prepare_store
@@ -140,7 +143,8 @@ def update_features(
             warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
         outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
         if jobs and not dry_run:
-            networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})
+            networks = seen | {"fallback": stream.as_dict()}
+            networks |= {BASENET: {**network, "weights": stream.weights}} if network else {}
             outcome = _extract(jobs, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
     outcome = finish(outcome, kept, plan, path)
     outcome.failed = before.failed | outcome.failed
@@ -176,13 +180,18 @@ def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None
 def _recorded_recipes(
     session: Session, path: Path, header: dict[str, Any] | None
 ) -> tuple[FeaturesRecipe, FallbackRecipe, ClipRecipe]:
+    from amefu_cli.artefacts.identity import located_weights
+
     if header is None:
         kinds = (FeaturesRecipe, FallbackRecipe, ClipRecipe)
         return tuple(session.recipe(kind, "features") for kind in kinds)  # type: ignore[return-value]
     recorded = header["recipe"]
     return (
         FeaturesRecipe.recorded(recorded["features"], path),
-        FallbackRecipe.recorded(recorded["streams"]["fallback"], path),
+        replace(
+            FallbackRecipe.recorded(recorded["streams"]["fallback"], path),
+            weights=located_weights(header["notes"], path),
+        ),
         ClipRecipe.recorded(recorded["clip"], path),
     )
 
@@ -203,9 +212,9 @@ def _only_pretrained(inputs: dict[str, Path]) -> StreamRecipe | None:
 def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
     """What each stream sees (its crop and encoding) and was trained on, and what identifies its weights."""
     from amefu_cli.artefacts.checkpoint import open_header
-    from amefu_cli.artefacts.identity import stream_identity
+    from amefu_cli.artefacts.identity import stream_identity, without_weights
 
-    seen: dict[str, Any] = {"fallback": fallback.as_dict()}
+    seen: dict[str, Any] = {"fallback": without_weights(fallback.as_dict())}
     made_from = {}
     for modality, name in CHECKPOINTS.items():
         checkpoint = inputs[name]
@@ -246,6 +255,7 @@ def _extract(
 ) -> Outcome:
     import torch
 
+    from amefu_cli.artefacts.identity import note_provenance
     from amefu_cli.stages.devices import choose_device, choose_precision
     from amefu_cli.stages.features import Extraction, extract_features, load_streams
 
@@ -255,6 +265,7 @@ def _extract(
     torch.manual_seed(recipe.seed)  # a backbone with --weights none is the same in every run
     streams = load_streams(checkpoints, seen, device=device, precision=precision, basenet=seen.get(BASENET))
     frames, depth, features = stores
+    note_provenance(features, {name: stream.provenance for name, stream in streams.items() if stream.provenance})
     setup = Extraction(
         frames=frames, depth=depth, features=features, streams=streams, device=device, precision=precision,
         batch=run.batch, seed=recipe.seed, flip=recipe.flip,

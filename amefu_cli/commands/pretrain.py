@@ -79,7 +79,7 @@ def _train(
     dry_run: bool,
 ) -> dict[str, Any]:
     from amefu_cli.artefacts.checkpoint import read_header
-    from amefu_cli.artefacts.identity import weights_identity
+    from amefu_cli.artefacts.identity import noted_weights, weights_identity
     from amefu_cli.artefacts.training_run import TrainingRun, begun_header
     from amefu_cli.artefacts.video_store import open_store
 
@@ -89,7 +89,7 @@ def _train(
     records = [record for record in there if classes.part_of(record.class_name) == "base"]
     begun = None if rebuild else begun_header(path)
     header = _header(modality, recipes, records, weights_identity(recipes[1].weights), begun, run.device)
-    header = replace(header, notes=session.chosen)
+    header = replace(header, notes={**session.chosen, "weights": noted_weights(recipes[1].weights, path)})
     if rebuild and not dry_run:
         TrainingRun(path, header).discard()
     if not rebuild and TrainingRun(path, header).is_finished(mend=f"amefu pretrain --modality {modality}"):
@@ -111,6 +111,7 @@ def _train(
 def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any, device: str) -> Any:
     from amefu_cli.artefacts.checkpoint import CheckpointHeader
     from amefu_cli.artefacts.fingerprint import fingerprint
+    from amefu_cli.artefacts.identity import without_weights
 
     recipe, stream, clip = recipes
     recipe = replace(recipe, precision=settled_precision(recipe.precision, begun, device, training=True))
@@ -118,7 +119,7 @@ def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any,
     return CheckpointHeader(
         role=modality,
         architecture={"backbone": stream.backbone, "classes": names},
-        recipe={"pretrain": recipe.as_dict(), "stream": stream.as_dict(), "clip": clip.as_dict()},
+        recipe={"pretrain": recipe.as_dict(), "stream": without_weights(stream.as_dict()), "clip": clip.as_dict()},
         data={
             "videos": len(records),
             "fingerprint": fingerprint([[record.id, record.fingerprint] for record in records]),
@@ -148,5 +149,6 @@ def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: D
         f"pretrain: {len(train.records)} videos of {len(set(train.labels))} base classes, "
         f"{len(held_out.records)} held out{TrainingRun(path, header).resumption()}"
     )
+    backbone, _ = load_backbone(stream.backbone, stream.weights)
     with progress("pretrain") as report_progress:
-        pretrain(setup, load_backbone(stream.backbone, stream.weights), path, header, progress=report_progress)
+        pretrain(setup, backbone, path, header, progress=report_progress)

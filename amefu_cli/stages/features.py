@@ -16,6 +16,7 @@ from amefu_cli.artefacts.depth_store import read_disparity
 from amefu_cli.artefacts.feature_store import IMAGENET, STREAMS, feature_writer
 from amefu_cli.artefacts.frame_store import read_frames
 from amefu_cli.artefacts.video_store import VideoStore
+from amefu_cli.artefacts.weights import Provenance
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 from amefu_cli.method.backbones import Backbone
 from amefu_cli.method.depth_encoding import encode_disparity
@@ -35,6 +36,7 @@ class Stream:
     backbone: Backbone
     crop: int
     depth_encoding: str
+    provenance: Provenance | None = None  # of ImageNet weights; all others are known by hash before they are loaded
 
 
 def load_streams(
@@ -53,19 +55,19 @@ def load_streams(
         UsageError: the features of the two streams are not equally wide.
     """
 
-    def stream(backbone: Backbone, sees: Mapping[str, Any]) -> Stream:
+    def stream(backbone: Backbone, provenance: Provenance | None, sees: Mapping[str, Any]) -> Stream:
         moved = backbone.eval().to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Stream(moved, sees["crop"], sees["depth_encoding"])
+        return Stream(moved, sees["crop"], sees["depth_encoding"], provenance)
 
     streams = {}
     for modality in STREAMS:
         if checkpoints[modality].is_file():
-            backbone = load_stream(checkpoints[modality], modality)
+            streams[modality] = stream(load_stream(checkpoints[modality], modality), None, seen[modality])
         else:
-            backbone = load_backbone(seen["fallback"]["backbone"], seen["fallback"]["weights"])
-        streams[modality] = stream(backbone, seen[modality])
+            loaded = load_backbone(seen["fallback"]["backbone"], seen["fallback"]["weights"])
+            streams[modality] = stream(*loaded, seen[modality])
     if basenet is not None:
-        streams[IMAGENET] = stream(load_backbone(basenet["backbone"], basenet["weights"]), seen["rgb"])
+        streams[IMAGENET] = stream(*load_backbone(basenet["backbone"], basenet["weights"]), seen["rgb"])
     dims = {modality: stream.backbone.dim for modality, stream in streams.items()}
     if dims["rgb"] != dims["depth"]:
         raise UsageError(

@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from amefu_cli.artefacts.checkpoint import open_header, read_checkpoint, read_header
 from amefu_cli.artefacts.downloads import cache_from_environment
 from amefu_cli.artefacts.tensors import read_tensors
-from amefu_cli.artefacts.weights import imagenet_weights, select_tensors
+from amefu_cli.artefacts.weights import Provenance, imagenet_weights, select_tensors
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.method.backbones import Backbone, build_backbone, imagenet_source
 from amefu_cli.method.public_layout import NETWORK
 from amefu_cli.stages.training_state import to_torch
 
 
-def load_backbone(name: str, weights: str) -> Backbone:
+def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]:
     """The backbone `name` with weights `imagenet`, `none` (random, by torch's seed) or those of a file.
+
+    With ImageNet weights also where they come from, since their name does not tell which they are.
 
     Raises:
         UsageError: an unknown name or a missing file; weights of another network.
@@ -27,11 +29,13 @@ def load_backbone(name: str, weights: str) -> Backbone:
     """
     backbone = build_backbone(name)
     if weights == "imagenet":
-        tensors, _ = imagenet_weights(imagenet_source(name), expected=backbone.shapes(), cache=cache_from_environment())
+        source, cache = imagenet_source(name), cache_from_environment()
+        tensors, provenance = imagenet_weights(source, expected=backbone.shapes(), cache=cache)
         backbone.load(tensors)
-    elif weights != "none":
+        return backbone, provenance
+    if weights != "none":
         _load_file(backbone, Path(weights))
-    return backbone
+    return backbone, None
 
 
 def load_stream(checkpoint: Path, modality: str) -> Backbone:
