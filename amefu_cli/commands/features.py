@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from amefu_cli.artefacts.workspace import located, noted
+from amefu_cli.commands.checks import check_backbone, check_crop, check_device
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
@@ -80,51 +82,58 @@ def update_features(
     basenet: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
+    check: Callable[[Any, Any], None] | None = None,
 ) -> Outcome:
     """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
-    ones that the store was begun with. What `basenet` once added stays up to date from then on."""
-    from amefu_cli.artefacts.store_headers import read_header
+    ones that the store was begun with. What `basenet` once added stays up to date from then on.
+
+    `check` is given the frames and the split before any network runs, to refuse what they are too few for.
+    """
+    from amefu_cli.artefacts.store_headers import header_of
     from amefu_cli.artefacts.video_store import open_store, prepare_store
     from amefu_cli.stages.pending import class_names, pending_features
 
-    header = None if rebuild else read_header(path)
+    header = None if rebuild else header_of(path, "features")
     inputs = inputs or _recorded_inputs(session, path, header)
     recipe, stream, clip = recipes or _recorded_recipes(session, path, header)
     run = run or session.recipe(NetworkRun, "features")
-    failed_before = _update_inputs(session, inputs)
+    check_device(run.device)
+    if header is None:
+        check_backbone(stream.backbone, stream.weights)
+    failed = update_frames(session, inputs["frames"], videos=None).failed if session.upstream else {}
     frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
-    depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     classes = resolve_split(session, split, split_recipe, class_names(frames))
+    if check is not None:
+        check(frames, classes)
+    if session.upstream:
+        failed |= update_depth(session, inputs["frames"], inputs["depth"]).failed
+    depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     seen, made_from = _streams(inputs, stream)
+    check_crop(frames.path, *(seen[modality]["crop"] for modality in made_from))
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = _basenet(inputs, stream) if wanted else None
     begun = begun_by(session, header) | ({BASENET: network} if network else {})
     plan = Work("features", work or WorkRun(), path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
-    with prepare_store(
+    store = prepare_store(
         path, "features", recipe=header_recipe, made_from=made_from,
         notes={name: noted(where, path) for name, where in inputs.items()} | begun, rebuild=rebuild,
-    ) as store:  # fmt: skip
-        jobs, kept = pending_features(
-            frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
-            basenet=network,
-        )  # fmt: skip
-        jobs = plan.choose(jobs, store)
-        announce("features", len(jobs), kept, path)
-        outcome = Outcome()
-        if jobs and not dry_run:
-            networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})
-            outcome = _extract(jobs, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
-    outcome.failed = failed_before | outcome.failed
+    )  # fmt: skip
+    jobs, kept = pending_features(
+        frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
+        basenet=network,
+    )  # fmt: skip
+    jobs = plan.choose(jobs, store)
+    announce("features", len(jobs), kept, path)
+    outcome = Outcome()
+    if not dry_run:
+        networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})
+        stores = (frames, depth, store)
+        extract = _extraction(jobs, stores, inputs, networks, recipe, run, plan.failed) if jobs else Outcome
+        with store:
+            outcome = extract()
+    outcome.failed = failed | outcome.failed
     return finish(outcome, kept, plan, path)
-
-
-def _update_inputs(session: Session, inputs: dict[str, Path]) -> dict[str, str]:
-    """Frames and depth first, unless --no-upstream; returns what failed."""
-    if not session.upstream:
-        return {}
-    before = update_frames(session, inputs["frames"], videos=None)
-    return before.failed | update_depth(session, inputs["frames"], inputs["depth"]).failed
 
 
 def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None) -> dict[str, Path]:
@@ -184,7 +193,7 @@ def _basenet(inputs: dict[str, Path], fallback: StreamRecipe) -> dict[str, Any]:
     return {"backbone": backbone, "weights": weights_identity(fallback.weights)}
 
 
-def _extract(
+def _extraction(
     jobs: Any,
     stores: Any,
     inputs: dict[str, Path],
@@ -192,7 +201,8 @@ def _extract(
     recipe: FeaturesRecipe,
     run: NetworkRun,
     failed: Any,
-) -> Outcome:
+) -> Callable[[], Outcome]:
+    """What computes the features: all that can be refused is, before the store is begun or replaced."""
     import torch
 
     from amefu_cli.stages.devices import choose_device, choose_precision
@@ -208,5 +218,9 @@ def _extract(
         frames=frames, depth=depth, features=features, streams=streams, device=device, precision=precision,
         batch=run.batch, seed=recipe.seed, flip=recipe.flip,
     )  # fmt: skip
-    with progress("features") as report_progress:
-        return extract_features(setup, jobs, failed=failed, progress=report_progress)
+
+    def extract() -> Outcome:
+        with progress("features") as report_progress:
+            return extract_features(setup, jobs, failed=failed, progress=report_progress)
+
+    return extract

@@ -55,12 +55,12 @@ def update_frames(
     dry_run: bool = False,
 ) -> Outcome:
     """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
-    from amefu_cli.artefacts.store_headers import read_header
+    from amefu_cli.artefacts.store_headers import header_of
     from amefu_cli.artefacts.video_store import prepare_store
     from amefu_cli.stages.frames import extract_frames
     from amefu_cli.stages.pending import pending_clips
 
-    header = read_header(path)
+    header = header_of(path, "frames")
     if videos is not None:
         folder = videos
     elif header is None:
@@ -75,21 +75,23 @@ def update_frames(
     run = run or session.recipe(FramesRun, "frames")
     found = _clips(folder, run)
     plan = Work("frames", work or WorkRun(), path.parent)
-    with prepare_store(
+    store = prepare_store(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
         notes={"videos": noted(folder, path)} | begun_by(session, None if rebuild else header),
-    ) as store:  # fmt: skip
-        jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
-        jobs = plan.choose(jobs, store)
-        announce("frames", len(jobs), kept, path)
-        outcome = Outcome()
-        if jobs and not dry_run:
-            with progress("frames") as report_progress:
-                outcome = extract_frames(
-                    jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
-                    allow_partial=run.allow_partial, failed=functools.partial(_failed, folder, plan),
-                    progress=report_progress,
-                )  # fmt: skip
+    )  # fmt: skip
+    jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
+    jobs = plan.choose(jobs, store)
+    announce("frames", len(jobs), kept, path)
+    outcome = Outcome()
+    if not dry_run:
+        with store:
+            if jobs:
+                with progress("frames") as report_progress:
+                    outcome = extract_frames(
+                        jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
+                        allow_partial=run.allow_partial, failed=functools.partial(_failed, folder, plan),
+                        progress=report_progress,
+                    )  # fmt: skip
     outcome.skipped = [(str(skipped), reason) for skipped, reason in found.skipped]
     return finish(outcome, kept, plan, path)
 
