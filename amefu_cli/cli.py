@@ -34,24 +34,29 @@ app = typer.Typer(
     help="Few-shot video action recognition: learn new actions from one to five labelled clips each (AMeFu-Net).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's boxes swallow [defaults in brackets], and cut names and paths at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(init.init)
-app.command("frames")(frames.frames)
-app.command("depth")(depth.depth)
-app.command("pretrain")(pretrain.pretrain)
-app.command("features")(features.features)
-app.command("meta-train")(meta_train.meta_train)
-app.command("episodes")(episodes.episodes)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("ablate")(ablate.ablate)
-app.command("import")(import_.import_)
-app.command("export")(export.export)
+COMMANDS = {
+    "init": init.init,
+    "frames": frames.frames,
+    "depth": depth.depth,
+    "pretrain": pretrain.pretrain,
+    "features": features.features,
+    "meta-train": meta_train.meta_train,
+    "episodes": episodes.episodes,
+    "evaluate": evaluate.evaluate,
+    "compare": compare.compare,
+    "ablate": ablate.ablate,
+    "import": import_.import_,
+    "export": export.export,
+    "status": status.status,
+    "verify": verify.verify,
+    "demo": demo.demo,
+}
+for name, function in COMMANDS.items():
+    app.command(name, short_help=(function.__doc__ or "").partition("\n")[0])(function)
 app.add_typer(split_app)
-app.command("status")(status.status)
-app.command("verify")(verify.verify)
-app.command("demo")(demo.demo)
 
 
 def main() -> None:

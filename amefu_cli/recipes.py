@@ -11,7 +11,8 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from types import NoneType
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from amefu_cli.errors import DamagedFile, UsageError
 
@@ -33,11 +34,14 @@ def option(
 
 
 class Recipe:
-    """Base of all recipes: checks every field against its own range when one is made."""
+    """Base of all recipes: checks every field against its own type and range when one is made."""
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            _check(type(self).__name__, field, getattr(self, field.name))
+            flag, value = "--" + field.name.replace("_", "-"), getattr(self, field.name)
+            check_type(flag, value, hints[field.name])
+            _check_range(flag, value, field.metadata)
 
     @classmethod
     def recorded(cls, fields: Any, where: object) -> Self:
@@ -54,9 +58,28 @@ class Recipe:
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
 
-def _check(recipe: str, field: dataclasses.Field[Any], value: Any) -> None:
-    choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
-    flag = "--" + field.name.replace("_", "-")
+# What a value of each type may be, and how that is said. A number may stand for its digits (`episodes = 50`).
+TYPES: Mapping[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((float, int), "a number"),
+    str: ((str, int), "text"),
+    list[str]: ((list,), "a list of texts"),
+}
+
+
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Hold the value of an option against its type, one of TYPES or `… | None`; raises UsageError for another."""
+    if value is None and NoneType in get_args(hint):
+        return
+    taken = next(kind for kind in (hint, *get_args(hint)) if kind in TYPES)
+    kinds, words = TYPES[taken]
+    if not isinstance(value, kinds) or isinstance(value, bool) != (taken is bool):  # True is an int to Python
+        raise UsageError(f"{name} {value!r}: must be {words}")
+
+
+def _check_range(flag: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    choices, minimum, maximum = (metadata[key] for key in ("choices", "minimum", "maximum"))
     if value is None:
         return
     if choices and value not in choices:
@@ -276,16 +299,25 @@ class EvaluateRecipe(Recipe):
     """Which episodes are classified, and how (the paper's §4.2)."""
 
     model: str = option("amefu", "a row of the paper's tables: both streams fused, or a baseline", choices=(*MODELS,))
-    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
-    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
-    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
-    episodes: str = option("10000", "how many to draw, or a file of `amefu episodes`, which then says way and shot")
+    way: int | None = option(None, f"classes an episode [{EpisodesRecipe.way}]", minimum=2, maximum=1000)
+    shot: int | None = option(None, f"support videos a class [{EpisodesRecipe.shot}]", minimum=1, maximum=1000)
+    queries: int | None = option(None, f"query videos a class [{EpisodesRecipe.queries}]", minimum=1, maximum=1000)
+    episodes: str = option(
+        str(EpisodesRecipe.count),
+        "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
+    )
     classifier: str | None = option(
         None,
         "how a query is held against the prototypes [that of the model: cosine, or euclidean for rgb-basenet]",
         choices=("cosine", "euclidean"),
     )
-    seed: int = option(0, "seed of the episodes", minimum=0)
+    seed: int | None = option(None, f"seed of the episodes [{EpisodesRecipe.seed}]", minimum=0)
+
+    @property
+    def given(self) -> dict[str, int]:
+        """What is asked for of the episodes themselves."""
+        asked = {"way": self.way, "shot": self.shot, "queries": self.queries, "seed": self.seed}
+        return {name: value for name, value in asked.items() if value is not None}
 
     def episodes_to_draw(self) -> EpisodesRecipe | None:
         """What to draw; None where `episodes` names a file."""
@@ -293,7 +325,7 @@ class EvaluateRecipe(Recipe):
         if not text.removeprefix("-").isdecimal():
             return None
         try:
-            return EpisodesRecipe(self.way, self.shot, self.queries, int(text), self.seed)
+            return EpisodesRecipe(count=int(text), **self.given)
         except UsageError as error:
             raise UsageError(str(error).replace("--count", "--episodes")) from error
 

@@ -18,26 +18,31 @@
 
 set -euo pipefail
 
+# --signal reaches job steps, not this shell, so every command is a step. srun does not take the job's cores by itself.
+step() {
+    srun --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$@"
+}
+
 # Exit code 3 is "finished, but some videos failed": `amefu status --failed` lists them, the others go on.
-amefu_or_some_failed() {
-    amefu "$@" || [ $? -eq 3 ]
+step_or_some_failed() {
+    step "$@" || [ $? -eq 3 ]
 }
 
 case "${1:?prepare VIDEOS, pretrain, features or evaluate}" in
 prepare) # a share of the frames, then the disparity of that share
-    amefu_or_some_failed frames "${2:?the folder of videos}" --jobs "${SLURM_CPUS_PER_TASK:-1}"
-    amefu_or_some_failed depth --no-upstream
+    step_or_some_failed amefu frames "${2:?the folder of videos}" --jobs "${SLURM_CPUS_PER_TASK:-1}"
+    step_or_some_failed amefu depth --no-upstream
     ;;
 pretrain) # task 0: the RGB stream; task 1: the depth stream
     modalities=(rgb depth)
-    amefu pretrain --no-upstream --modality "${modalities[${SLURM_ARRAY_TASK_ID:?an array 0-1}]}"
+    step amefu pretrain --no-upstream --modality "${modalities[${SLURM_ARRAY_TASK_ID:?an array 0-1}]}"
     ;;
 features) # a share of the features of both streams
-    amefu_or_some_failed features --no-upstream
+    step_or_some_failed amefu features --no-upstream
     ;;
 evaluate)
-    amefu meta-train --no-upstream
-    amefu evaluate --no-upstream --way 5 --shot 1
+    step amefu meta-train --no-upstream
+    step amefu evaluate --no-upstream --way 5 --shot 1
     ;;
 *)
     echo "unknown step $1" >&2

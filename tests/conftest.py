@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -10,14 +11,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
+import typer.main
 from hypothesis import HealthCheck, settings
 from synthetic_features import make_workspace
 
 from amefu_cli.artefacts.mp4 import write_mp4
+from amefu_cli.cli import app
 
 # How fast a shared machine draws examples says nothing about the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -55,6 +58,17 @@ way = 2
 episodes = 50
 """
 SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+@functools.cache
+def commands() -> Mapping[tuple[str, ...], Any]:
+    """Every command and group of commands by the words that type it, `amefu` itself by none."""
+    found, waiting = {}, [((), typer.main.get_command(app))]
+    while waiting:
+        words, command = waiting.pop(0)
+        found[words] = command
+        waiting += [((*words, name), below) for name, below in getattr(command, "commands", {}).items()]
+    return found
 
 
 class MakeClips(Protocol):

@@ -94,12 +94,19 @@ def test_the_slurm_script_shares_the_work_out(tmp_path: Path, finished_workspace
     shutil.copy(finished_workspace / "work/amefu.toml", work)
     script = Path(__file__).parents[1] / "examples/slurm.sh"
     videos = finished_workspace / "videos"
-    shares, tasks = [], 2
+    shares, tasks, programs = [], 2, tmp_path / "bin"
+    programs.mkdir()
+    for name, line in {
+        "srun": 'while [[ $1 == --* ]]; do shift; done; IN_A_STEP=yes exec "$@"',  # a job step: --signal reaches it
+        "amefu": f'[[ $IN_A_STEP ]] && exec "{sys.executable}" -m amefu_cli "$@"',
+    }.items():
+        (programs / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
+        (programs / name).chmod(0o755)
     for task in range(tasks):
         environment = amefu_environment(
             AMEFU_WORKSPACE=str(work), SLURM_ARRAY_TASK_ID=str(task), SLURM_ARRAY_TASK_COUNT=str(tasks),
             SLURM_ARRAY_TASK_MIN="0", SLURM_ARRAY_TASK_MAX=str(tasks - 1),
-            PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            PATH=f"{programs}:{os.environ['PATH']}",
         )  # fmt: skip
         done = subprocess.run(
             ["bash", str(script), "prepare", str(videos)], env=environment, capture_output=True, text=True,

@@ -11,6 +11,8 @@ from amefu_cli.artefacts.clips import Found, find_clips, image_files, natural_ke
 from amefu_cli.artefacts.video_errors import shown
 from amefu_cli.errors import UsageError
 
+RARE = ("266", "avc", "avs", "dav", "dif", "h26l", "mk3d", "ty", "vc1", "viv", "vvc")
+
 
 def lay(root: Path, *names: str | bytes) -> None:
     """Files of one byte; a name that ends in / is a folder."""
@@ -50,6 +52,8 @@ def test_a_clip_knows_its_class_path_size_and_time(tmp_path: Path) -> None:
         (["a/v.mp4", "a/v/1.mp4"], ["a/v.mp4", "a/v/1"]),  # no id is a folder on the way to another
         (["a/v.mp4.avi", "a/v.mp4", "a/v.avi"], ["a/v.avi", "a/v.mp4", "a/v.mp4.avi"]),
         (["a/v.tar.mp4"], ["a/v.tar"]),
+        # what PyAV reads besides: cameras' own, elementary streams, old and rare containers
+        ([f"a/{name}.{name}" for name in RARE], [f"a/{name}" for name in RARE]),
         (["a/1/img_1.jpg", "a/1/img_2.PNG", "a/1.mp4"], ["a/1", "a/1.mp4"]),
         (["a/v.mp4", "a/thumbnail.jpg", "a/v.txt", "a/.v.mp4", "notes.json"], ["a/v"]),
         (["a/1/x.jpg", "a/1/deep/y.jpg"], ["a/1/deep"]),  # images above clips are no clip

@@ -153,6 +153,9 @@ def test_options_that_the_file_contradicts_are_refused(feature_space, tmp_path):
     message = f"--shot 3: the episodes of {tmp_path / 'file'} have shot 2; leave the option out"
     with pytest.raises(UsageError, match=re.escape(message)):
         amefu(feature_space, "evaluate", "--model", "rgb", "--episodes", tmp_path / "file", "--shot", "3")
+    for option, value in (("--shot", 1), ("--seed", 7)):  # the default of a number to draw is no more true of a file
+        with pytest.raises(UsageError, match=f"{option} {value}: the episodes of .* leave the option out"):
+            amefu(feature_space, "evaluate", "--model", "rgb", "--episodes", tmp_path / "file", option, value)
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": ["run", "bow"], "test": [*NOVEL[1:]]}))
     with pytest.raises(UsageError, match="has episodes of run, which the split does not name as novel classes"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import RunAmefu
 from synthetic_features import FRAMES, NOVEL, amefu, clip_features, make_store
 
 from amefu_cli.artefacts.checkpoint import read_checkpoint
@@ -193,3 +195,17 @@ def test_the_basenets_add_their_features_to_novel_videos_only(workspace, run_ame
     again = run_amefu("evaluate", "--workspace", workspace, "--model", "rgb-basenet++")
     assert "is up to date (21 videos)" in again.stderr  # and stays so for the commands that do not ask for them
     assert "is up to date (21 videos)" in run_amefu("features", "--workspace", workspace).stderr
+
+
+def test_an_interval_over_classes_needs_no_class_in_every_resample(feature_space: Path) -> None:
+    """Two episodes of two of six classes: many a resample of classes holds none of them."""
+    words = ("evaluate", "--model", "rgb", "--way", "2", "--episodes", "2", "--by-class", "--json")
+    low, high = json.loads(amefu(feature_space, *words))["interval_95_by_class"]
+    assert 0 <= low <= high <= 1
+
+
+def test_a_recipe_that_is_not_the_store_s_is_said(feature_space: Path, run_amefu: RunAmefu) -> None:
+    words = ("evaluate", "--model", "rgb", "--no-upstream", "--workspace", feature_space, "--recipe")
+    assert "was made by" not in run_amefu(*words, "tuned").stderr
+    said = run_amefu(*words, "official").stderr
+    assert "features.zarr was made by: it has flip 0.0 (not 0.5), test_frames middle (not start)" in said

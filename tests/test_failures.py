@@ -3,15 +3,23 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from conftest import RunAmefu
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.artefacts.failures import FILE_NAME, Failure, latest_failures, read_failures, record_failure
 from amefu_cli.artefacts.video_errors import EmptyFile
+from amefu_cli.artefacts.video_store import VideoStore, prepare_store
+from amefu_cli.artefacts.video_writer import VideoWriter
+from amefu_cli.artefacts.workspace import Workspace
 from amefu_cli.errors import DamagedFile
+from amefu_cli.stages.status import describe
 
 
 def test_a_failure_is_one_line(tmp_path: Path) -> None:
@@ -107,3 +115,92 @@ def test_garbage_is_answered_with_our_error(tmp_path_factory: pytest.TempPathFac
     (folder / FILE_NAME).write_bytes(content)
     with contextlib.suppress(DamagedFile):
         assert read_failures(folder) == []
+
+
+def store_of(folder: Path, kind: str, *, checksum: bool = False, **notes: Any) -> VideoStore:
+    notes = {"videos": "videos", **notes}
+    recipe = {"checksum": checksum}
+    return prepare_store(folder / f"{kind}.zarr", kind, recipe=recipe, made_from={}, notes=notes, rebuild=False).begin()
+
+
+def put(store: VideoStore, video: str, made_from: dict[str, Any]) -> str:
+    """Store a video of one frame; returns its fingerprint."""
+    with VideoWriter(store, video, {"x": 0}) as writer:
+        writer.append("x", np.zeros(1, np.uint8))
+        writer.commit(frames=1, fps=None, source="", made_from=made_from)
+    return store.expected_fingerprint(made_from)
+
+
+def fail(folder: Path, video: str, stage: str, *, attempt: int = 1) -> None:
+    error = EmptyFile(f"attempt {attempt}")
+    record_failure(folder, video=video, stage=stage, error=error, fingerprint="whatever", attempt=attempt)
+
+
+def status_of(folder: Path) -> tuple[list[tuple[str, str, int]], dict[str, tuple[int, int, int]]]:
+    """The failed videos (stage, video, attempt), and by store how many are done, failed and missing."""
+    document = describe(Workspace(folder))
+    failed = [(item["stage"], item["video"], item["attempt"]) for item in document["failed"]]
+    counts = {
+        Path(store["path"]).stem: (store["done"], store["failed"], store["missing"]) for store in document["stores"]
+    }
+    return failed, counts
+
+
+def lay(clip: Path) -> Path:
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    clip.write_bytes(b"x")
+    return clip
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_status_lists_the_last_failure_of_every_clip_that_is_not_there(tmp_path: Path, checksum: bool) -> None:
+    for name in ("bad", "new", "sound"):
+        lay(tmp_path / f"videos/a/{name}.mp4")
+    status = (tmp_path / "videos/a/sound.mp4").stat()
+    store = store_of(tmp_path, "frames", checksum=checksum)
+    put(store, "a/sound", {"size": status.st_size, "mtime_ns": status.st_mtime_ns})
+    for attempt in (1, 2):
+        fail(tmp_path, "a/bad", "frames", attempt=attempt)
+    fail(tmp_path, "a/sound", "frames")  # before it was mended
+    fail(tmp_path, "a/deleted", "frames")
+    failed, counts = status_of(tmp_path)
+    assert failed == [("frames", "a/bad", 2)]
+    assert counts["frames"] == (1, 1, 1)
+
+
+def test_status_lists_a_failed_clip_behind_a_link_that_was_followed(tmp_path: Path) -> None:
+    clip = lay(tmp_path / "elsewhere/bad.mp4")
+    (tmp_path / "videos/a").mkdir(parents=True)
+    os.symlink(clip, tmp_path / "videos/a/bad.mp4")
+    store_of(tmp_path, "frames", follow_links=True)
+    fail(tmp_path, "a/bad", "frames")
+    assert status_of(tmp_path)[0] == [("frames", "a/bad", 1)]
+
+
+def test_status_lists_what_failed_while_the_videos_are_not_mounted(tmp_path: Path) -> None:
+    put(store_of(tmp_path, "frames"), "a/sound", {})
+    for video in ("a/bad", "a/sound"):
+        fail(tmp_path, video, "frames")
+    failed, counts = status_of(tmp_path)
+    assert failed == [("frames", "a/bad", 1)]
+    assert counts["frames"] == (1, 1, 0)
+
+
+def test_status_lists_failures_of_features(tmp_path: Path) -> None:
+    frames = put(store_of(tmp_path, "frames"), "a/bad", {})
+    put(store_of(tmp_path, "depth"), "a/bad", {"frames": frames})
+    store_of(tmp_path, "features")
+    fail(tmp_path, "a/bad", "features")
+    failed, counts = status_of(tmp_path)
+    assert failed == [("features", "a/bad", 1)]
+    assert counts == {"frames": (1, 0, 0), "depth": (1, 0, 0), "features": (0, 1, 0)}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"fingerprints": {}}', '{"fingerprints": {}, "accuracy": "high"}'])
+def test_status_lives_on_beside_foreign_files(tmp_path: Path, run_amefu: RunAmefu, content: str) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/notes.json").write_text(content)
+    (tmp_path / "foreign.safetensors").write_text(content)
+    done = run_amefu("status", "--workspace", tmp_path)
+    for name, state in (("notes.json", "not a result"), ("foreign.safetensors", "not a checkpoint")):
+        assert state in next(line for line in done.stdout.splitlines() if name in line)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from amefu_cli.artefacts.checkpoint import CheckpointHeader, read_checkpoint, re
 from amefu_cli.artefacts.identity import stream_identity
 from amefu_cli.artefacts.tensors import read_tensors, write_tensors
 from amefu_cli.cli import app
+from amefu_cli.commands.evaluate import settings_of_result
 from amefu_cli.commands.import_ import _refuse_others
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
 from amefu_cli.method.fusion import video_vector
+from amefu_cli.recipes import EvaluateRecipe
 from amefu_cli.stages.evaluate import load_fusion
 from amefu_cli.stages.export import export_public, public_fusion
 from amefu_cli.stages.import_ import read_public
@@ -135,10 +139,27 @@ def test_an_imported_model_says_what_it_is_and_fits_together(imported: Path) -> 
     assert (rgb.recipe["stream"]["crop"], rgb.recipe["stream"]["depth_encoding"]) == (224, "magma")
     assert rgb.notes["classes"] == 64
     assert fusion.architecture == {"fusion": "dgadain", "dim": 2048}
-    assert fusion.recipe["meta-train"]["loss"] == "double_softmax"
+    assert rgb.recipe["pretrain"] == {"flip": 0.5}
+    assert fusion.recipe["meta-train"] == {"fusion": "dgadain", "loss": "double_softmax"}
     assert fusion.data["streams"] == {
         modality: stream_identity(imported / f"{modality}.safetensors", {}) for modality in ("rgb", "depth")
     }
+
+
+def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path, tmp_path: Path) -> None:
+    shown = json.loads(amefu("status", "--workspace", imported, "--json"))["checkpoints"]
+    recorded = json.dumps([checkpoint["recipe"] for checkpoint in shown])
+    assert not re.search("epochs|episodes|rate|decay|seed|num_aug|weights", recorded)
+    assert [checkpoint["state"] for checkpoint in shown] == ["imported from full.pkl"] * 3
+    assert "fusion dgadain" in amefu("status", "--workspace", imported)
+
+    fusion = imported / "fusion.safetensors"
+    header = read_header(fusion)
+    assert header is not None
+    store = SimpleNamespace(made_from=header.data["streams"], path=tmp_path, recipe={"features": {"test_frames": ""}})
+    drawn = SimpleNamespace(shape={}, fingerprint="")
+    asked = settings_of_result(store, "", EvaluateRecipe(), drawn, fusion)
+    assert (asked["fusion"], asked["num_aug"]) == ("dgadain", None)
 
 
 def test_an_export_gives_back_the_very_tensors_in_order(public: Path, imported: Path) -> None:
@@ -188,8 +209,8 @@ def refusal(tensors: dict[str, torch.Tensor], role: str, tmp_path: Path) -> str:
 
 def test_a_stream_where_a_full_model_was_promised(tmp_path: Path) -> None:
     assert refusal(small_stream(), "full", tmp_path) == (
-        "a file of --role full holds 646 tensors, this one holds 320: it lacks 'instance_norm.affine_bias.bias' "
-        "(it looks like one stream: --role rgb or --role depth)"
+        "a file of --role full holds 646 tensors, this one holds 320: it lacks 'instance_norm.affine_bias.bias' and "
+        "also holds 'convnet.0.weight' (it looks like one stream: --role rgb or --role depth)"
     )
 
 
@@ -203,7 +224,17 @@ def test_a_full_model_where_a_stream_was_promised(tmp_path: Path) -> None:
 
 def test_names_of_another_program(tmp_path: Path) -> None:
     message = refusal({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "rgb", tmp_path)
-    assert message.endswith("it lacks 'convnet.0.weight' (it looks like none of the public code's)")
+    assert message.endswith(
+        "it lacks 'convnet.0.weight' and also holds 'conv1.weight' (it looks like none of the public code's)"
+    )
+
+
+def test_names_that_another_module_wrapped(tmp_path: Path) -> None:
+    wrapped = {f"module.{name}": tensor for name, tensor in small_stream().items()}
+    assert refusal(wrapped, "rgb", tmp_path) == (
+        "a file of --role rgb holds 320 tensors, this one holds 320: it lacks 'convnet.0.weight' and also holds "
+        "'module.convnet.0.weight' (it looks like none of the public code's)"
+    )
 
 
 def test_another_width(tmp_path: Path) -> None:
@@ -246,6 +277,12 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DamagedFile, match="not a torch file that can be read"):
         read_public(path, "rgb")
+
+
+def test_a_text(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_text("epoch 1, accuracy 0.5")
+    with pytest.raises(DamagedFile, match="read \\(it is neither a zip archive nor a pickle, as torch writes them\\)"):
+        read_public(tmp_path / "model.pkl", "rgb")
 
 
 def test_a_file_that_is_not_there_and_a_role_that_is_none(tmp_path: Path) -> None:

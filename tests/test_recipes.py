@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import RunAmefu
+from typer.testing import CliRunner
 
 from amefu_cli.artefacts.checkpoint import read_header as read_checkpoint_header
 from amefu_cli.artefacts.store_headers import VideoRecord, read_header
 from amefu_cli.artefacts.workspace import Workspace
+from amefu_cli.cli import app
 from amefu_cli.commands.init import config_text
-from amefu_cli.commands.options import chosen_sets, settings_of
+from amefu_cli.commands.options import Session, chosen_sets, settings_of
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import (
     DEPTH_PRETRAIN,
     PRESETS,
     RECIPES,
     TABLES,
+    DepthRecipe,
     FeaturesRecipe,
     MetaTrainRecipe,
     PretrainRecipe,
@@ -76,7 +80,8 @@ def test_the_depth_stream_has_a_schedule_of_its_own_below_all_sets(tmp_path: Pat
 
 
 def test_the_command_line_wins_over_everything(workspace: Path, run_amefu: RunAmefu) -> None:
-    (workspace / "amefu.toml").write_text((workspace / "amefu.toml").read_text() + "temperature = 3.0\n")
+    config = workspace / "amefu.toml"
+    config.write_text(config.read_text().replace("[meta-train]", '[meta-train]\nloss = "double_softmax"'))
     out = workspace / "other.safetensors"
     run_amefu(
         "meta-train", "--workspace", workspace, "--no-upstream", "--out", out, "--recipe", "official",
@@ -134,6 +139,8 @@ def test_unknown_sets_are_named_with_the_known_ones() -> None:
         ({"way": 1}, "--way 1: must be at least 2"),
         ({"momentum": 1.5}, "--momentum 1.5: must be at most 1"),
         ({"learning_rate": float("nan")}, "--learning-rate nan: must be a finite number"),
+        ({"way": "five"}, "--way 'five': must be a whole number"),
+        ({"fusion": None}, "--fusion None: must be text"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_the_rule(values: dict[str, object], message: str) -> None:
@@ -150,6 +157,60 @@ def test_a_probability_lies_in_0_to_1() -> None:
 def test_another_word_outside_the_tables_of_the_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'receipt' stands outside of a table"):
         settings(tmp_path, "frames", toml='receipt = "official"\n')
+
+
+# The whole file, whichever command is typed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[framess]\nsize = 64", "there is no command 'framess'; did you mean 'frames'?"),
+        ("[frames]\nsizee = 64", "[frames] has no option 'sizee'; did you mean 'size'?"),
+        ("[pretrain-rbg]\nepochs = 1", "there is no command 'pretrain-rbg'; did you mean 'pretrain-rgb'?"),
+        ("[pretrain-rgb]\nepoch = 1", "[pretrain-rgb] has no option 'epoch'; did you mean 'epochs'?"),
+        ("[split-check]\nfollow-link = true", "[split-check] has no option 'follow-link'; did you mean 'follow_links'"),
+        ('[features]\nviews = "x"', "[features] views = 'x': must be a whole number"),
+        ("[features]\nviews = true", "[features] views = True: must be a whole number"),
+        ("[frames]\ntimeout = [1]", "[frames] timeout = [1]: must be a number"),
+        ('[frames]\nallow-partial = "no"', "[frames] allow-partial = 'no': must be true or false"),
+        ('[depth]\nonly = "jump/1"', "[depth] only = 'jump/1': must be a list of texts"),
+        ("[depth]\nestimator = false", "[depth] estimator = False: must be text"),
+        ('[depth]\nweights = "w.zip"', "[depth] 'weights' is a path, and commands that read or update the same file"),
+        ('[depth]\nout = "other.zarr"', "[depth] 'out' is a path"),
+        ('[frames]\nvideos = "videos"', "[frames] 'videos' is a path"),
+        ('[verify]\npaths = ["a.zarr"]', "[verify] 'paths' is a path"),
+    ],
+)
+def test_a_fault_in_any_table_is_named_by_every_command(toml: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "amefu.toml").write_text(toml)
+    for words in (["status"], ["pretrain", "--modality", "depth"]):
+        done = CliRunner().invoke(app, [*words, "--workspace", str(tmp_path)])
+        assert isinstance(done.exception, UsageError)
+        assert str(done.exception).startswith(f"{tmp_path / 'amefu.toml'}: {message}")
+
+
+def test_a_value_that_a_step_of_another_command_cannot_take_is_named_with_its_table(tmp_path: Path) -> None:
+    (tmp_path / "amefu.toml").write_text("[features]\nviews = -1\n[depth]\nestimator = 5\n")
+    session = Session(Workspace(tmp_path), None, upstream=True, json=False)
+    with pytest.raises(UsageError, match=r"amefu\.toml: \[features\] --views -1: must be at least 0"):
+        session.recipe(FeaturesRecipe, "features")
+    assert session.recipe(DepthRecipe, "depth").estimator == "5"
+
+
+@pytest.mark.parametrize(("preset", "recipe"), [("paper", "paper"), ("tiny", "official"), ("hmdb51", "tuned")])
+def test_every_line_of_the_commented_file_works_or_is_a_placeholder(preset: str, recipe: str, tmp_path: Path) -> None:
+    lines = [
+        line.removeprefix("# ") if re.match(r"# [a-z-]+ = ", line) else line
+        for line in config_text(preset, recipe).splitlines()
+    ]
+    taken = [line for line in lines if " = ...  #" not in line]
+    assert [line.split()[0] for line in lines if line not in taken] == ["classifier"]
+    (tmp_path / "amefu.toml").write_text("\n".join(taken))
+    for name in TABLES:
+        words = ["--modality", "rgb"] if name == "pretrain" else []
+        done = CliRunner().invoke(app, [name, *words, "--workspace", str(tmp_path), "--no-upstream"])
+        assert "make it with" in str(done.exception) or "name the folder of videos" in str(done.exception)
 
 
 # Recorded ----------------------------------------------------------------------------------------------------
@@ -171,7 +232,12 @@ def test_a_store_notes_the_recipe_that_it_was_begun_with(
 
 def test_a_result_says_by_which_recipes_it_was_made(finished_workspace: Path) -> None:
     (path,) = (finished_workspace / "work" / "results").glob("amefu-*.json")
-    assert json.loads(path.read_text())["recipe"] == "paper"
+    result = json.loads(path.read_text())
+    assert result["recipe"] == {"features": "paper", "fusion": "paper"}
+    assert result["switches"] == {
+        "flip": 0.0, "test_frames": "middle", "geometry": "square", "loss": "cross_entropy", "temperature": 1.0,
+        "learning_rate": 2e-5,
+    }  # fmt: skip
 
 
 # The flip ----------------------------------------------------------------------------------------------------
@@ -192,6 +258,12 @@ def test_random_views_are_mirrored_alike_in_all_frames_and_both_streams_and_the_
     assert 0 < sum(flips) < len(flips)
     depth = 255 - rgb
     assert torch.equal(views_of(depth, 0.5), 255 - half)
+
+
+def test_a_flip_that_no_view_takes_part_in_is_warned_of(workspace: Path) -> None:
+    words = ["features", "--out", str(workspace / "other.zarr"), "--dry-run", "--no-upstream", "--flip", "0.5"]
+    said = [CliRunner().invoke(app, [*words, "--views", views, "--workspace", str(workspace)]).stderr for views in "01"]
+    assert ["--views 0 makes none: no feature is mirrored" in text for text in said] == [True, False]
 
 
 def test_a_workspace_that_is_no_folder_is_refused(tmp_path, run_amefu):

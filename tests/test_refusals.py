@@ -68,9 +68,8 @@ def test_a_dry_run_begins_no_store(workspace: Path, stage: str) -> None:
 def test_a_rebuild_with_an_option_that_is_refused_keeps_what_is_there(
     workspace: Path, words: str, message: str, upstream: str
 ) -> None:
-    (workspace / "rgb.safetensors").touch()
-    if words.startswith("features"):
-        (workspace / "rgb.safetensors").unlink()
+    if words.startswith("pretrain"):
+        (workspace / "rgb.safetensors").touch()
     before = tree(workspace)
     with pytest.raises(UsageError, match=message):
         amefu(workspace, *words.replace("WORK", str(workspace)).split(), "--rebuild", upstream)

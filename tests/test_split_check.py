@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import MakeClips, RunAmefu
+from conftest import MakeClips, RunAmefu, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,8 +147,9 @@ def test_repairs_lead_from_missing_names_to_free_ones_one_to_one(wanted: set[str
 
 def test_identical_clips_are_found_by_size_and_bytes(tmp_path: Path) -> None:
     found = sources(tmp_path, run__1=b"same", run__2=b"else", jump__1=b"same", climb__1=b"longer")
-    assert duplicates(found) == [("jump/1", "run/1")]
-    assert duplicates({**found, "run/3": Source(tmp_path / "gone.mp4", 4)}) == [("jump/1", "run/1")]
+    assert duplicates(found) == ([("jump/1", "run/1")], [])
+    gone = {**found, "run/3": Source(tmp_path / "gone.mp4", 4)}
+    assert duplicates(gone) == ([("jump/1", "run/1")], ["run/3"])
 
 
 def test_folders_of_images_are_compared_image_by_image(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_folders_of_images_are_compared_image_by_image(tmp_path: Path) -> None:
         (tmp_path / clip).mkdir()
         (tmp_path / clip / "img_1.jpg").write_bytes(b"12")
         (tmp_path / clip / "img_2.jpg").write_bytes(last)
-    assert duplicates({f"run/{clip}": Source(tmp_path / clip, 3) for clip in "abc"}) == [("run/a", "run/b")]
+    assert duplicates({f"run/{clip}": Source(tmp_path / clip, 3) for clip in "abc"}) == ([("run/a", "run/b")], [])
 
 
 # The whole check ---------------------------------------------------------------------------------------------
@@ -198,7 +199,10 @@ def test_a_split_without_lists_is_restricted_only_where_clips_cross_it(tmp_path:
     check = check_split(split, there)
 
     assert check.classes[0] == ClassCount("base", "run", None, 2)
-    assert repaired(split, check, there).videos == frozenset({"run/2", "climb/1"})
+    mended = repaired(split, check, there)
+    assert mended.videos == frozenset({"run/2", "climb/1"})
+    again = check_split(mended, there)
+    assert (again.duplicates, again.crossing) == ((("climb/1", "run/1"),), ())
     only_names = make_split(["Run"], [], ["climb"], source="")
     del there["run/1"]
     assert repaired(only_names, check_split(only_names, there), there) == Split(("run",), (), ("climb",), None)
@@ -247,11 +251,60 @@ def test_a_clip_in_two_parts_stops_an_evaluation_and_missing_videos_do_not(
     assert json.loads(said.stdout)["missing_videos"] == 2
     assert "of 23 listed videos these are missing: 0 base, 0 validation, 2 novel" in said.stderr
 
+    write_split(workspace / "listed.json", make_split(*parts, source="", videos=[*ids, "spin/clip_9"]))
+    said = run_amefu(*common, "--json", cwd=workspace)
+    assert json.loads(said.stdout)["missing_videos"] == 3  # another result than the one of before
+
     videos = workspace.parent / "videos"
     shutil.copy(videos / "bow" / "clip_0.mp4", videos / "spin" / "clip_0.mp4")
     run_amefu("frames", videos, "--workspace", workspace)
     said = run_amefu(*common, cwd=workspace, code=2)
     assert "bow/clip_0 and spin/clip_0 are the same clip, byte for byte, but stand in different parts" in said.stderr
+
+
+def test_a_split_that_is_refused_does_not_become_the_workspace_s(workspace: Path, run_amefu: RunAmefu) -> None:
+    split = workspace / "split.json"
+    given = split.rename(workspace / "given.json")
+    videos = workspace.parent / "videos"
+    shutil.copy(videos / "bow" / "clip_0.mp4", videos / "spin" / "clip_0.mp4")
+    train = ("pretrain", "--modality", "rgb", "--workspace", workspace, "--dry-run", "--split")
+    run_amefu("frames", videos, "--workspace", workspace)
+    run_amefu(*train, given, code=2)
+    assert not split.exists()
+    run_amefu("split", "check", videos, "--split", given, "--repair", workspace / "mended.json")
+    run_amefu("split", "check", videos, "--split", workspace / "mended.json")
+    run_amefu(*train, workspace / "mended.json")
+    assert read_split(split) == read_split(workspace / "mended.json")
+    (workspace / "frames.zarr").rename(workspace / "moved.zarr")
+    said = run_amefu("evaluate", "--no-upstream", "--workspace", workspace, "--model", "rgb")
+    assert "frames.zarr is not there any more, so it was not looked whether a clip stands in two parts" in said.stderr
+
+
+def test_a_class_under_two_spellings_is_pointed_out(make_clips: MakeClips, run_amefu: RunAmefu, tmp_path: Path) -> None:
+    make_clips(tmp_path / "videos", ("throw_ball", "jump"), clips=1, frames=3)
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["throw_ball"], "test": ["jump", "throw balls"]}))
+    said = run_amefu("split", "check", tmp_path / "videos", "--split", tmp_path / "split.json")
+    assert "'throw balls' is not there and looks like 'throw_ball', which the split names too" in said.stderr
+
+
+def test_what_was_trained_on_is_never_evaluated_on(workspace: Path, run_amefu: RunAmefu) -> None:
+    split = read_split(workspace / "split.json")
+    swapped = workspace / "swapped.json"
+    write_split(swapped, make_split(split.novel, split.validation, split.base, source=""))
+    words = ("--workspace", workspace, "--split", swapped, "--episodes", "20")
+    for more in ((), ("--no-upstream",)):
+        said = run_amefu("evaluate", *words, *more, code=2)
+        assert (
+            f"fusion.safetensors was trained on {', '.join(split.base)}, which the split names as novel" in said.stderr
+        )
+    before = tree(workspace / "features.zarr")
+    run_amefu("pretrain", "--modality", "rgb", "--workspace", workspace)
+    said = run_amefu("features", "--workspace", workspace, "--split", swapped, "--rebuild", code=2)
+    assert f"the rgb stream was trained on {', '.join(split.base)}, which the split names as novel" in said.stderr
+    assert tree(workspace / "features.zarr") == before
+    run_amefu("features", "--workspace", workspace, "--rebuild")
+    said = run_amefu("evaluate", *words, "--model", "rgb", "--no-upstream", code=2)
+    assert "the rgb stream was trained on" in said.stderr
 
 
 def test_a_list_keeps_the_other_videos_out_of_the_features(workspace: Path, run_amefu: RunAmefu) -> None:
@@ -281,7 +334,13 @@ def test_a_preset_brings_its_split_and_is_warned_of_on_another_data_set(
     make_clips(tmp_path / "videos", ("Archery", "CricketShot", "YoYo"), clips=1, frames=3)
     fresh = tmp_path / "fresh"
     run_amefu("frames", tmp_path / "videos", "--workspace", fresh, "--jobs", "1")
-    said = run_amefu("pretrain", "--modality", "rgb", "--dry-run", "--preset", "ucf101", "--workspace", fresh)
+    words = (
+        "pretrain", "--modality", "rgb", "--preset", "ucf101", "--backbone", "squeezenet1_1", "--weights", "none",
+        "--crop", "32", "--epochs", "1", "--segments", "1", "--workspace", fresh,
+    )  # fmt: skip
+    said = run_amefu(*words, "--dry-run")
+    assert "70 base, 10 validation and 21 novel classes, of ucf101, to be written to" in said.stderr
+    said = run_amefu(*words)
     assert "70 base, 10 validation and 21 novel classes, of ucf101, written to" in said.stderr
     assert "another data set" not in said.stderr
     assert read_split(fresh / "split.json") == built_in_split("ucf101")

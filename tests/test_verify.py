@@ -114,10 +114,13 @@ def test_every_chunk_is_read(
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (('"frames": 5', '"frames": 6'), "'offset' does not lead through"),
-        (('"id": "a/b"', '"id": "a/x"'), "its header is that of another video"),
-        (('"fingerprint": "', '"fingerprint": "0'), "its header is that of another video, or of another store"),
-        (('"frames": 5', '"frames": 0'), "attributes of a video with a field of another type"),
+        (('"frames": 5', '"frames": 6'), "not the attributes of a video as it was written (their checksum differs)"),
+        (('"fps": 25.0', '"fps": 24.0'), "(their checksum differs)"),
+        (('"fps": 25.0', '"fps": NaN'), "not the attributes of a video as it was written"),
+        (("a/b.mp4", "a/c.mp4"), "(their checksum differs)"),
+        (('"partial": false', '"partial": true'), "(their checksum differs)"),
+        (('"fingerprint": "', '"fingerprint": "0'), "(their checksum differs)"),
+        (('"fingerprint"', '"gingerprint"'), "its header is lost"),
         (("{", "<"), "not a Zarr header"),
     ],
 )
@@ -129,6 +132,25 @@ def test_a_header_must_fit_its_video(tmp_path: Path, edit: tuple[str, str], reas
     assert reason in damaged(store)["a/b"]
     put_frames(store, "a/b")
     assert damaged(store) == {}
+
+
+def test_a_whole_video_in_the_place_of_another_is_found(tmp_path: Path) -> None:
+    store, other = (store_of(tmp_path / name, "frames") for name in ("one", "two"))
+    put_frames(store, "a/b")
+    put_frames(other, "a/c")
+    shutil.copytree(other.path / "videos/a/c", store.path / "videos/a/d")
+    assert damaged(store) == {"a/d": "its header is that of another video, or of another store"}
+
+
+def test_a_changed_header_is_read_by_nobody(workspace: Path, run_amefu: RunAmefu) -> None:
+    header = workspace / "frames.zarr/videos/bow/clip_0" / HEADER
+    header.write_text(header.read_text().replace('"frames": 8', '"frames": 1'))
+    words = ("depth", "--only", "bow/clip_0", "--workspace", workspace, "--no-upstream")
+    assert "bow/clip_0/zarr.json: not the attributes of a video" in run_amefu(*words, code=1).stderr
+    run_amefu("verify", "--workspace", workspace, code=3)
+    run_amefu("frames", "--workspace", workspace)
+    run_amefu(*words)
+    run_amefu("verify", "--workspace", workspace)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +234,8 @@ def test_checkpoints_are_read_back(tmp_path: Path, finished_workspace: Path) -> 
     shutil.copy(finished_workspace / "work/fusion.safetensors", path)
     assert verify_checkpoint(path) is None
     sound = path.read_bytes()
-    path.write_bytes(sound[:-4] + np.float32(np.nan).tobytes())
-    assert "hold NaN or infinity" in (verify_checkpoint(path) or "")
+    path.write_bytes(sound[:-4] + bytes([sound[-4] ^ 1]) + sound[-3:])
+    assert "is not what was written: its checksum differs" in (verify_checkpoint(path) or "")
     path.write_bytes(path.read_bytes()[:-1])
     assert "not a whole safetensors file" in (verify_checkpoint(path) or "")
 
@@ -238,6 +260,17 @@ def test_the_rerun_repairs_what_was_found_and_nothing_else(workspace: Path, run_
         assert f"{name}: 1 videos to make, 20 already in" in done.stderr
     run_amefu("verify", "--workspace", workspace)
     assert tree(workspace) == before
+
+
+def test_a_repaired_input_is_tried_again(workspace: Path, run_amefu: RunAmefu) -> None:
+    flip(workspace / "frames.zarr/videos/bow/clip_0/jpeg/c/0")
+    shutil.rmtree(workspace / "depth.zarr/videos/bow/clip_0")
+    words = ("depth", "--workspace", workspace, "--no-upstream")
+    for _ in range(2):
+        assert "'bow/clip_0' is damaged" in run_amefu(*words, "--max-attempts", "1", code=3).stderr
+    run_amefu("verify", workspace / "frames.zarr", code=3)
+    run_amefu("frames", "--workspace", workspace)
+    run_amefu(*words, "--max-attempts", "1")
 
 
 def test_paths_that_are_none_are_said(tmp_path: Path, run_amefu: RunAmefu) -> None:

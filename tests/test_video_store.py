@@ -278,8 +278,9 @@ def test_a_clip_that_becomes_a_folder_of_clips_gives_way(store: VideoStore) -> N
 
 
 def test_a_file_system_that_folds_case_is_found_out(store: VideoStore) -> None:
-    header = store.path / "videos/jump/a" / HEADER
-    header.write_text(header.read_text().replace('"jump/a"', '"jump/A"'))  # what such a file system would show
+    put(store, "jump/A")
+    shutil.rmtree(store.path / "videos/jump/a")
+    os.rename(store.path / "videos/jump/A", store.path / "videos/jump/a")  # what such a file system would show
     with pytest.raises(UsageError, match="does not tell 'jump/a' from 'jump/A'; rename one"):
         put(store, "jump/a", made_from={"other": 1})
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import MakeClips, RunAmefu
 
 from amefu_cli.artefacts.failures import read_failures
 from amefu_cli.artefacts.video_errors import CorruptVideo
 from amefu_cli.artefacts.video_store import VideoStore, prepare_store
 from amefu_cli.commands.work import Work, parse_shard, shard_of
-from amefu_cli.errors import UsageError
+from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.recipes import WorkRun
+from amefu_cli.stages.frames import WorkerTimeout
 
 VIDEOS = [f"class {number % 7}/clip_{number}" for number in range(500)]
 SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX")
@@ -37,8 +39,8 @@ def store(tmp_path: Path) -> VideoStore:
     return prepare_store(tmp_path / "s.zarr", "frames", recipe={}, made_from={}, notes={}, rebuild=False).begin()
 
 
-def work(folder: Path, **run: Any) -> Work:
-    return Work("frames", WorkRun(**run), folder)
+def work(folder: Path, *, timeout: float = 600.0, **run: Any) -> Work:
+    return Work("frames", WorkRun(**run), folder, timeout=timeout)
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
@@ -133,6 +135,26 @@ def test_a_mended_source_counts_from_the_beginning(tmp_path: Path, store: VideoS
     assert read_failures(tmp_path)[-1].attempt == 1
 
 
+def test_a_longer_timeout_counts_from_the_beginning(tmp_path: Path, store: VideoStore) -> None:
+    job = Job("a/v", {"size": 1})
+    for _ in range(3):
+        plan = work(tmp_path)
+        plan.choose([job], store)
+        plan.failed("a/v", WorkerTimeout("raise --timeout"))
+    assert work(tmp_path).choose([job], store) == []
+    assert work(tmp_path, timeout=900.0).choose([job], store) == [job]
+
+
+def test_a_damaged_input_is_no_attempt(tmp_path: Path, store: VideoStore) -> None:
+    job = Job("a/v", {"frames": "f0"})
+    for error in (DamagedFile("x"), CorruptVideo("x"), DamagedFile("x"), DamagedFile("x"), CorruptVideo("x")):
+        plan = work(tmp_path, max_attempts=2)
+        assert plan.choose([job], store) == [job]
+        plan.failed("a/v", error)
+    assert [failure.attempt for failure in read_failures(tmp_path)] == [0, 1, 1, 1, 2]
+    assert work(tmp_path, max_attempts=2).choose([job], store) == []
+
+
 def test_only_takes_the_named_videos_anew_and_refuses_a_name_that_is_not_there(
     tmp_path: Path, store: VideoStore
 ) -> None:
@@ -153,3 +175,16 @@ def test_nothing_is_begun_on_a_store_that_may_not_be_written(
     assert work(tmp_path).choose([], store) == []  # a finished store on a read-only disk is fine
     with pytest.raises(UsageError, match="may not be written to"):
         work(tmp_path).choose([Job("a/v", {})], store)
+
+
+def test_allow_partial_is_tried_on_what_was_given_up(
+    tmp_path: Path, make_clips: MakeClips, run_amefu: RunAmefu
+) -> None:
+    (clip,) = make_clips(tmp_path / "videos", ("jump",), clips=1)
+    clip.write_bytes(clip.read_bytes()[:-200])
+    words = ("frames", tmp_path / "videos", "--workspace", tmp_path / "work", "--size", "32", "--max-attempts", "1")
+    run_amefu(*words, code=3)
+    assert "left alone after 1 attempts" in run_amefu(*words, code=3).stderr
+    again = run_amefu(*words, "--allow-partial", code=3).stderr  # in vain: its index was at the end
+    assert "1 videos to make" in again
+    assert "left alone" not in again

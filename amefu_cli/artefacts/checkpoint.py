@@ -1,6 +1,7 @@
 """Checkpoints: safetensors whose text header says what they are, by which recipe and from which data.
 
-The header is read alone, so that `status` and "is it done?" cost nothing.
+The header is read alone, so that `status` and "is it done?" cost nothing. Beside it stands the SHA-256 of header and
+tensors, which is compared whenever the tensors are read.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from amefu_cli.artefacts.atomic import write_atomic
-from amefu_cli.artefacts.fingerprint import differences, file_sha256, fingerprint
+from amefu_cli.artefacts.fingerprint import differences, file_sha256, fingerprint, labelled_sha256
 from amefu_cli.artefacts.header_fields import as_fields
 from amefu_cli.errors import DamagedFile, NotFinite, RecipeMismatch, UsageError
 
@@ -61,11 +63,13 @@ Tensors = Mapping[str, NDArray[Any]]
 
 def write_checkpoint(path: Path, tensors: Tensors, header: CheckpointHeader) -> None:
     """Write tensors and header as one file, atomically. Raises NotFinite, and writes nothing, for NaN or infinity."""
-    _require_finite(path, tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise NotFinite(f"{path}: the weights {name!r} hold NaN or infinity; lower the learning rate")
     notes = {**header.notes, "versions": library_versions()}
     text = json.dumps({**header.compared(), "notes": notes}, allow_nan=False)
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    write_atomic(path, save(contiguous, metadata={"amefu": text}))
+    write_atomic(path, save(contiguous, metadata={"amefu": text, "sha256": _checksum(text, contiguous)}))
 
 
 def read_header(path: Path) -> CheckpointHeader | None:
@@ -74,8 +78,10 @@ def read_header(path: Path) -> CheckpointHeader | None:
     Raises:
         DamagedFile: not safetensors, cut short, or without our header.
     """
-    metadata = _metadata(path)
-    if metadata is None:
+    try:
+        with path.open("rb") as file:
+            metadata = _metadata(file, path)
+    except FileNotFoundError:
         return None
     try:
         document = as_fields(json.loads(metadata["amefu"]), path)
@@ -99,19 +105,25 @@ def open_header(path: Path, *, role: str, mend: str) -> CheckpointHeader:
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a checkpoint; raises DamagedFile where the file is cut short, NotFinite for NaN or infinity."""
+    """The tensors of a checkpoint; raises DamagedFile where the file is cut short, or not what was written."""
+    content = path.read_bytes()
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(content)
     except (SafetensorError, ValueError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
-    _require_finite(path, tensors)
+    metadata = _metadata(BytesIO(content), path)
+    if metadata.get("sha256") != _checksum(metadata.get("amefu", ""), tensors):
+        raise DamagedFile(f"{path}: is not what was written: its checksum differs; remove it and make it anew")
     return tensors
 
 
-def _require_finite(path: Path, tensors: Tensors) -> None:
-    for name, tensor in tensors.items():
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-            raise NotFinite(f"{path}: the weights {name!r} hold NaN or infinity; lower the learning rate")
+def _checksum(header: str, tensors: Tensors) -> str:
+    """One hash of the text header and of all tensors; these are in C order."""
+    arrays = (
+        (f"{name} {array.dtype} {array.shape}", array.reshape(-1).view(np.uint8))
+        for name, array in sorted(tensors.items())
+    )
+    return labelled_sha256([(header, b""), *arrays])
 
 
 def is_finished(path: Path, wanted: CheckpointHeader, *, mend: str) -> bool:
@@ -148,16 +160,13 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _metadata(path: Path) -> Mapping[str, str] | None:
+def _metadata(file: BinaryIO, path: Path) -> Mapping[str, str]:
     """The `__metadata__` of a safetensors file: 8 bytes of little-endian length, then that much JSON."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= LARGEST_HEADER:
+        raise DamagedFile(f"{path}: not a safetensors file")
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= LARGEST_HEADER:
-                raise DamagedFile(f"{path}: not a safetensors file")
-            document = json.loads(file.read(length))
-    except FileNotFoundError:
-        return None
+        document = json.loads(file.read(length))
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
     metadata = document.get("__metadata__", {}) if isinstance(document, dict) else {}

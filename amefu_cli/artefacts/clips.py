@@ -27,9 +27,9 @@ def _suffixes(names: str) -> frozenset[str]:
 
 VIDEO_SUFFIXES = _suffixes(
     """
-    3g2 3gp 3gpp amv asf av1 avi divx dv f4v flv gif h261 h263 h264 264 h265 265 hevc h266 ismv ivf
-    m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mkv mod mov mp4 mp4v mpe mpeg mpeg4 mpg mpv mts mxf nut
-    obu ogm ogv ogx qt rm rmvb swf tod ts trp vid vob webm wmv wtv xvid y4m
+    266 3g2 3gp 3gpp amv asf av1 avc avi avs dav dif divx dv f4v flv gif h261 h263 h264 264 h265 265 hevc h266 h26l
+    ismv ivf m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp4 mp4v mpe mpeg mpeg4 mpg mpv mts mxf nut
+    obu ogm ogv ogx qt rm rmvb swf tod ts trp ty vc1 vid viv vob vvc webm wmv wtv xvid y4m
     """
 )
 IMAGE_SUFFIXES = _suffixes(

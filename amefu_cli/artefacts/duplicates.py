@@ -24,13 +24,15 @@ def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[s
     return {video: Source(folder / record.source, record.made_from.get("size")) for video, record in records.items()}
 
 
-def duplicates(sources: Mapping[str, Source]) -> list[tuple[str, ...]]:
-    """Groups of ids with the same bytes, sorted. Videos whose source is gone are in none."""
+def duplicates(sources: Mapping[str, Source]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Groups of ids with the same bytes, sorted; and the ids of equally large ones that cannot be read any more."""
     groups: list[tuple[str, ...]] = []
+    unread: list[str] = []
     for equally_large in _groups((source.size, video) for video, source in sources.items()):
-        hashed = ((content_sha256(sources[video].path), video) for video in equally_large)
+        hashed = [(content_sha256(sources[video].path), video) for video in equally_large]
         groups += _groups(pair for pair in hashed if pair[0] is not None)
-    return sorted(groups)
+        unread += [video for content, video in hashed if content is None]
+    return sorted(groups), unread
 
 
 def content_sha256(path: Path) -> str | None:

@@ -15,8 +15,9 @@ FILE_NAME = "failures.jsonl"
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed attempt. `error` is the class name; `fingerprint` is what the video would have had in the store, so
-    that attempts on another source, or by another recipe, count anew; `attempt` counts from 1."""
+    """One failed attempt. `error` is the class name; `fingerprint` tells what was tried, so that attempts on another
+    source, by another recipe or with another time limit count anew; `attempt` counts from 1, and is that of before
+    where an input was damaged, which says nothing of the video."""
 
     video: str
     stage: str
@@ -70,6 +71,11 @@ def latest_failures(failures: Iterable[Failure], stage: str) -> dict[tuple[str, 
         if failure.stage == stage and (key not in latest or failure.attempt >= latest[key].attempt):
             latest[key] = failure
     return latest
+
+
+def last_failures(failures: Iterable[Failure], stage: str) -> dict[str, Failure]:
+    """The last failure of one stage on each video, whatever it was made from."""
+    return {failure.video: failure for failure in failures if failure.stage == stage}
 
 
 def _parse(path: Path, number: int, line: bytes) -> Failure | None:

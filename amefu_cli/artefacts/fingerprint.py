@@ -21,6 +21,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def labelled_sha256(parts: Iterable[tuple[str, Any]]) -> str:
+    """One SHA-256 of several (label, bytes), which tells any change of either, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for label, content in parts:
+        digest.update(f"{label}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """What two recipes say differently, one line each: `stride: 1 in the file, 2 asked for`.
 

@@ -97,10 +97,8 @@ def video_folders(folder: Path, kind: str) -> Iterator[tuple[Path, bool]]:
             attributes = read_attributes(below / HEADER)
         except DamagedFile:
             attributes = None
-        if attributes is None:
-            is_video = any((below / name / "c").is_dir() for name in ARRAYS[kind])
-        else:
-            is_video = "fingerprint" in attributes
+        holds_arrays = any((below / name / "c").is_dir() for name in ARRAYS[kind])
+        is_video = holds_arrays or "fingerprint" in (attributes or {})
         if is_video or attributes is None:
             yield below, is_video
         if not is_video:

@@ -39,7 +39,7 @@ def publish(staged: Path, place: Path, *, video: str, fingerprint: str, store: P
         if there is not None and there.fingerprint == fingerprint and _are_equal(staged, place):
             shutil.rmtree(staged)  # so that nobody who reads the other one is disturbed
             return
-        _discard(place, fresh)
+        discard(place, fresh)
     sync(place.parent)
 
 
@@ -54,7 +54,7 @@ def _make_parents(place: Path, store: Path, fresh: Fresh) -> None:
         with suppress(DamagedFile):
             attributes = read_attributes(parent / HEADER)
         if attributes is not None and "fingerprint" in attributes:
-            _discard(parent, fresh)  # a clip of this name has become a folder of clips
+            discard(parent, fresh)  # a clip of this name has become a folder of clips
             attributes = None
         if attributes is None:
             write_group(parent, fresh)
@@ -68,7 +68,7 @@ def _sound_record(place: Path) -> VideoRecord | None:
     return None
 
 
-def _discard(place: Path, fresh: Fresh) -> None:
+def discard(place: Path, fresh: Fresh) -> None:
     """Take a folder out of the store: renamed away first, so that it is never seen half removed."""
     old = fresh()
     with suppress(FileNotFoundError):

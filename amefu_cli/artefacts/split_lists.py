@@ -55,11 +55,6 @@ def built_in_split(name: str) -> Split:
     return make_split(*(document[name][key] for key in KEYS), source=name)
 
 
-def name_of(split: Split) -> str | None:
-    """The built-in name of the data set whose novel classes are those of `split`; None where it is another one."""
-    return next((name for name in BUILT_IN if built_in_split(name).novel == split.novel), None)
-
-
 def read_lists(paths: list[Path]) -> Split:
     """The split of three lists: train, val, test."""
     videos = [read_list(path) for path in paths]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amefu_cli.artefacts.atomic import to_json
+from amefu_cli.artefacts.fingerprint import fingerprint
 from amefu_cli.artefacts.header_fields import as_fields
 from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.errors import DamagedFile, RecipeMismatch, UsageError
@@ -21,7 +22,6 @@ SCHEMA = 1
 HEADER = "zarr.json"
 DAMAGED = ".damaged"  # a file with the reason, in the folder of a video that `amefu verify` found damaged
 LARGEST_HEADER = 1 << 17  # bytes; ours are a few hundred, so anything near this is not ours
-MOST_FRAMES = 1 << 40
 MEND = "`amefu verify` marks it, and the command that made it makes it anew"
 
 
@@ -78,8 +78,8 @@ def _is_begun(path: Path) -> bool:
 
 
 def record_json(record: VideoRecord) -> dict[str, Any]:
-    """The attributes of a video's group."""
-    return {
+    """The attributes of a video's group, and their checksum."""
+    attributes = {
         "id": record.id,
         "frames": record.frames,
         "fps": record.fps,
@@ -88,6 +88,7 @@ def record_json(record: VideoRecord) -> dict[str, Any]:
         "fingerprint": record.fingerprint,
         "partial": record.partial,
     }
+    return {**attributes, "checksum": fingerprint(attributes)}
 
 
 def group_json(attributes: Mapping[str, Any]) -> bytes:
@@ -121,16 +122,12 @@ def read_record(folder: str | Path) -> VideoRecord | None:
     attributes = read_attributes(header)
     if attributes is None or "fingerprint" not in attributes:
         return None
-    attributes["damaged"] = os.path.exists(os.path.join(folder, DAMAGED))
     try:
-        record = VideoRecord(**attributes)
-    except TypeError as error:
-        raise DamagedFile(f"{header}: not the attributes of a video ({error}); {MEND}") from error
-    fields = ((record.id, str), (record.fingerprint, str), (record.made_from, dict), (record.source, str))
-    fits = all(isinstance(value, kind) for value, kind in fields)
-    if not fits or type(record.frames) is not int or not 1 <= record.frames <= MOST_FRAMES:
-        raise DamagedFile(f"{header}: attributes of a video with a field of another type; {MEND}")
-    return record
+        if attributes.pop("checksum", None) != fingerprint(attributes):
+            raise ValueError("their checksum differs")
+        return VideoRecord(**attributes, damaged=os.path.exists(os.path.join(folder, DAMAGED)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(f"{header}: not the attributes of a video as it was written ({error}); {MEND}") from error
 
 
 def video_records(folder: str) -> Iterator[VideoRecord]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import warnings
@@ -18,10 +17,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from amefu_cli.artefacts.atomic import write_atomic
+from amefu_cli.artefacts.fingerprint import labelled_sha256
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 
 LARGEST_BYTES = 8 << 30  # of the tensors of one file
 LARGEST_MEMBER_BYTES = 512 << 20  # of one member of an archive, unpacked
+STARTS = (b"PK", b"\x80")  # of a zip archive, of a pickle
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what a pickle may not import
 TOP_FOLDER = re.compile(r"[^/\\]+/")
 
@@ -74,6 +75,9 @@ def read_pickle(file: IO[bytes], *, name: str) -> dict[str, Tensor]:
         if found := FORBIDDEN.search(str(error)):
             raise UsageError(f"{name}: refused; it asks for {found[1]}, and weights hold tensors only") from error
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        file.seek(0)
+        if not file.read(2).startswith(STARTS):
+            reason = "it is neither a zip archive nor a pickle, as torch writes them"
         raise DamagedFile(f"{name}: not a torch file that can be read ({reason})") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -112,12 +116,10 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """One hash of names, types, shapes and values, whatever file and order they came in."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return labelled_sha256(
+        (f"{name} {tensor.dtype} {tuple(tensor.shape)}", tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        for name, tensor in sorted(tensors.items())
+    )
 
 
 def _checked(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

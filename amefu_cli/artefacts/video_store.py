@@ -25,7 +25,7 @@ from typing import Any
 
 from amefu_cli.artefacts.atomic import create_atomic, require_writable, to_json, write_atomic
 from amefu_cli.artefacts.fingerprint import differences, fingerprint
-from amefu_cli.artefacts.publishing import publish, write_group
+from amefu_cli.artefacts.publishing import discard, publish, write_group
 from amefu_cli.artefacts.staging import STAGING, Staging, sweep
 from amefu_cli.artefacts.store_headers import (
     DAMAGED,
@@ -39,6 +39,7 @@ from amefu_cli.artefacts.store_headers import (
 )
 from amefu_cli.artefacts.stored_video import StoredVideo, edition_of, open_video
 from amefu_cli.artefacts.video_names import group_path
+from amefu_cli.artefacts.workspace import located
 from amefu_cli.errors import AmefuError, DamagedFile, RecipeMismatch, UsageError
 
 
@@ -58,9 +59,20 @@ class VideoStore:
         self._staging = Staging(path)
 
     def records(self) -> dict[str, VideoRecord]:
-        """Every video in the store, by id, in sorted order."""
-        found = () if self._rebuild else video_records(str(self.path / "videos"))
-        return {record.id: record for record in sorted(found, key=lambda record: record.id)}
+        """Every video in the store, by id, in sorted order; but those whose frames were taken out of their store."""
+        there = () if self._rebuild else video_records(str(self.path / "videos"))
+        found = sorted(there, key=lambda record: record.id)
+        frames = self._frames_folder()
+        return {
+            record.id: record
+            for record in found
+            if frames is None or os.path.exists(os.path.join(frames, group_path(record.id), HEADER))
+        }
+
+    def _frames_folder(self) -> Path | None:
+        """Where the frames of the videos lie; None for frames themselves, and where their whole store is gone."""
+        store = located(self.notes, "frames", self.path) if "frames" in self.notes else None
+        return store / "videos" if store and (store / HEADER).exists() else None
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's attributes, or None where it is not in the store."""
@@ -111,6 +123,11 @@ class VideoStore:
             "kind": self.kind, "schema": SCHEMA, "recipe": self.recipe, "made_from": self.made_from,
             "notes": self.notes,
         }  # fmt: skip
+
+    def remove(self, video: str) -> None:
+        """Take a video out of the store; who reads it at this moment gets an error that names it."""
+        self.require_writable()
+        discard(self._folder(video), self.fresh_folder)
 
     def require_writable(self) -> None:
         """Raise UsageError where this process may not write into the store, or may not make or replace it."""

@@ -14,15 +14,17 @@ from amefu_cli.commands.episodes import draw_from
 from amefu_cli.commands.evaluate import (
     evaluated,
     is_result_of,
+    novel_data,
     novel_table,
     reads_imagenet,
     settings_of_result,
     vectors_of,
 )
-from amefu_cli.commands.features import update_features
+from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.meta_train import fusion_header, train_fusion, training_tables
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
+from amefu_cli.commands.splits import SplitOption, data_set_of, resolve_split
+from amefu_cli.commands.work import unknown_yet
 from amefu_cli.recipes import (
     AblateRecipe,
     DeviceRun,
@@ -57,10 +59,8 @@ def ablate(
 
     Example: amefu ablate --tables 3 --shots 1,5
     """
-    from amefu_cli.artefacts.split_lists import name_of
     from amefu_cli.artefacts.video_store import open_store
     from amefu_cli.stages.ablate import plan_tables
-    from amefu_cli.stages.pending import class_names
 
     training = session.recipe(MetaTrainRecipe, "meta-train")
     tables = parse_numbers(recipe.tables, "--tables", minimum=1, maximum=3)
@@ -69,11 +69,16 @@ def ablate(
     plan = plan_tables(tables, num_augs=num_augs, num_aug=training.num_aug)
     path, imagenet = features or session.workspace.features, any(reads_imagenet(row.model) for row in plan.rows)
     if session.upstream:
-        update_features(session, path, split=split, split_recipe=split_recipe, basenet=imagenet)
-        split_recipe = SplitRecipe()
+        before = update_features(
+            session, path, split=split, split_recipe=split_recipe, basenet=imagenet, dry_run=dry_run
+        )
+        if before.planned:
+            unknown_yet("ablate", path)
+            return
+        split_recipe = split_recipe if dry_run else SplitRecipe()  # a dry run has written no split
     store = open_store(path, "features", mend="amefu features")
-    classes = resolve_split(session, split, split_recipe, class_names(store))
-    check_split(session, classes, store)
+    warn_of_other_switches(session, store)
+    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
     drawn = {  # before any training, since a class may hold too few videos
         shot: draw_from(store, classes, EpisodesRecipe(recipe.way, shot, recipe.queries, recipe.episodes, recipe.seed))
         for shot in shots
@@ -88,7 +93,11 @@ def ablate(
         for checkpoint, header in missing.items():
             train_fusion(store, base_and_validation, checkpoint, header, run)
     results = _results(store, classes, plan.rows, drawn, checkpoints, folder, run, imagenet)
-    document = {**session.chosen, **_document(plan, results, recipe, name_of(classes), by_class)}
+    document = {
+        "preset": session.chosen["preset"],
+        "recipe": {"features": store.notes.get("recipe"), "fusion": session.chosen["recipe"]},
+        **_document(plan, results, recipe, data_set_of(classes), by_class),
+    }
     _write(document, folder)
     _show(document, folder, session.json)
 
@@ -125,22 +134,21 @@ def _results(
     store: Any, classes: Any, rows: Any, drawn: Any, checkpoints: Any, folder: Path, run: DeviceRun, imagenet: bool
 ) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
     """Path and content of the result of every row and shot; vectors are computed once a row, if at all."""
-    from amefu_cli.artefacts.feature_store import fingerprint_of
     from amefu_cli.artefacts.results import read_result, result_name, write_result
 
     results, table = {}, None
-    novel = fingerprint_of(classes.listed(store.records()), classes.novel)
+    novel = novel_data(store, classes)
     for row in rows:
         vectors, checkpoint = None, checkpoints.get(row.name, folder)
         for shot, episodes in drawn.items():
-            recipe = EvaluateRecipe(model=row.model, seed=episodes.notes["seed"])
-            asked = settings_of_result(store, novel, recipe, episodes, checkpoint)
+            recipe = EvaluateRecipe(model=row.model)
+            asked = settings_of_result(store, classes, novel, recipe, episodes, checkpoint)
             path = folder / "results" / f"{row.name}-{result_name(asked)}"
             result = read_result(path)
             if not is_result_of(result, asked):
                 table = table or novel_table(store, classes, imagenet=imagenet)
                 vectors = vectors or vectors_of(store, table, row.model, checkpoint, run)
-                result = asked | evaluated(vectors, episodes, asked, store, classes)
+                result = asked | evaluated(vectors, episodes, asked, store)
                 write_result(path, result)
             assert result is not None
             results[row.name, shot] = path, result
@@ -163,7 +171,9 @@ def _document(plan: Any, results: Any, recipe: AblateRecipe, data_set: str | Non
             "paper": paper_figure(data_set, row, shot, way=recipe.way), **as_document(found, path),
         }  # fmt: skip
 
+    _, any_result = next(iter(results.values()))
     return {
+        "missing_videos": any_result["missing_videos"], "missing_classes": any_result["missing_classes"],
         "data_set": data_set, "way": recipe.way, "queries": recipe.queries, "episodes": recipe.episodes,
         "seed": recipe.seed, "reference": plan.reference.title,
         "interval_over": "episodes and novel classes" if by_class else "episodes",

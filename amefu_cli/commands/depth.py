@@ -15,7 +15,7 @@ from amefu_cli.commands.console import note, progress
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.work import Work, announce, begun_by, finish, report
+from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report, unknown_yet
 from amefu_cli.recipes import DepthRecipe, NetworkRun, WorkRun
 from amefu_cli.stages import Outcome
 
@@ -43,17 +43,10 @@ def depth(
     Example: amefu depth ./videos --estimator tiny
     """
     frames_path, path = frames or session.workspace.frames, out or session.workspace.depth
-    check_device(run.device)
-    if rebuild or not path.exists():
-        check_estimator(recipe.estimator)
-    before = Outcome()
-    if session.upstream:
-        before = update_frames(session, frames_path, videos=videos)
     outcome = update_depth(
-        session, frames_path, path, recipe=recipe, weights=weights, run=run, work=work, rebuild=rebuild,
-        dry_run=dry_run,
+        session, frames_path, path, videos=videos, recipe=recipe, weights=weights, run=run, work=work,
+        rebuild=rebuild, dry_run=dry_run,
     )  # fmt: skip
-    outcome.failed = before.failed | outcome.failed
     report("depth", outcome, path, as_json=session.json)
 
 
@@ -62,14 +55,17 @@ def update_depth(
     frames_path: Path,
     path: Path,
     *,
+    videos: Path | None = None,
     recipe: DepthRecipe | None = None,
     weights: Path | None = None,
     run: NetworkRun | None = None,
-    work: WorkRun | None = None,
+    work: WorkRun = WHOLE,
     rebuild: bool = False,
     dry_run: bool = False,
+    check: Callable[[], object] | None = None,
 ) -> Outcome:
-    """Bring depth.zarr up to date with frames.zarr; without a recipe, by the one that the store was begun with."""
+    """Bring depth.zarr up to date with frames.zarr, and that first, unless --no-upstream; without a recipe, by the one
+    that the store was begun with. `check` is called in between, to refuse what the frames are too few for."""
     from amefu_cli.artefacts.identity import estimator_identity, located_estimator
     from amefu_cli.artefacts.store_headers import header_of
     from amefu_cli.artefacts.video_store import open_store, prepare_store
@@ -81,14 +77,26 @@ def update_depth(
         weights = located(header["notes"], "weights", path) if header["notes"].get("weights") else None
     recipe = recipe or session.recipe(DepthRecipe, "depth")
     run = run or session.recipe(NetworkRun, "depth")
+    check_device(run.device)
+    if header is None:
+        check_estimator(recipe.estimator)
+    before = Outcome()
+    if session.upstream:
+        before = update_frames(session, frames_path, videos=videos, work=WorkRun(shard=work.shard), dry_run=dry_run)
+        if before.planned:
+            unknown_yet("depth", frames_path)
+        if dry_run and header_of(frames_path, "frames") is None:
+            return before
     frames = open_store(frames_path, "frames", mend="amefu frames VIDEOS")
+    if check is not None:
+        check()
     recipe = replace(
         recipe,
         estimator=located_estimator(recipe.estimator),
         precision=settled_precision(recipe.precision, header, run.device),
     )
     notes = {"frames": noted(frames_path, path), "weights": noted(weights, path) if weights else None}
-    plan = Work("depth", work or WorkRun(), path.parent)
+    plan = Work("depth", work, path.parent)
     store = prepare_store(
         path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
         notes=notes | begun_by(session, header), rebuild=rebuild,
@@ -96,12 +104,14 @@ def update_depth(
     jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
     jobs = plan.choose(jobs, store)
     announce("depth", len(jobs), kept, path)
-    outcome = Outcome()
+    outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
     if not dry_run:
         predict = _prediction(jobs, frames, store, recipe, weights, run, plan.failed) if jobs else Outcome
         with store:
             outcome = predict()
-    return finish(outcome, kept, plan, path)
+    outcome = finish(outcome, kept, plan, path)
+    outcome.failed = before.failed | outcome.failed
+    return outcome
 
 
 def _prediction(

@@ -31,7 +31,6 @@ def episodes(
     """
     from amefu_cli.artefacts.episodes_file import read_episodes, write_episodes
     from amefu_cli.artefacts.video_store import open_store
-    from amefu_cli.stages.pending import class_names
 
     features_path = features or session.workspace.features
     if session.upstream:
@@ -39,7 +38,7 @@ def episodes(
         update_features(session, features_path, split=split, split_recipe=split_recipe, check=check)
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
-    classes = resolve_split(session, split, split_recipe, class_names(store))
+    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
     drawn = draw_from(store, classes, recipe)
     name = f"{recipe.way}way-{recipe.shot}shot-{recipe.queries}query-{recipe.count}-seed{recipe.seed}.safetensors"
     path = out or session.workspace.folder / "episodes" / name
@@ -93,8 +92,8 @@ def given_episodes(recipe: EvaluateRecipe) -> Any:
         return None
     path = Path(recipe.episodes)
     drawn = read_episodes(path)
-    for name in ("way", "shot", "queries"):
-        asked, held = getattr(recipe, name), drawn.shape[name]
-        if asked not in (held, getattr(EvaluateRecipe(), name)):
+    for name, asked in recipe.given.items():
+        held = drawn.notes.get("seed") if name == "seed" else drawn.shape[name]
+        if asked != held:
             raise UsageError(f"--{name} {asked}: the episodes of {path} have {name} {held}; leave the option out")
     return drawn

@@ -11,9 +11,9 @@ import typer
 from amefu_cli.commands.checks import check_device
 from amefu_cli.commands.console import note, show
 from amefu_cli.commands.episodes import episodes_of, given_episodes
-from amefu_cli.commands.features import update_features
+from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
+from amefu_cli.commands.splits import SplitOption, refuse_seen, resolve_split
 from amefu_cli.errors import RecipeMismatch
 from amefu_cli.recipes import MODELS, ClipRecipe, DeviceRun, EvaluateRecipe, SplitRecipe
 
@@ -36,11 +36,9 @@ def evaluate(
 
     Example: amefu evaluate --way 5 --shot 1
     """
-    from amefu_cli.artefacts.feature_store import fingerprint_of
     from amefu_cli.artefacts.results import read_result, result_name, write_result
     from amefu_cli.artefacts.video_store import open_store
     from amefu_cli.stages.compare import interval_by_class
-    from amefu_cli.stages.pending import class_names
 
     features_path, checkpoint = features or session.workspace.features, fusion or session.workspace.fusion
     if session.upstream:
@@ -51,11 +49,10 @@ def evaluate(
         )  # fmt: skip
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
-    classes = resolve_split(session, split, split_recipe, class_names(store))
-    check_split(session, classes, store)
+    warn_of_other_switches(session, store)
+    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
     drawn = episodes_of(store, classes, recipe)
-    novel = fingerprint_of(classes.listed(store.records()), classes.novel)
-    asked = settings_of_result(store, novel, recipe, drawn, checkpoint)
+    asked = settings_of_result(store, classes, novel_data(store, classes), recipe, drawn, checkpoint)
     path = out or session.workspace.results / result_name(asked)
     result = read_result(path)
     if is_result_of(result, asked):
@@ -63,7 +60,7 @@ def evaluate(
     else:
         table = novel_table(store, classes, imagenet=reads_imagenet(recipe.model))
         vectors = vectors_of(store, table, recipe.model, checkpoint, run)
-        result = asked | evaluated(vectors, drawn, asked, store, classes)
+        result = asked | evaluated(vectors, drawn, asked, store)
         write_result(path, result)
     assert result is not None
     interval = interval_by_class(result, path) if by_class else None
@@ -85,31 +82,57 @@ def reads_imagenet(model: str) -> bool:
     return "imagenet" in MODELS[model].streams
 
 
-def settings_of_result(store: Any, novel: str, recipe: EvaluateRecipe, drawn: Any, checkpoint: Path) -> dict[str, Any]:
-    """What a result is the result of: settings and fingerprints, `novel` being that of the novel videos' features.
+def novel_data(store: Any, classes: Any) -> dict[str, Any]:
+    """Which novel videos there are: the fingerprint of their features, and how much of the split is missing."""
+    from amefu_cli.artefacts.feature_store import fingerprint_of
 
-    The check of the fusion against the store is here.
+    records = store.records()
+    there = {record.class_name for record in records.values()}
+    return {
+        "features": fingerprint_of(classes.listed(records), classes.novel),
+        "missing_videos": len(classes.missing("novel", records)),
+        "missing_classes": sorted(set(classes.novel) - there),
+    }
+
+
+def settings_of_result(
+    store: Any, classes: Any, novel: dict[str, Any], recipe: EvaluateRecipe, drawn: Any, checkpoint: Path
+) -> dict[str, Any]:
+    """What a result is the result of: settings, how store and fusion were made, and fingerprints; `novel` is
+    `novel_data`.
+
+    The check of the fusion against the store and the split is here.
     """
     model = MODELS[recipe.model]
-    fingerprints = {"features": novel}
+    fingerprints = {"features": novel["features"]}
+    made_by = {"features": store.notes.get("recipe")}
+    switches = {name: store.recipe["features"][name] for name in ("flip", "test_frames")}
+    switches["geometry"] = store.notes.get("geometry")
     fused_by = {}
     if recipe.model == "amefu":
-        header = _checked_fusion(store, checkpoint)
+        header = _checked_fusion(store, classes, checkpoint)
+        trained = header.recipe["meta-train"]
         fingerprints["fusion"] = header.fingerprint
-        fused_by = {"fusion": header.architecture["fusion"], "num_aug": header.recipe["meta-train"]["num_aug"]}
+        made_by["fusion"] = header.notes.get("recipe")
+        switches |= {name: trained.get(name) for name in ("loss", "temperature", "learning_rate")}
+        fused_by = {"fusion": header.architecture["fusion"], "num_aug": trained.get("num_aug")}
     return {
         "model": recipe.model,
         **fused_by,
         "classifier": recipe.classifier or model.classifier,
         "test_frames": model.test_frames or store.recipe["features"]["test_frames"],
         **drawn.shape,
-        "seed": recipe.seed if recipe.episodes_to_draw() else None,
+        "seed": drawn.notes["seed"] if recipe.episodes_to_draw() else None,
         "episodes_fingerprint": drawn.fingerprint,
+        "recipe": made_by,
+        "switches": switches,
+        "missing_videos": novel["missing_videos"],
+        "missing_classes": novel["missing_classes"],
         "fingerprints": fingerprints,
     }
 
 
-def _checked_fusion(store: Any, checkpoint: Path) -> Any:
+def _checked_fusion(store: Any, classes: Any, checkpoint: Path) -> Any:
     from amefu_cli.artefacts.checkpoint import open_header
     from amefu_cli.artefacts.fingerprint import differences
 
@@ -120,6 +143,8 @@ def _checked_fusion(store: Any, checkpoint: Path) -> Any:
             f"{checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
             "train it again with `amefu meta-train --rebuild`"
         )
+    trained_on = [name for names in header.data.get("classes", {}).values() for name in names]
+    refuse_seen(classes, trained_on, str(checkpoint), "amefu meta-train --rebuild")
     return header
 
 
@@ -152,13 +177,12 @@ def vectors_of(store: Any, table: Any, model: str, checkpoint: Path, run: Device
     )  # fmt: skip
 
 
-def evaluated(vectors: Any, drawn: Any, asked: dict[str, Any], store: Any, classes: Any) -> dict[str, Any]:
-    """What classifying the episodes found, and how many novel videos the split lists that are not there."""
+def evaluated(vectors: Any, drawn: Any, asked: dict[str, Any], store: Any) -> dict[str, Any]:
+    """What classifying the episodes found."""
     from amefu_cli.stages.evaluate import evaluate as classify
 
     found: dict[str, Any] = classify(vectors, drawn, classifier=asked["classifier"], source=str(store.path))
-    missing = len(classes.missing("novel", store.records()))
-    return {**found, "missing_videos": missing, "recipe": store.notes.get("recipe")}
+    return found
 
 
 def _show(result: dict[str, Any], path: Path, by_class: Any, as_json: bool) -> None:
@@ -166,8 +190,11 @@ def _show(result: dict[str, Any], path: Path, by_class: Any, as_json: bool) -> N
     rows.append(["all episodes", f"{result['accuracy']:.2%} ± {result['half_width_95']:.2%}"])
     if by_class is not None:
         rows.append([f"  over {len(result['by_class'])} classes too", f"{by_class.low:.2%} to {by_class.high:.2%}"])
-    if result.get("missing_videos"):
-        rows.append(["novel videos of the list that are missing", str(result["missing_videos"])])
+    for what in ("videos", "classes"):
+        if missing := result[f"missing_{what}"]:
+            rows.append(
+                [f"novel {what} of the split that are missing", str(missing if what == "videos" else len(missing))]
+            )
     rows += [[f"  {name}", f"{accuracy:.2%}"] for name, accuracy in result["by_class"].items()]
     title = (
         f"{result['model']}: {result['way']}-way {result['shot']}-shot, {result['episodes']} episodes "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,12 +13,23 @@ from amefu_cli.artefacts.workspace import located, noted
 from amefu_cli.commands.checks import check_backbone, check_crop, check_device
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
-from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
-from amefu_cli.commands.work import Work, announce, begun_by, finish, report
-from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, NetworkRun, SplitRecipe, StreamRecipe, WorkRun
+from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report, unknown_yet
+from amefu_cli.recipes import (
+    RECIPES,
+    ClipRecipe,
+    FeaturesRecipe,
+    FramesRecipe,
+    NetworkRun,
+    SplitRecipe,
+    StreamRecipe,
+    WorkRun,
+)
 from amefu_cli.stages import Outcome
+
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.video_store import VideoStore
 
 BASENET = "basenet"  # a note in the store's header, and a field of what its novel videos are made from
 
@@ -78,7 +90,7 @@ def update_features(
     inputs: dict[str, Path] | None = None,
     recipes: tuple[FeaturesRecipe, StreamRecipe, ClipRecipe] | None = None,
     run: NetworkRun | None = None,
-    work: WorkRun | None = None,
+    work: WorkRun = WHOLE,
     basenet: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
@@ -89,9 +101,9 @@ def update_features(
 
     `check` is given the frames and the split before any network runs, to refuse what they are too few for.
     """
-    from amefu_cli.artefacts.store_headers import header_of
+    from amefu_cli.artefacts.store_headers import header_of, read_header
     from amefu_cli.artefacts.video_store import open_store, prepare_store
-    from amefu_cli.stages.pending import class_names, pending_features
+    from amefu_cli.stages.pending import pending_features
 
     header = None if rebuild else header_of(path, "features")
     inputs = inputs or _recorded_inputs(session, path, header)
@@ -100,20 +112,37 @@ def update_features(
     check_device(run.device)
     if header is None:
         check_backbone(stream.backbone, stream.weights)
-    failed = update_frames(session, inputs["frames"], videos=None).failed if session.upstream else {}
-    frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
-    classes = resolve_split(session, split, split_recipe, class_names(frames))
-    if check is not None:
-        check(frames, classes)
-    if session.upstream:
-        failed |= update_depth(session, inputs["frames"], inputs["depth"]).failed
-    depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     seen, made_from = _streams(inputs, stream)
-    check_crop(frames.path, *(seen[modality]["crop"] for modality in made_from))
+
+    @functools.cache
+    def settled_split() -> Any:
+        """The split: once the frames are there, and before any network runs."""
+        frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
+        check_crop(frames.path, *(seen[modality]["crop"] for modality in made_from))
+        classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
+        if check is not None and not dry_run:  # which may not have all frames yet
+            check(frames, classes)
+        return classes
+
+    before = Outcome()
+    if session.upstream:
+        before = update_depth(
+            session, inputs["frames"], inputs["depth"], work=WorkRun(shard=work.shard), dry_run=dry_run,
+            check=settled_split,
+        )  # fmt: skip
+        if before.planned:
+            unknown_yet("features", inputs["depth"])
+        if dry_run and any(read_header(inputs[name]) is None for name in ("frames", "depth")):
+            return before
+    classes = settled_split()
+    frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
+    depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = _basenet(inputs, stream) if wanted else None
-    begun = begun_by(session, header) | ({BASENET: network} if network else {})
-    plan = Work("features", work or WorkRun(), path.parent)
+    begun = (
+        begun_by(session, header) | {"geometry": frames.recipe["geometry"]} | ({BASENET: network} if network else {})
+    )
+    plan = Work("features", work, path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     store = prepare_store(
         path, "features", recipe=header_recipe, made_from=made_from,
@@ -125,15 +154,35 @@ def update_features(
     )  # fmt: skip
     jobs = plan.choose(jobs, store)
     announce("features", len(jobs), kept, path)
-    outcome = Outcome()
+    if jobs and recipe.flip > 0 and recipe.views == 0:
+        warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
+    outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
     if not dry_run:
         networks = seen | ({BASENET: {**network, "weights": stream.weights}} if network else {})
         stores = (frames, depth, store)
         extract = _extraction(jobs, stores, inputs, networks, recipe, run, plan.failed) if jobs else Outcome
         with store:
             outcome = extract()
-    outcome.failed = failed | outcome.failed
-    return finish(outcome, kept, plan, path)
+    outcome = finish(outcome, kept, plan, path)
+    outcome.failed = before.failed | outcome.failed
+    return outcome
+
+
+def warn_of_other_switches(session: Session, store: VideoStore) -> None:
+    """Say where `--recipe` asks for other frames or features than those that `store` was made with."""
+    if session.recipe_name is None:
+        return
+    asked = {**vars(session.recipe(FramesRecipe, "frames")), **vars(session.recipe(FeaturesRecipe, "features"))}
+    switches = {
+        name for defaults in RECIPES.values() for kind in ("frames", "features") for name in defaults.get(kind, {})
+    }
+    held = {"geometry": store.notes.get("geometry", asked["geometry"]), **store.recipe["features"]}
+    other = [f"{name} {held[name]} (not {asked[name]})" for name in sorted(switches) if held[name] != asked[name]]
+    if other:
+        warn(
+            f"--recipe {session.recipe_name} is not what {store.path} was made by: it has {', '.join(other)}; "
+            "give --recipe to every line of another --workspace"
+        )
 
 
 def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None) -> dict[str, Path]:
@@ -160,7 +209,7 @@ def _recorded_recipes(
 
 
 def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What each stream sees (its crop and encoding), and what identifies its weights."""
+    """What each stream sees (its crop and encoding) and was trained on, and what identifies its weights."""
     from amefu_cli.artefacts.checkpoint import open_header
     from amefu_cli.artefacts.identity import stream_identity
 
@@ -171,12 +220,13 @@ def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str,
         if checkpoint.is_file():
             header = open_header(checkpoint, role=modality, mend=f"amefu pretrain --modality {modality}")
             seen[modality] = {key: header.recipe["stream"][key] for key in ("crop", "depth_encoding")}
+            seen[modality]["trained_on"] = header.architecture["classes"]  # None: imported, and not known
         else:
             warn(
                 f"the {modality} stream was never pretrained ({checkpoint} is not there): "
                 f"{fallback.backbone} is used with weights {fallback.weights!r}"
             )
-            seen[modality] = {"crop": fallback.crop, "depth_encoding": fallback.depth_encoding}
+            seen[modality] = {"crop": fallback.crop, "depth_encoding": fallback.depth_encoding, "trained_on": []}
         made_from[modality] = stream_identity(checkpoint, fallback.as_dict())
     return seen, made_from
 

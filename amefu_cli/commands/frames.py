@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from amefu_cli.artefacts.workspace import located, noted
-from amefu_cli.commands.console import progress, warn
+from amefu_cli.commands.console import note, progress, warn
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.work import Work, announce, begun_by, finish, report
+from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
 from amefu_cli.stages import Outcome
@@ -29,6 +30,9 @@ def frames(
         typer.Argument(help="folder of CLASS/…/clip.mp4, or of CLASS/…/clip/image.jpg [the last one]"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/frames.zarr]")] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="take videos out of the store whose clips are no longer in VIDEOS")
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
@@ -38,8 +42,9 @@ def frames(
     """
     path = out or session.workspace.frames
     outcome = update_frames(
-        session, path, videos=videos, recipe=recipe, run=run, work=work, rebuild=rebuild, dry_run=dry_run
-    )
+        session, path, videos=videos, recipe=recipe, run=run, work=work, prune=prune, rebuild=rebuild,
+        dry_run=dry_run,
+    )  # fmt: skip
     report("frames", outcome, path, as_json=session.json)
 
 
@@ -50,7 +55,8 @@ def update_frames(
     videos: Path | None,
     recipe: FramesRecipe | None = None,
     run: FramesRun | None = None,
-    work: WorkRun | None = None,
+    work: WorkRun = WHOLE,
+    prune: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
@@ -61,30 +67,35 @@ def update_frames(
     from amefu_cli.stages.pending import pending_clips
 
     header = header_of(path, "frames")
-    if videos is not None:
-        folder = videos
-    elif header is None:
-        raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
-    else:
-        folder = located(header["notes"], "videos", path)
-        if not folder.is_dir():
-            warn(f"{folder} is not there any more; going on with the frames in {path}")
-            return Outcome()
+    folder = videos or _recorded_folder(path, header)
+    if videos is None and not folder.is_dir():
+        if prune:
+            raise UsageError(f"{folder}: is not there, so nothing says which of its clips are gone; name VIDEOS")
+        warn(f"{folder} is not there any more; going on with the frames in {path}")
+        return Outcome()
     if recipe is None:
         recipe = FramesRecipe.recorded(header["recipe"], path) if header else session.recipe(FramesRecipe, "frames")
+    chosen = run is not None and videos is not None  # `amefu frames VIDEOS`: other lines do as the last one of these
     run = run or session.recipe(FramesRun, "frames")
-    found = _clips(folder, run)
-    plan = Work("frames", work or WorkRun(), path.parent)
+    followed = header is not None and bool(header["notes"].get("follow_links"))
+    follow_links = run.follow_links or (followed and not chosen)
+    found = _clips(folder, follow_links)
+    gone = _gone(path, header, folder, found.clips) if header and not rebuild else []
+    plan = Work("frames", work, path.parent, timeout=run.timeout, allow_partial=run.allow_partial)
     store = prepare_store(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
-        notes={"videos": noted(folder, path)} | begun_by(session, None if rebuild else header),
+        notes={"videos": noted(folder, path), "follow_links": follow_links}
+        | begun_by(session, None if rebuild else header),
     )  # fmt: skip
     jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
     jobs = plan.choose(jobs, store)
+    _say_gone(gone, path, folder, prune=prune, dry_run=dry_run)
     announce("frames", len(jobs), kept, path)
-    outcome = Outcome()
+    outcome = Outcome(planned=dry_run and bool(jobs))
     if not dry_run:
         with store:
+            for video in gone if prune else []:
+                store.remove(video)
             if jobs:
                 with progress("frames") as report_progress:
                     outcome = extract_frames(
@@ -96,15 +107,52 @@ def update_frames(
     return finish(outcome, kept, plan, path)
 
 
-def _clips(folder: Path, run: FramesRun) -> Any:
+def _recorded_folder(path: Path, header: Mapping[str, Any] | None) -> Path:
+    if header is None:
+        raise UsageError(f"{path}: no such store; name the folder of videos: `amefu frames VIDEOS`")
+    return located(header["notes"], "videos", path)
+
+
+def _clips(folder: Path, follow_links: bool) -> Any:
     from amefu_cli.artefacts.clips import find_clips
 
-    found = find_clips(folder, follow_links=run.follow_links)
+    found = find_clips(folder, follow_links=follow_links)
     for skipped, reason in found.skipped:
         warn(f"skipped {skipped}: {reason}")
     if not found.clips:
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
     return found
+
+
+def _gone(path: Path, header: Mapping[str, Any], folder: Path, clips: Any) -> list[str]:
+    """The videos of the store at `path` whose clip is not among those of `folder`, sorted.
+
+    Raises:
+        UsageError: that is all of them, and the store was made from another folder.
+    """
+    from amefu_cli.artefacts.video_store import VideoStore
+
+    there = VideoStore(path, header).records()
+    gone = sorted(there.keys() - {clip.id for clip in clips})
+    before = header["notes"].get("videos")
+    if gone and len(gone) == len(there) and noted(folder, path) != before:
+        raise UsageError(
+            f"{folder}: holds none of the {len(there)} videos of {path}, which is made from {before}; "
+            "take another --workspace, or replace the store with `amefu frames VIDEOS --rebuild`"
+        )
+    return gone
+
+
+def _say_gone(gone: list[str], path: Path, folder: Path, *, prune: bool, dry_run: bool) -> None:
+    """Say that videos of the store at `path` are gone from `folder`, and what becomes of them."""
+    if not gone:
+        return
+    first = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
+    some = f"{len(gone)} videos of {path} are no longer in {folder} ({first})"
+    if not prune:
+        warn(f"{some}, but are still used; take them out with `amefu frames --prune`")
+        return
+    note(f"frames: {some}; they {'would be' if dry_run else 'are'} taken out")
 
 
 def _failed(folder: Path, plan: Work, video: str, error: AmefuError) -> None:

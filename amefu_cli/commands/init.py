@@ -15,7 +15,8 @@ from amefu_cli.errors import UsageError
 from amefu_cli.recipes import TABLES, preset_defaults, recipe_defaults
 
 HEAD = """\
-# Options of amefu in this workspace, one table a command. A line that is commented out shows the default.
+# Options of amefu in this workspace, one table a command. A line that is commented out shows the default, or ... where
+# it depends. Paths (--out, --frames, --split and the like) are typed.
 # The command line wins over this file, this file over the recipe, the recipe over the preset, and that over the
 # paper's numbers.
 # Tables [pretrain-rgb] and [pretrain-depth] hold for one modality and win over [pretrain].
@@ -68,5 +69,5 @@ def config_text(preset: str, recipe: str) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A plain value as TOML; JSON agrees for text, numbers and booleans."""
-    return json.dumps(value) if value is not None else '""'
+    """A plain value as TOML; JSON agrees for text, numbers and booleans. Three dots where there is none to show."""
+    return json.dumps(value) if value is not None else "..."

@@ -13,9 +13,10 @@ import typer
 from amefu_cli.artefacts.atomic import require_writable
 from amefu_cli.commands.checks import check_device
 from amefu_cli.commands.console import note, percent, progress, show, warn
-from amefu_cli.commands.features import update_features
+from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
+from amefu_cli.commands.splits import SplitOption, resolve_split
+from amefu_cli.commands.work import unknown_yet
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, EpisodesRecipe, MetaTrainRecipe, SplitRecipe
 
@@ -39,19 +40,23 @@ def meta_train(
     from amefu_cli.artefacts.checkpoint import read_header
     from amefu_cli.artefacts.training_run import TrainingRun
     from amefu_cli.artefacts.video_store import open_store
-    from amefu_cli.stages.pending import class_names
 
     features_path, path = features or session.workspace.features, out or session.workspace.fusion
     check_device(run.device)
     if rebuild or not path.exists():
         require_writable(path.parent)
     if session.upstream:
-        check = functools.partial(check_episodes, recipe=recipe)
-        update_features(session, features_path, split=split, split_recipe=split_recipe, check=check)
-        split_recipe = SplitRecipe()
+        before = update_features(
+            session, features_path, split=split, split_recipe=split_recipe, dry_run=dry_run,
+            check=functools.partial(check_episodes, recipe=recipe),
+        )  # fmt: skip
+        if before.planned:
+            unknown_yet("meta-train", features_path)
+            return
+        split_recipe = split_recipe if dry_run else SplitRecipe()  # a dry run has written no split
     store = open_store(features_path, "features", mend="amefu features")
-    classes = resolve_split(session, split, split_recipe, class_names(store))
-    check_split(session, classes, store)
+    warn_of_other_switches(session, store)
+    classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
     header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
     if not rebuild and TrainingRun(path, header).is_finished(mend="amefu meta-train"):
         note(f"meta-train: {path} is up to date")
@@ -97,6 +102,7 @@ def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
         data={
             "streams": store.made_from,
             **{part: fingerprint_of(records, names) for part, names in parts.items()},
+            "classes": {part: list(names) for part, names in parts.items()},
         },
         notes={},
     )

@@ -11,19 +11,25 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
-from amefu_cli.artefacts.config import read_config
+from amefu_cli.artefacts.config import SETS, read_config
 from amefu_cli.artefacts.workspace import Workspace
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import DEPTH_PRETRAIN, PRESETS, RECIPES, Recipe, preset_defaults, recipe_defaults
+from amefu_cli.recipes import DEPTH_PRETRAIN, PRESETS, RECIPES, Recipe, check_type, preset_defaults, recipe_defaults
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+OPTIONS: dict[str, dict[str, Any]] = {}
+"""The options of every command with their types, as `command` below finds them."""
+
+VARIANTS = {"pretrain-rgb": "pretrain", "pretrain-depth": "pretrain"}
+"""Tables of `amefu.toml` that hold for one variant of a command."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,12 @@ class Session:
     def recipe(self, kind: type[AnyRecipe], command: str, variant: str | None = None) -> AnyRecipe:
         """The recipe that `command` would use if it were typed without options."""
         defaults = settings_of(command, self.workspace, self.preset, self.recipe_name, variant)
-        names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        return kind(**{name: value for name, value in defaults.items() if name in names})
+        hints = get_type_hints(kind)
+        as_typed = {name: str(value) if hints.get(name) is str else value for name, value in defaults.items()}
+        try:
+            return kind(**{name: value for name, value in as_typed.items() if name in hints})
+        except UsageError as error:
+            raise UsageError(f"{self.workspace.config}: [{command}] {error}") from error
 
 
 def settings_of(
@@ -78,6 +88,7 @@ def chosen_sets(workspace: Workspace, preset: str | None, recipe: str | None) ->
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Turn a function of (session, recipes, options) into a typer command with one option for every recipe field."""
     hints = get_type_hints(function, include_extras=True)
+    options = OPTIONS[function.__name__.strip("_").replace("_", "-")] = {"upstream": bool, "json": bool}
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     groups: dict[str, type[Recipe]] = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -86,8 +97,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             continue
         if isinstance(hint, type) and issubclass(hint, Recipe):
             groups[name] = hint
+            options |= get_type_hints(hint)
             parameters += [_option_of(field, hint) for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
         else:
+            options[name] = get_args(hint)[0]
             parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
     parameters += _session_options()
 
@@ -167,13 +180,41 @@ def _remember(name: str) -> Callable[[typer.Context, Any], Any]:
 
 def _checked_defaults(context: typer.Context, known: Mapping[str, Any]) -> dict[str, Any]:
     workspace = Workspace(Path(known["workspace"]))
-    command_name = context.info_name or ""
-    sets = (known.get("preset"), known.get("recipe"))
-    defaults = settings_of(command_name, workspace, *sets, known.get("variant"))
-    names = {parameter.name for parameter in context.command.params}
-    for key in read_config(workspace.config).get(command_name, {}):
-        if key.replace("-", "_") not in names:
-            near = difflib.get_close_matches(key.replace("-", "_"), [name for name in names if name], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"{workspace.config}: [{command_name}] has no option {key!r}{hint}")
-    return {key: value for key, value in defaults.items() if key in names}
+    check_tables(workspace.config)
+    name = "-".join(context.command_path.split()[1:])  # without the program's own
+    defaults = settings_of(name, workspace, known.get("preset"), known.get("recipe"), known.get("variant"))
+    return {key: value for key, value in defaults.items() if key in OPTIONS[name]}
+
+
+def check_tables(path: Path) -> None:
+    """Hold every table of an `amefu.toml` against the options of its command, whichever command is typed.
+
+    Raises:
+        UsageError: a table or a key that no command has; a value of another type; or a path, which would hold for
+            one command alone while others bring the same store up to date, or read it.
+    """
+    for table, values in read_config(path).items():
+        if table in SETS:
+            continue
+        options = OPTIONS.get(VARIANTS.get(table, table))
+        if options is None:
+            raise UsageError(f"{path}: there is no command {table!r}{_near(table, [*OPTIONS, *VARIANTS])}")
+        for key, value in values.items():
+            name = key.replace("-", "_")
+            if name not in options:
+                raise UsageError(f"{path}: [{table}] has no option {key!r}{_near(name, options)}")
+            if _is_path(options[name]):
+                raise UsageError(
+                    f"{path}: [{table}] {key!r} is a path, and commands that read or update the same file would not "
+                    f"see it here; type it on the command line"
+                )
+            check_type(f"{path}: [{table}] {key} =", value, options[name])
+
+
+def _is_path(hint: Any) -> bool:
+    return hint is Path or any(map(_is_path, get_args(hint)))
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -15,7 +15,8 @@ from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command, variant_option
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.splits import SplitOption, check_split, resolve_split
+from amefu_cli.commands.splits import SplitOption, resolve_split
+from amefu_cli.commands.work import unknown_yet
 from amefu_cli.errors import UsageError
 from amefu_cli.recipes import ClipRecipe, DeviceRun, PretrainRecipe, SplitRecipe, StreamRecipe
 
@@ -52,14 +53,18 @@ def pretrain(
     if rebuild or not path.exists():
         require_writable(path.parent)
         check_backbone(stream.backbone, stream.weights)
-    if session.upstream:
-        update_frames(session, frames_path, videos=None)
-        if modality == "depth":
-            update_depth(session, frames_path, depth_path)
-    check_crop(frames_path, stream.crop)
     source = (
         (frames_path, "frames", "amefu frames VIDEOS") if modality == "rgb" else (depth_path, "depth", "amefu depth")
     )
+    if session.upstream:
+        if modality == "rgb":
+            before = update_frames(session, frames_path, videos=None, dry_run=dry_run)
+        else:
+            before = update_depth(session, frames_path, depth_path, dry_run=dry_run)
+        if before.planned:
+            unknown_yet("pretrain", source[0])
+            return
+    check_crop(frames_path, stream.crop)
     document = _train(
         session, modality, source, path, (recipe, stream, clip), run, split, split_recipe, rebuild, dry_run
     )
@@ -84,11 +89,9 @@ def _train(
     from amefu_cli.artefacts.identity import weights_identity
     from amefu_cli.artefacts.training_run import TrainingRun, begun_header
     from amefu_cli.artefacts.video_store import open_store
-    from amefu_cli.stages.pending import class_names
 
     store = open_store(source[0], source[1], mend=source[2])
-    classes = resolve_split(session, split, split_recipe, class_names(store))
-    check_split(session, classes, store)
+    classes = resolve_split(session, split, split_recipe, store, dry_run=dry_run)
     there = classes.listed(store.records()).values()
     records = [record for record in there if classes.part_of(record.class_name) == "base"]
     if not records:

@@ -14,6 +14,8 @@ from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption
 from amefu_cli.errors import UsageError
 
+SHOWN = 5  # proposals named on the terminal; --json has all
+
 split_app = typer.Typer(name="split", help="What a split names, and what is there.", no_args_is_help=True)
 
 
@@ -46,8 +48,8 @@ def split_check(
     classes = load_split(source)
     if repair is not None and repair.suffix != ".json":
         raise UsageError(f"--repair {repair}: must end in .json; it is a split file for --split")
-    folder = videos or _recorded_folder(frames or session.workspace.frames)
-    found = find_clips(folder, follow_links=follow_links)
+    folder, followed = (videos, False) if videos else _recorded_folder(frames or session.workspace.frames)
+    found = find_clips(folder, follow_links=follow_links or followed)
     sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips}
     check = check_split(classes, sources)
     _show(source, folder, check, session.json)
@@ -60,7 +62,7 @@ def split_check(
         )
 
 
-split_app.command("check")(split_check)
+split_app.command("check", short_help="Say what of a split is missing, misspelt or double.")(split_check)
 
 
 def _source(session: Session, split: Path | None) -> str:
@@ -73,11 +75,12 @@ def _source(session: Session, split: Path | None) -> str:
     raise UsageError(f"{session.workspace.split}: no such split file; name a split with --split")
 
 
-def _recorded_folder(frames: Path) -> Path:
+def _recorded_folder(frames: Path) -> tuple[Path, bool]:
+    """The folder that the frames were made from, and whether links out of it were followed."""
     from amefu_cli.artefacts.video_store import open_store
 
     store = open_store(frames, "frames", mend="amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS")
-    return located(store.notes, "videos", store.path)
+    return located(store.notes, "videos", store.path), bool(store.notes.get("follow_links"))
 
 
 def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:
@@ -88,6 +91,7 @@ def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:
         "missing_videos": list(check.missing),
         "class_repairs": dict(check.class_repairs),
         "video_repairs": dict(check.video_repairs),
+        "twins": dict(check.twins),
         "identical": [list(group) for group in check.duplicates],
         "crossing": [list(group) for group in check.crossing],
     }
@@ -101,8 +105,16 @@ def _show(source: str, folder: Path, check: Any, as_json: bool) -> None:
             for count in counts if count.share < 1
         ]  # fmt: skip
     show(document, as_json=as_json, title=f"{source} in {folder}: parts, and classes that lack videos", rows=rows)
+    for name, other in check.twins.items():
+        warn(
+            f"{name!r} is not there and looks like {other!r}, which the split names too: is it one class in two places?"
+        )
     if check.video_repairs:
-        note(f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up")
+        shown = ", ".join(f"{old} as {new}" for old, new in [*check.video_repairs.items()][:SHOWN])
+        note(
+            f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up: "
+            f"{shown}{', …' if len(check.video_repairs) > SHOWN else ''}"
+        )
     for group in check.duplicates:
         where = ", and stand in different parts of the split" if group in check.crossing else ""
         warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")

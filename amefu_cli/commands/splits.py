@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amefu_cli.artefacts.duplicates import recorded_sources
-from amefu_cli.artefacts.split import Split, draw_split, write_split
+from amefu_cli.artefacts.split import Split, draw_split, read_split, write_split
 from amefu_cli.artefacts.split_lists import BUILT_IN, built_in_split, load_split
 from amefu_cli.artefacts.workspace import located
 from amefu_cli.commands.console import note, warn
 from amefu_cli.commands.options import Session
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import DEFAULT_SPLIT_RATIO, SplitRecipe
+from amefu_cli.method.split_names import letters
+from amefu_cli.recipes import DEFAULT_SPLIT_RATIO, EpisodesRecipe, SplitRecipe
+
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.video_store import VideoStore
 
 BELONGS = 0.5  # below this share of its classes in a preset's split, a data set is another one
 
@@ -29,59 +33,110 @@ SplitOption = Annotated[
 ]
 
 
-def resolve_split(session: Session, path: Path | None, recipe: SplitRecipe, class_names: Sequence[str]) -> Split:
-    """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from `class_names`.
+def resolve_split(
+    session: Session,
+    path: Path | None,
+    recipe: SplitRecipe,
+    store: VideoStore,
+    *,
+    streams: Mapping[str, Any] | None = None,
+    checked: bool = False,
+    dry_run: bool = False,
+) -> Split:
+    """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
+    `store`; held against `store`, and against what `streams` (its own, if it has any) were trained on.
 
-    What is used first becomes the workspace's split.json, so that no later command draws another one.
+    What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
+    run. With `checked` only the split itself is found, as a command before it has looked at the rest.
 
     Raises:
-        UsageError: a split that is no split, or two ways of making one at once.
+        UsageError: a split that is no split, or two ways of making one at once; the same clip, byte for byte, in two
+            of base, validation and novel; novel classes that a stream was trained on.
     """
-    written = session.workspace.split
+    from amefu_cli.stages.pending import class_names
+
+    names, written = class_names(store), session.workspace.split
     drawn = bool(recipe.split_ratio or recipe.split_seed is not None)
     preset = session.chosen["preset"]
     source = str(path) if path else str(written) if written.is_file() else None
     if source is None and not drawn and preset in BUILT_IN:
         source = preset
     if source is None:
-        return _draw(written, recipe, class_names)
-    if drawn:
+        ratio, seed = recipe.split_ratio or DEFAULT_SPLIT_RATIO, recipe.split_seed or 0
+        split, how = draw_split(names, ratio=ratio, seed=seed), f"drawn by {ratio}"
+        origin: dict[str, Any] = {"ratio": ratio, "seed": seed}
+    elif drawn:
         raise UsageError(
             f"--split-ratio and --split-seed draw a new split, but {source} is there; "
             "leave them out, or remove the file"
         )
-    split = load_split(source)
+    else:
+        split, origin, how = load_split(source), {"source": source}, f"of {source}"
+    if checked:
+        return split
+    _check(session, split, source or how, store, streams)
     if not written.is_file():
-        write_split(written, split, source=source)
-        note(f"split: {_counts(split)}, of {source}, written to {written}")
-    outside = sorted(name for name in class_names if split.part_of(name) is None)
-    if outside:
-        warn(f"{source} leaves out {len(outside)} classes that are there: {', '.join(outside)}")
+        if source is None and len(split.novel) < EpisodesRecipe.way:
+            warn(
+                f"{len(split.novel)} of {len(names)} classes are novel, too few for `amefu evaluate --way "
+                f"{EpisodesRecipe.way}`: remove {written} and draw others, as by --split-ratio 5:0:5"
+            )
+        if not dry_run:
+            write_split(written, split, **origin)
+        note(f"split: {_counts(split)}, {how}, {'to be ' if dry_run else ''}written to {written}")
+    elif path and read_split(written) != split:
+        note(f"split: {_counts(split)}, {how}; the workspace's own, {written}, is another one")
     return split
 
 
-def check_split(session: Session, split: Split, store: Any) -> None:
-    """What is looked at before any training or evaluation on `store`: see `amefu split check` for the whole.
+def _check(session: Session, split: Split, source: str, store: VideoStore, streams: Mapping[str, Any] | None) -> None:
+    """What is looked at before any training or evaluation on `store`: see `amefu split check` for the whole."""
+    records = store.records()
+    there = {record.class_name for record in records.values()}
+    outside = sorted(name for name in there if split.part_of(name) is None)
+    if outside:
+        warn(f"{source} leaves out {len(outside)} classes that are there: {', '.join(outside)}")
+    absent = sorted(set(split.classes) - there)
+    if absent:
+        first = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+        note(f"split: {len(absent)} classes of {source} are not there ({first}); see `amefu split check`")
+    _check_preset(session, there)
+    lacking = {part: split.missing(part, records) for part in ("base", "validation", "novel")}
+    if any(lacking.values()):
+        counts = ", ".join(f"{len(videos)} {part}" for part, videos in lacking.items())
+        note(f"split: of {len(split.videos or ())} listed videos these are missing: {counts}; see `amefu split check`")
+    streams = streams or store.recipe.get("streams", {})
+    for modality in ("rgb", "depth"):
+        trained_on = streams.get(modality, {}).get("trained_on") or ()
+        refuse_seen(split, trained_on, f"the {modality} stream", f"amefu pretrain --modality {modality} --rebuild")
+    _check_copies(split, store)
 
-    Raises:
-        UsageError: the same clip, byte for byte, stands in two of base, validation and novel.
-    """
+
+def refuse_seen(split: Split, trained_on: Iterable[str], what: str, mend: str) -> None:
+    """Raises UsageError where `what` was trained on classes that the split names as novel."""
+    seen = sorted(set(trained_on).intersection(split.novel))
+    if seen:
+        raise UsageError(
+            f"{what} was trained on {', '.join(seen)}, which the split names as novel: an accuracy on them would say "
+            f"nothing; train it again by this split with `{mend}`, or evaluate by the split that it was trained by"
+        )
+
+
+def _check_copies(split: Split, store: VideoStore) -> None:
+    """The same clip, byte for byte, may not stand in two parts."""
     from amefu_cli.artefacts.duplicates import duplicates
     from amefu_cli.artefacts.store_headers import read_header
     from amefu_cli.artefacts.video_store import VideoStore
     from amefu_cli.stages.split_check import crosses
 
-    _check_preset(session, {record.class_name for record in store.records().values()})
-    lacking = {part: split.missing(part, store.records()) for part in ("base", "validation", "novel")}
-    if any(lacking.values()):
-        counts = ", ".join(f"{len(videos)} {part}" for part, videos in lacking.items())
-        note(f"split: of {len(split.videos or ())} listed videos these are missing: {counts}; see `amefu split check`")
     path = store.path if store.kind == "frames" else located(store.notes, "frames", store.path)
     header = read_header(path)
     if header is None:
+        note(f"split: {path} is not there any more, so it was not looked whether a clip stands in two parts")
         return
     frames = VideoStore(path, header)
-    same = duplicates(recorded_sources(split.listed(frames.records()), located(frames.notes, "videos", path)))
+    sources = recorded_sources(split.listed(frames.records()), located(frames.notes, "videos", path))
+    same, unread = duplicates(sources)
     for group in same:
         if crosses(split, group):
             raise UsageError(
@@ -89,12 +144,19 @@ def check_split(session: Session, split: Split, store: Any) -> None:
                 "leave one out, as `amefu split check --repair FILE` does"
             )
         warn(f"{' and '.join(group)} are the same clip, byte for byte")
+    if unread:
+        note(f"split: {len(unread)} clips of equal size could not be compared, as their files are gone")
+
+
+def data_set_of(split: Split) -> str | None:
+    """The data set of the field whose novel classes are those of `split`, however they are spelt; None: another one."""
+    return next((name for name in BUILT_IN if _spelt(built_in_split(name).novel) == _spelt(split.novel)), None)
 
 
 def _check_preset(session: Session, class_names: set[str]) -> None:
     preset = session.chosen["preset"]
     if preset in BUILT_IN:
-        shared = len(class_names.intersection(built_in_split(preset).classes))
+        shared = len(_spelt(class_names) & _spelt(built_in_split(preset).classes))
         if shared < BELONGS * len(class_names):
             warn(
                 f"--preset {preset} is meant for another data set: {shared} of the {len(class_names)} classes that are "
@@ -102,12 +164,9 @@ def _check_preset(session: Session, class_names: set[str]) -> None:
             )
 
 
-def _draw(written: Path, recipe: SplitRecipe, class_names: Sequence[str]) -> Split:
-    ratio, seed = recipe.split_ratio or DEFAULT_SPLIT_RATIO, recipe.split_seed or 0
-    split = draw_split(class_names, ratio=ratio, seed=seed)
-    write_split(written, split, ratio=ratio, seed=seed)
-    note(f"split: {_counts(split)}, drawn by {ratio} and written to {written}")
-    return split
+def _spelt(names: Iterable[str]) -> set[str]:
+    """Names without case, spaces and punctuation: data sets are unpacked as `brush_hair` and as `brush hair`."""
+    return {letters(name) for name in names}
 
 
 def _counts(split: Split) -> str:

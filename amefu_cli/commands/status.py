@@ -50,14 +50,12 @@ def _rows(document: dict[str, Any]) -> list[list[str]]:
         state = checkpoint["state"]
         rows.append([Path(checkpoint["path"]).name, state, _summary(checkpoint["recipe"])])
     for result in document["results"]:
+        name = Path(result["path"]).name
+        if result["accuracy"] is None:
+            rows.append([name, "not a result", ""])
+            continue
         accuracy = f"{result['accuracy']:.2%} ± {result['half_width_95']:.2%}"
-        rows.append(
-            [
-                Path(result["path"]).name,
-                accuracy,
-                f"{result['model']}, {result['way']}-way {result['shot']}-shot",
-            ]
-        )
+        rows.append([name, accuracy, f"{result['model']}, {result['way']}-way {result['shot']}-shot"])
     return rows
 
 

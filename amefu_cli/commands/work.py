@@ -13,7 +13,7 @@ import typer
 from amefu_cli.artefacts.failures import latest_failures, read_failures, record_failure
 from amefu_cli.commands.console import note, show, warn
 from amefu_cli.commands.options import Session
-from amefu_cli.errors import AmefuError, UsageError, VideoError
+from amefu_cli.errors import AmefuError, DamagedFile, UsageError, VideoError
 from amefu_cli.recipes import WorkRun
 from amefu_cli.stages import Outcome
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amefu_cli.artefacts.video_store import VideoStore
 
 SLURM_TASK = "SLURM_ARRAY_TASK_ID"
+WHOLE = WorkRun(shard="none")  # what a command that reads all videos has made before it, also in an array task
 
 
 class Job(Protocol):
@@ -39,17 +40,19 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 class Work:
     """The videos of one run of one stage, and the record of what fails. `folder` holds failures.jsonl.
 
+    `settings` are what decides, besides the recipe, whether a video fails: attempts with others are counted anew.
+
     Raises:
         UsageError: a --shard that is none.
     """
 
-    def __init__(self, stage: str, run: WorkRun, folder: Path) -> None:
-        self._stage, self._run, self._folder = stage, run, folder
+    def __init__(self, stage: str, run: WorkRun, folder: Path, **settings: Any) -> None:
+        self._stage, self._run, self._folder, self._settings = stage, run, folder, settings
         self._shard = parse_shard(run.shard)
         self._before = latest_failures(read_failures(folder), stage)
         self._tried = {video for video, _ in self._before}
         self._unknown = set(run.only or ())
-        self._expected: dict[str, str] = {}
+        self._tried_as: dict[str, str] = {}
         self.anew = frozenset(run.only or ())
         self.given_up: dict[str, str] = {}
 
@@ -73,8 +76,8 @@ class Work:
             raise UsageError(f"--only {min(self._unknown)!r}: there is no such video; an id is CLASS/CLIP")
         chosen = []
         for job in jobs:
-            self._expected[job.id] = store.expected_fingerprint(job.made_from)
-            failure = self._before.get((job.id, self._expected[job.id]))
+            self._tried_as[job.id] = store.expected_fingerprint({**job.made_from, **self._settings})
+            failure = self._before.get((job.id, self._tried_as[job.id]))
             asked_for = bool(self.anew) or self._run.only_failed
             if failure is not None and failure.attempt >= self._run.max_attempts and not asked_for:
                 self.given_up[job.id] = (
@@ -87,12 +90,11 @@ class Work:
         return chosen
 
     def failed(self, video: str, error: AmefuError) -> None:
-        """Write down one failed attempt."""
-        expected = self._expected[video]
-        before = self._before.get((video, expected))
+        """Write down one failed attempt. A damaged input does not count as one: once it is repaired, all is well."""
+        before = self._before.get((video, self._tried_as[video]))
         record_failure(
-            self._folder, video=video, stage=self._stage, error=error, fingerprint=expected,
-            attempt=before.attempt + 1 if before else 1,
+            self._folder, video=video, stage=self._stage, error=error, fingerprint=self._tried_as[video],
+            attempt=(before.attempt if before else 0) + (not isinstance(error, DamagedFile)),
         )  # fmt: skip
 
 
@@ -138,6 +140,11 @@ def announce(stage: str, pending: int, kept: int, path: Path) -> None:
         note(f"{stage}: {pending} videos to make, {kept} already in {path}")
     else:
         note(f"{stage}: {path} is up to date ({kept} videos)")
+
+
+def unknown_yet(stage: str, path: Path) -> None:
+    """One line of a dry run on a stage that reads `path`, where something is still to be made."""
+    note(f"{stage}: what more there is to do is known once {path} is up to date")
 
 
 def finish(outcome: Outcome, kept: int, work: Work, path: Path) -> Outcome:

@@ -72,7 +72,7 @@ def resampled_means(
     `classes` (episodes, way) int64 are their columns in `class_weights` (resamples, classes). An episode counts as
     often as a Poisson variable of mean 1 says (the bootstrap of episodes, made cheap), and in it each value as often
     as its class was drawn. The rivals of a class in its episodes stay as they were drawn: with a few classes the
-    interval is still, if anything, too narrow.
+    interval is still, if anything, too narrow. NaN where a resample of a few episodes holds no value at all.
     """
     resamples, count = class_weights.shape
     episodes = len(values)
@@ -81,17 +81,18 @@ def resampled_means(
         np.bincount(place, weights=weights, minlength=episodes * count).reshape(episodes, count)
         for weights in (values.ravel(), np.ones(values.size))
     )
-    means = np.empty(resamples)
+    means = np.full(resamples, np.nan)
     size = max(1, DRAWS_AT_ONCE // episodes)
     for begin in range(0, resamples, size):
         some = slice(begin, begin + size)
         drawn = rng.poisson(1.0, (len(class_weights[some]), episodes)).astype(np.float64)
         total = (drawn @ sums * class_weights[some]).sum(1)
-        means[some] = total / (drawn @ sizes * class_weights[some]).sum(1)
+        held = (drawn @ sizes * class_weights[some]).sum(1)
+        np.divide(total, held, out=means[some], where=held > 0)
     return means
 
 
 def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
-    """The middle 95% of resampled values around the value itself."""
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    """The middle 95% of resampled values around the value itself; those that are NaN are left out."""
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
     return Interval(value, float(low), float(high))

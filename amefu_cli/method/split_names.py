@@ -10,6 +10,15 @@ from difflib import SequenceMatcher
 ALIKE = 0.8  # of two words: 2 * letters in common / letters of both
 
 
+def letters(name: str) -> str:
+    """A name without case, spaces and punctuation.
+
+    >>> letters("Brush_hair")
+    'brushhair'
+    """
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
 def same_letters(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     """For names that are not there, the one that differs in case, spaces and punctuation alone, if there is just one.
 
@@ -19,8 +28,8 @@ def same_letters(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     wanted, there = set(wanted), set(there)
     spelled: dict[str, list[str]] = {}
     for name in there - wanted:
-        spelled.setdefault(_letters(name), []).append(name)
-    found = {name: spelled.get(_letters(name), []) for name in sorted(wanted - there)}
+        spelled.setdefault(letters(name), []).append(name)
+    found = {name: spelled.get(letters(name), []) for name in sorted(wanted - there)}
     return _one_to_one({name: names[0] for name, names in found.items() if len(names) == 1})
 
 
@@ -56,10 +65,6 @@ def _likeness(name: str, other: str) -> float:
 def _words(name: str) -> list[str]:
     """Words in lower case; a capital inside a word begins one: `PlayingDaf` is playing, daf."""
     return re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).casefold())
-
-
-def _letters(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _one_to_one(proposed: dict[str, str]) -> dict[str, str]:

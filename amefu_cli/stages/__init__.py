@@ -15,10 +15,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class Outcome:
-    """What one run of a stage did to its store: ids of videos, and what each failed one failed with."""
+    """What one run of a stage did to its store: ids of videos, and what each failed one failed with. `planned` where a
+    dry run found something to do, here or before, so that what comes after is not known yet."""
 
     done: list[str] = field(default_factory=list)
     kept: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+    planned: bool = False

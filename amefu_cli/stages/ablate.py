@@ -66,7 +66,7 @@ def plan_tables(tables: Sequence[int], *, num_augs: Sequence[int], num_aug: int)
         fused = [
             reference if (fusion, count) == ("dgadain", num_aug) else _fused(fusion, title, count)
             for fusion, title in FUSION_TITLES.items()
-            for count in sorted({*num_augs, num_aug})
+            for count in sorted({*num_augs, *([num_aug] if fusion == reference.fusion else [])})
         ]
         planned["Table 3: ablation"] = (_baseline("rgb"), _baseline("depth"), *fused)
     return Plan(planned, reference)
@@ -92,8 +92,15 @@ def to_markdown(document: Mapping[str, Any]) -> str:
     parts = [
         f"{document['way']}-way, {document['queries']} query a class, {document['episodes']} episodes a shot, the same "
         f"for every row; accuracy in % ± 95% over episodes. Differences from {document['reference']} are paired, with "
-        f"their 95% interval over {over}; ≈ marks one that the interval does not carry."
+        f"their 95% interval over {over}; ≈ marks one that the interval does not carry.",
+        f"Features by recipe {document['recipe']['features']}, fusions by recipe {document['recipe']['fusion']}, "
+        f"preset {document['preset']}.{_missing(document)}",
     ]
+    if document["data_set"]:
+        parts.append(
+            f"The data set is the paper's {document['data_set']}. Of the paper's figures those are here that a second "
+            "publication repeats: AMeFu-Net in 1-shot and 5-shot."
+        )
     for table in document["tables"]:
         parts.append(f"## {table['title']}")
         parts.append(_grid(table["rows"], _accuracy))
@@ -101,6 +108,13 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         compared = [row for row in table["rows"] if row["name"] != "amefu"]
         parts.append(_grid(compared, difference_text))
     return "\n\n".join(parts) + "\n"
+
+
+def _missing(document: Mapping[str, Any]) -> str:
+    videos, classes = document["missing_videos"], document["missing_classes"]
+    if not videos and not classes:
+        return ""
+    return f" Of the novel part of the split {videos} videos are missing, and {len(classes)} classes."
 
 
 def _grid(rows: Sequence[Mapping[str, Any]], cell: Any) -> str:

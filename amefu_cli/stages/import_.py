@@ -16,12 +16,17 @@ from amefu_cli.artefacts.tensors import read_tensors
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import Backbone, build_backbone
 from amefu_cli.method.public_layout import KEPT, expected_shapes, file_names, roles_by_names
-from amefu_cli.recipes import DEPTH_PRETRAIN, RECIPES, ClipRecipe, MetaTrainRecipe, PretrainRecipe, StreamRecipe
+from amefu_cli.recipes import RECIPES
 from amefu_cli.stages.training_state import to_numpy
 
 Arrays = dict[str, NDArray[Any]]
 
-BACKBONE = "resnet50"
+# What holds for every file of the public code; how long one was trained, and from which weights, none tells.
+BACKBONE, FUSION = "resnet50", "dgadain"
+STREAM = {"backbone": BACKBONE, "crop": 224, "depth_encoding": "magma"}
+CLIP = {"segments": 4, "frames_per_segment": 4}
+OFFICIAL = RECIPES["official"]
+
 LOOKS_LIKE = {
     "full": "it looks like a full model: --role full",
     "stream": "it looks like one stream: --role rgb or --role depth",
@@ -53,12 +58,19 @@ def check_layout(tensors: Mapping[str, torch.Tensor], backbone: Backbone, role: 
     heads = {part: some.get("head.weight") or some[f"{KEPT}fc.weight"] for part, some in names.items()}
     classes = {part: _rows(tensors.get(head)) for part, head in heads.items()}
     expected = expected_shapes(shapes, role, dim=backbone.dim, classes=classes)
-    for found, what in ((expected.keys() - tensors.keys(), "lacks"), (tensors.keys() - expected.keys(), "also holds")):
-        if found:
-            raise UsageError(
-                f"{name}: a file of --role {role} holds {len(expected)} tensors, this one holds {len(tensors)}: it "
-                f"{what} {min(found)!r} ({LOOKS_LIKE[roles_by_names(tensors)]})"
-            )
+    others = [
+        f"{what} {min(found)!r}"
+        for what, found in (
+            ("lacks", expected.keys() - tensors.keys()),
+            ("also holds", tensors.keys() - expected.keys()),
+        )
+        if found
+    ]
+    if others:
+        raise UsageError(
+            f"{name}: a file of --role {role} holds {len(expected)} tensors, this one holds {len(tensors)}: it "
+            f"{' and '.join(others)} ({LOOKS_LIKE[roles_by_names(tensors)]})"
+        )
     for public, shape in expected.items():
         dtype = torch.int64 if public.endswith("num_batches_tracked") else torch.float32
         if (tuple(tensors[public].shape), tensors[public].dtype) != (shape, dtype):
@@ -77,13 +89,11 @@ def _described(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
 
 
 def stream_header(path: Path, modality: str, arrays: Arrays) -> CheckpointHeader:
-    """What an imported stream says of itself: the public code's crop and colours, and the file that it is from."""
-    stream = StreamRecipe(backbone=BACKBONE, weights="none").as_dict()
-    settings = {**(DEPTH_PRETRAIN if modality == "depth" else {}), **RECIPES["official"]["pretrain"]}
+    """What an imported stream says of itself: what the public code has fixed, and the file that it is from."""
     return CheckpointHeader(
         role=modality,
         architecture={"backbone": BACKBONE, "classes": None},
-        recipe={"pretrain": PretrainRecipe(**settings).as_dict(), "stream": stream, "clip": ClipRecipe().as_dict()},
+        recipe={"pretrain": OFFICIAL["pretrain"], "stream": STREAM, "clip": CLIP},
         data={"imported": path_identity(path)},
         notes=_notes(path, arrays["head.weight"]),
     )
@@ -91,11 +101,10 @@ def stream_header(path: Path, modality: str, arrays: Arrays) -> CheckpointHeader
 
 def fusion_header(path: Path, arrays: Arrays, streams: Mapping[str, Any]) -> CheckpointHeader:
     """What an imported fusion says of itself; `streams` identifies the two checkpoints that it goes with."""
-    settings = MetaTrainRecipe(**RECIPES["official"]["meta-train"])
     return CheckpointHeader(
         role="fusion",
-        architecture={"fusion": "dgadain", "dim": len(arrays["scale.bias"])},
-        recipe={"meta-train": settings.as_dict(), "clip": ClipRecipe().as_dict()},
+        architecture={"fusion": FUSION, "dim": len(arrays["scale.bias"])},
+        recipe={"meta-train": {"fusion": FUSION, **OFFICIAL["meta-train"]}, "clip": CLIP},
         data={"streams": dict(streams), "imported": path_identity(path)},
         notes=_notes(path, arrays[f"{KEPT}fc.weight"]),
     )

@@ -28,20 +28,26 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What a check found. Repairs lead from a name of the split to the one on disk that it seems to mean."""
+    """What a check found. Repairs lead from a name of the split to the one on disk that it seems to mean, `twins` from
+    a class that is not there to another of the split that it seems to be."""
 
     classes: tuple[ClassCount, ...]
     missing: tuple[str, ...]
     class_repairs: Mapping[str, str]
     video_repairs: Mapping[str, str]
+    twins: Mapping[str, str]
     duplicates: tuple[tuple[str, ...], ...]
     crossing: tuple[tuple[str, ...], ...]
 
 
 def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
     """Hold a split against the videos that are there, by id; equally large ones are read whole."""
-    class_repairs = near_names(split.classes, {_class_of(video) for video in sources})
-    same, spelt = duplicates(sources), _with_names(split, class_repairs)
+    there = {_class_of(video) for video in sources}
+    class_repairs = near_names(split.classes, there)
+    lacking = set(split.classes) - there - class_repairs.keys()
+    video_repairs = _video_repairs(split, sources, class_repairs)
+    spelt = _respelt(split, class_repairs, video_repairs)
+    same, _ = duplicates(sources)
     present = Counter(map(_class_of, split.listed(sources)))
     listed = Counter(map(_class_of, split.videos or ()))
     return SplitCheck(
@@ -52,32 +58,35 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
         ),
         missing=tuple(sorted((split.videos or frozenset()).difference(sources))),
         class_repairs=class_repairs,
-        video_repairs=_video_repairs(split, sources, class_repairs),
+        video_repairs=video_repairs,
+        twins=near_names(lacking, set(split.classes) - lacking),
         duplicates=tuple(same),
         crossing=tuple(group for group in same if crosses(spelt, group)),
     )
 
 
 def crosses(split: Split, videos: tuple[str, ...]) -> bool:
-    """Whether videos stand in two or more of base, validation and novel."""
-    return len({split.part_of(_class_of(video)) for video in videos} - {None}) > 1
+    """Whether videos of the split stand in two or more of base, validation and novel."""
+    return len({split.part_of(_class_of(video)) for video in split.listed(dict.fromkeys(videos))}) > 1
 
 
 def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
     """The split with names as the disk has them, and of clips that cross it only those of the last part."""
-    videos = split.videos
-    if videos is not None:
-        videos = frozenset(check.video_repairs.get(video) or _in_class(video, check.class_repairs) for video in videos)
-    mended = replace(_with_names(split, check.class_repairs), videos=videos)
+    mended = _respelt(split, check.class_repairs, check.video_repairs)
     left_out = {video for group in check.crossing for video in _not_in_last_part(mended, group)}
     if left_out:
-        mended = replace(mended, videos=frozenset(mended.listed(sources) if videos is None else videos) - left_out)
+        listed = mended.listed(sources) if mended.videos is None else mended.videos
+        mended = replace(mended, videos=frozenset(listed) - left_out)
     return mended
 
 
-def _with_names(split: Split, class_repairs: Mapping[str, str]) -> Split:
+def _respelt(split: Split, class_repairs: Mapping[str, str], video_repairs: Mapping[str, str]) -> Split:
+    """The split with the names that the disk has."""
     parts = [[class_repairs.get(name, name) for name in getattr(split, part)] for part in KEYS.values()]
-    return make_split(*parts, source="the repaired split")
+    videos = split.videos
+    if videos is not None:
+        videos = frozenset(video_repairs.get(video) or _in_class(video, class_repairs) for video in videos)
+    return make_split(*parts, source="the repaired split", videos=videos)
 
 
 def _video_repairs(split: Split, sources: Mapping[str, Source], class_repairs: Mapping[str, str]) -> dict[str, str]:

@@ -8,12 +8,13 @@ from typing import Any
 
 from amefu_cli.artefacts.checkpoint import read_header as read_checkpoint_header
 from amefu_cli.artefacts.clips import find_clips
-from amefu_cli.artefacts.failures import latest_failures, read_failures
+from amefu_cli.artefacts.failures import Failure, last_failures, read_failures
 from amefu_cli.artefacts.results import read_result
 from amefu_cli.artefacts.split import read_split
 from amefu_cli.artefacts.store_headers import VideoRecord, read_header
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.artefacts.workspace import Workspace, located
+from amefu_cli.errors import DamagedFile
 from amefu_cli.stages.pending import source_identity
 
 MAIN_FIGURES = ("model", "way", "shot", "episodes", "seed", "accuracy", "half_width_95")
@@ -23,24 +24,19 @@ def describe(workspace: Workspace) -> dict[str, Any]:
     """Stores, checkpoints, results and failed videos of a workspace."""
     stores = {name: _open(path) for name, path in _stores(workspace).items()}
     records = {name: store.records() if store else {} for name, store in stores.items()}
-    wanted = _wanted(workspace, stores["frames"], records)
-    failures = read_failures(workspace.folder)
+    failures = {name: last_failures(read_failures(workspace.folder), name) for name in stores}
+    wanted = _wanted(workspace, stores["frames"], records, failures["frames"])
     described, failed = [], []
     for name, path in _stores(workspace).items():
         store, there = stores[name], records[name]
         missing = {
-            video: made_from
+            video
             for video, made_from in wanted[name].items()
             if video not in there or there[video].damaged or there[video].made_from != made_from
         }
-        latest = latest_failures(failures, name) if store else {}
-        unmade = [
-            latest[key]
-            for video, made_from in sorted(missing.items())
-            if store and (key := (video, store.expected_fingerprint(made_from))) in latest
-        ]
+        unmade = [failures[name][video] for video in sorted(missing) if store and video in failures[name]]
         failed += unmade
-        described.append(_store(path, store, len(there.keys() - missing.keys()), len(unmade), len(missing)))
+        described.append(_store(path, store, len(there.keys() - missing), len(unmade), len(missing)))
     return {
         "workspace": str(workspace.folder),
         "stores": described,
@@ -74,9 +70,12 @@ Identities = dict[str, Mapping[str, Any]]
 
 
 def _wanted(
-    workspace: Workspace, frames: VideoStore | None, records: dict[str, dict[str, VideoRecord]]
+    workspace: Workspace,
+    frames: VideoStore | None,
+    records: dict[str, dict[str, VideoRecord]],
+    failed: Mapping[str, Failure],
 ) -> dict[str, Identities]:
-    """What each store would hold if all were done."""
+    """What each store would hold if all were done; `failed` tells of clips where VIDEOS is not there at the moment."""
     wanted: dict[str, Identities] = {
         "frames": {video: record.made_from for video, record in records["frames"].items()},
         "depth": {video: {"frames": record.fingerprint} for video, record in records["frames"].items()},
@@ -84,9 +83,11 @@ def _wanted(
     }
     videos = located(frames.notes, "videos", frames.path) if frames else None
     if frames and videos and videos.is_dir():
-        for clip in find_clips(videos, follow_links=False).clips:
+        for clip in find_clips(videos, follow_links=frames.notes.get("follow_links", False)).clips:
             if clip.id not in records["frames"] or not frames.recipe["checksum"]:
                 wanted["frames"][clip.id] = source_identity(clip, checksum=False)
+    else:
+        wanted["frames"] = {video: {} for video in failed} | wanted["frames"]
     split = read_split(workspace.split) if workspace.split.is_file() else None
     for video, record in (split.listed(records["depth"]) if split else records["depth"]).items():
         if video in records["frames"]:
@@ -110,8 +111,11 @@ def _store(path: Path, store: VideoStore | None, done: int, failed: int, missing
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    header = read_checkpoint_header(path)
-    snapshot = read_checkpoint_header(path.with_suffix(".snapshot.safetensors"))
+    try:
+        header = read_checkpoint_header(path)
+        snapshot = read_checkpoint_header(path.with_suffix(".snapshot.safetensors"))
+    except DamagedFile:
+        return {"path": str(path), "state": "not a checkpoint", "recipe": {}, "data": {}, "notes": {}}
     if header is not None:
         imported = header.notes.get("imported_from")
         state = f"imported from {imported}" if imported else f"epoch {header.notes.get('epoch', '-')}, done"
@@ -127,5 +131,10 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _result(path: Path) -> dict[str, Any]:
-    result = read_result(path) or {}
-    return {"path": str(path)} | {name: result.get(name) for name in MAIN_FIGURES}
+    """The main figures of a result; all None where the file is something else."""
+    try:
+        result = read_result(path) or {}
+    except DamagedFile:
+        result = {}
+    sound = all(isinstance(result.get(name), float) for name in ("accuracy", "half_width_95"))
+    return {"path": str(path)} | {name: result.get(name) if sound else None for name in MAIN_FIGURES}

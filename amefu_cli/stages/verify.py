@@ -16,7 +16,7 @@ from amefu_cli.artefacts.store_headers import DAMAGED
 from amefu_cli.artefacts.stored_video import edition_of
 from amefu_cli.artefacts.video_names import video_id
 from amefu_cli.artefacts.video_store import VideoStore
-from amefu_cli.errors import DamagedFile, NotFinite
+from amefu_cli.errors import DamagedFile
 from amefu_cli.stages import Progress
 
 READERS = 8  # threads: reading releases the interpreter, and a disk is fastest when it is asked for several files
@@ -55,7 +55,7 @@ def verify_checkpoint(path: Path) -> str | None:
     try:
         read_header(path)
         read_checkpoint(path)
-    except (DamagedFile, NotFinite) as error:
+    except DamagedFile as error:
         return str(error)
     return None
 
