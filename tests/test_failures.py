@@ -120,7 +120,7 @@ def test_garbage_is_answered_with_our_error(tmp_path_factory: pytest.TempPathFac
 def store_of(folder: Path, kind: str, *, checksum: bool = False, **notes: Any) -> VideoStore:
     notes = {"videos": "videos", **notes}
     recipe = {"checksum": checksum}
-    return prepare_store(folder / f"{kind}.zarr", kind, recipe=recipe, made_from={}, notes=notes, rebuild=False)
+    return prepare_store(folder / f"{kind}.zarr", kind, recipe=recipe, made_from={}, notes=notes, rebuild=False).begin()
 
 
 def put(store: VideoStore, video: str, made_from: dict[str, Any]) -> str:

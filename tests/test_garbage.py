@@ -190,7 +190,7 @@ def test_the_text_header_of_a_checkpoint_may_hold_any_json(
 def fill(path: Path, kind: str) -> VideoStore:
     """A store of one video of two frames."""
     recipe = FramesRecipe().as_dict()
-    store = prepare_store(path, kind, recipe=recipe, made_from={}, notes={"videos": "videos"}, rebuild=False)
+    store = prepare_store(path, kind, recipe=recipe, made_from={}, notes={"videos": "videos"}, rebuild=False).begin()
     writer = {"frames": frame_writer, "depth": depth_writer, "features": feature_writer}[kind](store, VIDEO)
     with store, writer:
         if kind == "frames":

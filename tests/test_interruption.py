@@ -222,13 +222,13 @@ def test_a_read_only_disk_is_refused_before_any_work(
     options = ("--size", "32", "--jobs", "1")
     remount(small_disk, "size=20m,ro")
     done = run_amefu("frames", videos, "--workspace", small_disk / "work", *options, code=2)
-    assert "cannot be written: Read-only file system; choose another place" in done.stderr
+    assert "may not be written to; choose another place with --out" in done.stderr
     remount(small_disk, "rw")
     run_amefu("frames", videos, "--workspace", small_disk, *options, "--shard", "0/2")
     remount(small_disk, "ro")
     run_amefu("frames", videos, "--workspace", small_disk, *options, "--shard", "0/2")  # nothing to do is fine
     done = run_amefu("frames", videos, "--workspace", small_disk, *options, code=2)
-    assert "may not be written to; make another store with --out" in done.stderr
+    assert "may not be written to; choose another place with --out" in done.stderr
 
 
 def test_videos_that_vanish_stop_the_run_and_count_for_nothing(

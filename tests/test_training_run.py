@@ -27,6 +27,7 @@ def test_a_snapshot_gives_back_state_and_position(tmp_path: Path) -> None:
     with TrainingRun(tmp_path / "fusion.safetensors", HEADER) as run:
         assert run.resume() is None
         position = Position(epoch=1, step=7, loss_sum=2.5, best_epoch=0, best_accuracy=0.25)
+        run.keep_best({}, {})
         run.save(STATE, position)
         found = run.resume()
     assert found is not None
@@ -79,15 +80,37 @@ def test_metrics_of_an_epoch_that_is_trained_again_are_replaced(tmp_path: Path) 
     assert run.metrics.read_text() == '{"epoch": 0}\n{"epoch": 3}\n'
 
 
-def test_rebuilding_forgets_everything_of_this_training_alone(tmp_path: Path) -> None:
+def test_rebuilding_forgets_a_training_that_was_interrupted_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "rgb.safetensors").touch()
     run = TrainingRun(tmp_path / "fusion.safetensors", HEADER)
     run.save(STATE, Position())
     run.keep_best({}, {})
     run.record(0, {})
-    run.out.touch()
-    run.discard()
+    run.begin_anew()
     assert names(tmp_path) == ["rgb.safetensors"]
+
+
+def test_a_result_stays_until_the_next_one_is_there_and_its_rebuild_goes_on(tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path / "fusion.safetensors", HEADER)
+    run.out.write_bytes(b"the old result")
+    run.begin_anew()
+    run.keep_best({"w": np.array([2.0], np.float32)}, {"epoch": 0})
+    run.save(STATE, Position(epoch=1, best_epoch=0))  # and here it is killed, and typed again
+    run.begin_anew()
+    assert run.position() == Position(epoch=1, best_epoch=0)
+    assert run.out.read_bytes() == b"the old result"
+    run.finish()
+    assert read_checkpoint(run.out)["w"] == [2.0]
+    assert names(tmp_path) == ["fusion.safetensors"]
+
+
+def test_a_training_that_was_killed_when_its_result_was_just_there_begins_anew(tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path / "fusion.safetensors", HEADER)
+    run.keep_best({}, {})
+    run.save(STATE, Position(epoch=3, best_epoch=2))
+    assert run.position() is not None
+    (tmp_path / "fusion.best.safetensors").rename(run.out)
+    assert run.position() is None
 
 
 def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:

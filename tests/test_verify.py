@@ -25,7 +25,7 @@ FRAMES = 5
 
 
 def store_of(folder: Path, kind: str) -> VideoStore:
-    return prepare_store(folder / f"{kind}.zarr", kind, recipe={}, made_from={}, notes={}, rebuild=False)
+    return prepare_store(folder / f"{kind}.zarr", kind, recipe={}, made_from={}, notes={}, rebuild=False).begin()
 
 
 def put_frames(store: VideoStore, video: str) -> None:

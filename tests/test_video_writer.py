@@ -20,7 +20,7 @@ COMMIT = {"fps": None, "source": "a/b.mp4", "made_from": {}}
 
 @pytest.fixture
 def store(tmp_path: Path) -> VideoStore:
-    return prepare_store(tmp_path / "s.zarr", "features", recipe={}, made_from={}, notes={}, rebuild=False)
+    return prepare_store(tmp_path / "s.zarr", "features", recipe={}, made_from={}, notes={}, rebuild=False).begin()
 
 
 def test_what_was_not_committed_leaves_no_trace(store: VideoStore) -> None:

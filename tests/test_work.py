@@ -36,7 +36,7 @@ def _no_array(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> VideoStore:
-    return prepare_store(tmp_path / "s.zarr", "frames", recipe={}, made_from={}, notes={}, rebuild=False)
+    return prepare_store(tmp_path / "s.zarr", "frames", recipe={}, made_from={}, notes={}, rebuild=False).begin()
 
 
 def work(folder: Path, *, timeout: float = 600.0, **run: Any) -> Work:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from amefu_cli.errors import UsageError
+
 
 def sync(path: Path) -> None:
     """Flush one file or folder to the disk."""
@@ -59,6 +61,13 @@ def create_atomic(path: Path, content: bytes, *, temporary: Path | None = None) 
         temporary.unlink(missing_ok=True)
     sync(path.parent)
     return True
+
+
+def require_writable(path: Path) -> None:
+    """Raise UsageError where this process may not write at `path`, or where it is yet to be made."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"{path}: may not be written to; choose another place with --out")
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -64,6 +64,14 @@ def read_header(path: Path) -> dict[str, Any] | None:
     return header
 
 
+def header_of(path: Path, kind: str) -> dict[str, Any] | None:
+    """The header of a store of this kind, or None where nothing is; raises UsageError for a store of another kind."""
+    header = read_header(path)
+    if header is not None and header["kind"] != kind:
+        raise UsageError(f"{path}: holds {header['kind']!r}, not {kind!r}; make one with `amefu {kind}`")
+    return header
+
+
 def _is_begun(path: Path) -> bool:
     """Whether a folder holds no more than another process needs that makes a store of it at this moment."""
     return path.is_dir() and {entry.name for entry in os.scandir(path)} <= {STAGING, HEADER}

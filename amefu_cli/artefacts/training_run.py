@@ -102,7 +102,9 @@ class TrainingRun:
         found = read_header(self._snapshot)
         if found is None or found.compared() != self.header.compared():
             return None
-        return _position(found.notes["position"], self._snapshot)
+        position = _position(found.notes["position"], self._snapshot)
+        ended = position.best_epoch >= 0 and not self._best.exists()  # by a kill, just after `finish` took it
+        return None if ended else position
 
     def resumption(self) -> str:
         """The end of a line that says what is trained: where this very training goes on, if it has begun."""
@@ -137,10 +139,18 @@ class TrainingRun:
         self._snapshot.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Forget the result, the snapshot and the metrics. Raises UsageError while another process makes them."""
+        """Forget the snapshot and the metrics, not the result. Raises UsageError while another process makes them."""
         with self:
-            for path in (self.out, self._snapshot, self._best, self.metrics):
+            for path in (self._snapshot, self._best, self.metrics):
                 path.unlink(missing_ok=True)
+
+    def begin_anew(self) -> None:
+        """Forget a training that was interrupted, as --rebuild does; the result stays until `finish` replaces it.
+
+        A snapshot beside a result is of a --rebuild that was itself interrupted: that one goes on.
+        """
+        if not self.out.exists():
+            self.discard()
 
     def record(self, epoch: int, numbers: Mapping[str, float | None]) -> None:
         """One line of metrics; a line of this epoch or a later one, from before a kill, is replaced."""

@@ -19,20 +19,21 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from amefu_cli.artefacts.atomic import create_atomic, to_json, write_atomic
+from amefu_cli.artefacts.atomic import create_atomic, require_writable, to_json, write_atomic
 from amefu_cli.artefacts.fingerprint import differences, fingerprint
 from amefu_cli.artefacts.publishing import discard, publish, write_group
-from amefu_cli.artefacts.staging import Staging, sweep
+from amefu_cli.artefacts.staging import STAGING, Staging, sweep
 from amefu_cli.artefacts.store_headers import (
     DAMAGED,
     HEADER,
     SCHEMA,
     VideoRecord,
     group_json,
-    read_header,
+    header_of,
     read_record,
     video_records,
 )
@@ -43,10 +44,14 @@ from amefu_cli.errors import AmefuError, DamagedFile, RecipeMismatch, UsageError
 
 
 class VideoStore:
-    """One store on disk. Make one with `open_store` (to read) or `prepare_store` (to write)."""
+    """One store on disk. Make one with `open_store` (to read) or `prepare_store` (to write).
 
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+    Only inside its context is anything written: see `begin`.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any], *, rebuild: bool = False) -> None:
         self.path = path
+        self._rebuild = rebuild  # whether what is there now is still to be discarded
         self.kind: str = header["kind"]
         self.recipe: Mapping[str, Any] = header["recipe"]
         self.made_from: Mapping[str, Any] = header["made_from"]
@@ -55,7 +60,8 @@ class VideoStore:
 
     def records(self) -> dict[str, VideoRecord]:
         """Every video in the store, by id, in sorted order; but those whose frames were taken out of their store."""
-        found = sorted(video_records(str(self.path / "videos")), key=lambda record: record.id)
+        there = () if self._rebuild else video_records(str(self.path / "videos"))
+        found = sorted(there, key=lambda record: record.id)
         frames = self._frames_folder()
         return {
             record.id: record
@@ -124,9 +130,42 @@ class VideoStore:
         discard(self._folder(video), self.fresh_folder)
 
     def require_writable(self) -> None:
-        """Raise UsageError where this process may not write into the store."""
-        if not os.access(self.path, os.W_OK):
-            raise UsageError(f"{self.path}: may not be written to; make another store with --out")
+        """Raise UsageError where this process may not write into the store, or may not make or replace it."""
+        require_writable(self.path.parent if self._rebuild else self.path)
+
+    def begin(self) -> VideoStore:
+        """Make the store where there is none, and discard first what it is to replace.
+
+        Raises:
+            UsageError: it cannot be made; another process writes into the store that is to be replaced.
+            RecipeMismatch: another process has just made one by another recipe.
+        """
+        try:
+            if self._rebuild:
+                discard_store(self.path, self.kind)
+                self._rebuild = False
+            _clear_discarded(self.path)
+            if header_of(self.path, self.kind) is None:
+                self._create()
+            header = header_of(self.path, self.kind)
+            assert header is not None
+            _require_same(self.path, header, self._header())
+            wanted, self.notes = self.notes, header["notes"]
+            self.add_notes(wanted)
+            sweep(self.path)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _create(self) -> None:
+        """Write the header. The staging folder stays, so that others see that this process is about to write."""
+        try:
+            create_atomic(self.path / HEADER, group_json({"amefu": self._header()}), temporary=self.fresh_folder())
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UsageError(f"{self.path}: cannot be written: {error.strerror}; choose another place") from error
 
     def _require_present(self) -> None:
         if not (self.path / HEADER).exists():
@@ -154,7 +193,7 @@ class VideoStore:
         sweep(self.path)
 
     def __enter__(self) -> VideoStore:
-        return self
+        return self.begin()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -170,11 +209,9 @@ def open_store(path: Path, kind: str, *, mend: str) -> VideoStore:
         UsageError: there is none; the message names `mend`, the command that makes one.
         DamagedFile: the header is not that of a store of this kind and schema.
     """
-    header = read_header(path)
+    header = header_of(path, kind)
     if header is None:
         raise UsageError(f"{path}: no such store; make it with `{mend}`")
-    if header["kind"] != kind:
-        raise UsageError(f"{path}: holds {header['kind']!r}, not {kind!r}; make one with `{mend}`")
     return VideoStore(path, header)
 
 
@@ -187,96 +224,49 @@ def prepare_store(
     notes: Mapping[str, Any],
     rebuild: bool,
 ) -> VideoStore:
-    """Open a store for writing, making it where there is none. `notes` are recorded but never compared.
+    """A store that can be written into: as a context, before which nothing is made, replaced or deleted.
+
+    `notes` are recorded but never compared. With `rebuild` the store counts as empty, whatever is there.
 
     Raises:
         RecipeMismatch: the store there was made by another recipe or from other weights.
+        UsageError: what is there is a store of another kind, or none of ours.
     """
-    if rebuild and path.exists():
-        discard_store(path)
-    _clear_discarded(path)
-    wanted = {"kind": kind, "schema": SCHEMA, "recipe": recipe, "made_from": made_from, "notes": notes}
-    if read_header(path) is None:
-        _create(path, group_json({"amefu": wanted}))
-    header = read_header(path)
-    assert header is not None
-    _require_same(path, header, wanted)
-    store = VideoStore(path, header)
-    store.add_notes(notes)
-    sweep(path)
-    return store
+    asked = {"kind": kind, "schema": SCHEMA, "recipe": recipe, "made_from": made_from, "notes": notes}
+    header = json.loads(to_json(asked))
+    there = header_of(path, kind)
+    if there is not None and not rebuild:
+        _require_same(path, there, header)
+    return VideoStore(path, header, rebuild=rebuild and there is not None)
 
 
-def plan_store(
-    path: Path,
-    kind: str,
-    *,
-    recipe: Mapping[str, Any],
-    made_from: Mapping[str, Any],
-    notes: Mapping[str, Any],
-    rebuild: bool,
-) -> VideoStore:
-    """What `prepare_store` would give, for a dry run: nothing is written, now or later.
-
-    Raises:
-        RecipeMismatch: the store there was made by another recipe or from other weights.
-    """
-    wanted = {"kind": kind, "schema": SCHEMA, "recipe": recipe, "made_from": made_from, "notes": notes}
-    header = read_header(path)
-    if header is None or rebuild:
-        return _PlannedStore(path, json.loads(to_json(wanted)), begun=False)
-    _require_same(path, header, wanted)
-    return _PlannedStore(path, header, begun=True)
-
-
-class _PlannedStore(VideoStore):
-    """A store that is only looked at; where it is not begun, it holds nothing."""
-
-    def __init__(self, path: Path, header: Mapping[str, Any], *, begun: bool) -> None:
-        super().__init__(path, header)
-        self._begun = begun
-
-    def records(self) -> dict[str, VideoRecord]:
-        return super().records() if self._begun else {}
-
-    def require_writable(self) -> None:
-        if self._begun:
-            super().require_writable()
-
-    def close(self) -> None:
-        pass
-
-
-def _require_same(path: Path, header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    compared = ("kind", "schema", "recipe", "made_from")
-    found, asked = ({key: side[key] for key in compared} for side in (header, json.loads(to_json(wanted))))
-    if found != asked:
-        kind = wanted["kind"]
+def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise RecipeMismatch where the header that is there is not the one that is asked for."""
+    found, wanted = ({key: side[key] for key in ("schema", "recipe", "made_from")} for side in (there, asked))
+    if found != wanted:
         raise RecipeMismatch(
-            f"{path}: made by another recipe or from other weights ({'; '.join(differences(found, asked))}); "
-            f"keep it and make a second one with `amefu {kind} --out OTHER.zarr`, "
-            f"or replace it with `amefu {kind} --rebuild`"
+            f"{path}: made by another recipe or from other weights ({'; '.join(differences(found, wanted))}); "
+            f"keep it and make a second one with `amefu {asked['kind']} --out OTHER.zarr`, "
+            f"or replace it with `amefu {asked['kind']} --rebuild`"
         )
 
 
-def _create(path: Path, header: bytes) -> None:
-    staging = Staging(path)
-    try:
-        create_atomic(path / HEADER, header, temporary=staging.fresh())
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UsageError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
-    finally:
-        staging.close()
-        sweep(path)
+def discard_store(path: Path, kind: str) -> None:
+    """Delete a whole store of one kind, if it is there: renamed away first, so that it is never seen half removed.
 
-
-def discard_store(path: Path) -> None:
-    """Delete a whole store of ours: renamed away first, so that it is never seen half removed."""
-    if read_header(path) is None:
-        raise UsageError(f"{path}: not a store of amefu's, so it is not deleted")
-    os.rename(path, path.with_name(f".{path.name}.discarded-{uuid.uuid4().hex}"))
+    Raises:
+        UsageError: it is of another kind, or none of ours; another process writes into it.
+    """
+    if header_of(path, kind) is None:
+        return
+    sweep(path)
+    if (path / STAGING).exists():
+        raise UsageError(
+            f"{path}: another process writes into it at this moment, so it is not replaced; wait for it, or choose "
+            "another --out"
+        )
+    with suppress(FileNotFoundError):  # another process has just done it
+        os.rename(path, path.with_name(f".{path.name}.discarded-{uuid.uuid4().hex}"))
     _clear_discarded(path)
 
 

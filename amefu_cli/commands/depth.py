@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from amefu_cli.artefacts.workspace import located, noted
+from amefu_cli.commands.checks import check_device, check_estimator
 from amefu_cli.commands.console import note, progress
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
@@ -60,28 +62,34 @@ def update_depth(
     work: WorkRun = WHOLE,
     rebuild: bool = False,
     dry_run: bool = False,
+    check: Callable[[], object] | None = None,
 ) -> Outcome:
     """Bring depth.zarr up to date with frames.zarr, and that first, unless --no-upstream; without a recipe, by the one
-    that the store was begun with."""
+    that the store was begun with. `check` is called in between, to refuse what the frames are too few for."""
     from amefu_cli.artefacts.identity import estimator_identity, located_estimator
-    from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import open_store, plan_store, prepare_store
+    from amefu_cli.artefacts.store_headers import header_of
+    from amefu_cli.artefacts.video_store import open_store, prepare_store
     from amefu_cli.stages.pending import pending_depth
 
-    header = None if rebuild else read_header(path)
+    header = None if rebuild else header_of(path, "depth")
     if recipe is None and header:
         recipe = DepthRecipe.recorded(header["recipe"], path)
         weights = located(header["notes"], "weights", path) if header["notes"].get("weights") else None
     recipe = recipe or session.recipe(DepthRecipe, "depth")
     run = run or session.recipe(NetworkRun, "depth")
+    check_device(run.device)
+    if header is None:
+        check_estimator(recipe.estimator)
     before = Outcome()
     if session.upstream:
         before = update_frames(session, frames_path, videos=videos, work=WorkRun(shard=work.shard), dry_run=dry_run)
         if before.planned:
             unknown_yet("depth", frames_path)
-        if dry_run and read_header(frames_path) is None:
+        if dry_run and header_of(frames_path, "frames") is None:
             return before
     frames = open_store(frames_path, "frames", mend="amefu frames VIDEOS")
+    if check is not None:
+        check()
     recipe = replace(
         recipe,
         estimator=located_estimator(recipe.estimator),
@@ -89,23 +97,24 @@ def update_depth(
     )
     notes = {"frames": noted(frames_path, path), "weights": noted(weights, path) if weights else None}
     plan = Work("depth", work, path.parent)
-    opened = plan_store if dry_run else prepare_store
-    with opened(
+    store = prepare_store(
         path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
         notes=notes | begun_by(session, header), rebuild=rebuild,
-    ) as store:  # fmt: skip
-        jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
-        jobs = plan.choose(jobs, store)
-        announce("depth", len(jobs), kept, path)
-        outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
-        if jobs and not dry_run:
-            outcome = _predict(jobs, frames, store, recipe, weights, run, plan.failed)
+    )  # fmt: skip
+    jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
+    jobs = plan.choose(jobs, store)
+    announce("depth", len(jobs), kept, path)
+    outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
+    if not dry_run:
+        predict = _prediction(jobs, frames, store, recipe, weights, run, plan.failed) if jobs else Outcome
+        with store:
+            outcome = predict()
     outcome = finish(outcome, kept, plan, path)
     outcome.failed = before.failed | outcome.failed
     return outcome
 
 
-def _predict(
+def _prediction(
     jobs: Any,
     frames: Any,
     store: Any,
@@ -113,18 +122,23 @@ def _predict(
     weights: Path | None,
     run: NetworkRun,
     failed: Any,
-) -> Outcome:
+) -> Callable[[], Outcome]:
+    """What predicts the videos: all that can be refused is, before the store is begun or replaced."""
     from amefu_cli.artefacts.identity import note_provenance
     from amefu_cli.stages.depth import load_estimator, predict_depth
     from amefu_cli.stages.devices import choose_device
 
     device = choose_device(run.device)
     estimator, message, provenance = load_estimator(recipe, weights, device)
-    note_provenance(store, {"estimator": provenance})
-    if message:
-        note(message)
-    with progress("depth") as report_progress:
-        return predict_depth(
-            jobs, frames, store, estimator=estimator, device=device, batch=run.batch, failed=failed,
-            progress=report_progress,
-        )  # fmt: skip
+
+    def predict() -> Outcome:
+        note_provenance(store, {"estimator": provenance})
+        if message:
+            note(message)
+        with progress("depth") as report_progress:
+            return predict_depth(
+                jobs, frames, store, estimator=estimator, device=device, batch=run.batch, failed=failed,
+                progress=report_progress,
+            )  # fmt: skip
+
+    return predict

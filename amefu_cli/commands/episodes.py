@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,8 @@ def episodes(
 
     features_path = features or session.workspace.features
     if session.upstream:
-        update_features(session, features_path, split=split, split_recipe=split_recipe)
+        check = functools.partial(draw_from, recipe=recipe)
+        update_features(session, features_path, split=split, split_recipe=split_recipe, check=check)
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
@@ -64,20 +66,34 @@ def episodes_of(store: Any, classes: Any, recipe: EvaluateRecipe) -> Any:
     """The episodes that `--episodes` asks for: a number of new ones, or those of a file.
 
     Raises:
-        UsageError: options that the file contradicts, or classes in it that are not novel ones.
+        UsageError: too few videos to draw from; a file that cannot be used, or of classes that are not novel ones.
     """
-    from amefu_cli.artefacts.episodes_file import read_episodes
-
     to_draw = recipe.episodes_to_draw()
     if to_draw is not None:
         return draw_from(store, classes, to_draw)
+    drawn = given_episodes(recipe)
+    seen = sorted(set(drawn.class_names) - set(classes.novel))
+    if seen:
+        raise UsageError(
+            f"{recipe.episodes}: has episodes of {', '.join(seen)}, which the split does not name as novel classes"
+        )
+    return drawn
+
+
+def given_episodes(recipe: EvaluateRecipe) -> Any:
+    """The episodes of the file that `--episodes` names; None where it is a number of new ones.
+
+    Raises:
+        UsageError: no such number and no such file; options that the file contradicts.
+    """
+    from amefu_cli.artefacts.episodes_file import read_episodes
+
+    if recipe.episodes_to_draw() is not None:
+        return None
     path = Path(recipe.episodes)
     drawn = read_episodes(path)
     for name, asked in recipe.given.items():
         held = drawn.notes.get("seed") if name == "seed" else drawn.shape[name]
         if asked != held:
             raise UsageError(f"--{name} {asked}: the episodes of {path} have {name} {held}; leave the option out")
-    seen = sorted(set(drawn.class_names) - set(classes.novel))
-    if seen:
-        raise UsageError(f"{path}: has episodes of {', '.join(seen)}, which the split does not name as novel classes")
     return drawn

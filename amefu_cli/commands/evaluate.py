@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from amefu_cli.commands.checks import check_device
 from amefu_cli.commands.console import note, show
-from amefu_cli.commands.episodes import episodes_of
+from amefu_cli.commands.episodes import episodes_of, given_episodes
 from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, refuse_seen, resolve_split
@@ -38,15 +40,17 @@ def evaluate(
     from amefu_cli.artefacts.video_store import open_store
     from amefu_cli.stages.compare import interval_by_class
 
-    features_path = features or session.workspace.features
+    features_path, checkpoint = features or session.workspace.features, fusion or session.workspace.fusion
     if session.upstream:
-        basenet = reads_imagenet(recipe.model)
-        update_features(session, features_path, split=split, split_recipe=split_recipe, basenet=basenet)
+        check_before(recipe, checkpoint, run)
+        update_features(
+            session, features_path, split=split, split_recipe=split_recipe, basenet=reads_imagenet(recipe.model),
+            check=functools.partial(episodes_of, recipe=recipe),
+        )  # fmt: skip
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
     warn_of_other_switches(session, store)
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
-    checkpoint = fusion or session.workspace.fusion
     drawn = episodes_of(store, classes, recipe)
     asked = settings_of_result(store, classes, novel_data(store, classes), recipe, drawn, checkpoint)
     path = out or session.workspace.results / result_name(asked)
@@ -61,6 +65,16 @@ def evaluate(
     assert result is not None
     interval = interval_by_class(result, path) if by_class else None
     _show(result, path, interval, session.json)
+
+
+def check_before(recipe: EvaluateRecipe, checkpoint: Path, run: DeviceRun) -> None:
+    """Raises UsageError for what can be refused without a look at any video: episodes, fusion, device."""
+    from amefu_cli.artefacts.checkpoint import open_header
+
+    given_episodes(recipe)
+    if recipe.model == "amefu":
+        open_header(checkpoint, role="fusion", mend="amefu meta-train")
+    check_device(run.device)
 
 
 def reads_imagenet(model: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amefu_cli.artefacts.workspace import located, noted
+from amefu_cli.commands.checks import check_backbone, check_crop, check_device
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.options import Session, command
@@ -95,31 +98,51 @@ def update_features(
     basenet: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
+    check: Callable[[Any, Any], None] | None = None,
 ) -> Outcome:
     """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
-    ones that the store was begun with. What `basenet` once added stays up to date from then on."""
+    ones that the store was begun with. What `basenet` once added stays up to date from then on.
+
+    `check` is given the frames and the split before any network runs, to refuse what they are too few for.
+    """
     from amefu_cli.artefacts.identity import noted_weights
-    from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import open_store, plan_store, prepare_store
+    from amefu_cli.artefacts.store_headers import header_of, read_header
+    from amefu_cli.artefacts.video_store import open_store, prepare_store
     from amefu_cli.stages.pending import pending_features
 
-    header = None if rebuild else read_header(path)
+    header = None if rebuild else header_of(path, "features")
     inputs = inputs or _recorded_inputs(session, path, header)
     recipe, fallback, clip = recipes or _recorded_recipes(session, path, header)
     run = run or session.recipe(NetworkRun, "features")
+    check_device(run.device)
+    stream = fallback.settled(_only_pretrained(inputs) or StreamRecipe())
+    if header is None:
+        check_backbone(stream.backbone, stream.weights)
+    seen, made_from = _streams(inputs, stream)
+
+    @functools.cache
+    def settled_split() -> Any:
+        """The split: once the frames are there, and before any network runs."""
+        frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
+        check_crop(frames.path, *(seen[modality]["crop"] for modality in made_from))
+        classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
+        if check is not None and not dry_run:  # which may not have all frames yet
+            check(frames, classes)
+        return classes
+
     before = Outcome()
     if session.upstream:
-        shared = WorkRun(shard=work.shard)
-        before = update_depth(session, inputs["frames"], inputs["depth"], work=shared, dry_run=dry_run)
+        before = update_depth(
+            session, inputs["frames"], inputs["depth"], work=WorkRun(shard=work.shard), dry_run=dry_run,
+            check=settled_split,
+        )  # fmt: skip
         if before.planned:
             unknown_yet("features", inputs["depth"])
         if dry_run and any(read_header(inputs[name]) is None for name in ("frames", "depth")):
             return before
+    classes = settled_split()
     frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
     depth = open_store(inputs["depth"], "depth", mend="amefu depth")
-    stream = fallback.settled(_only_pretrained(inputs) or StreamRecipe())
-    seen, made_from = _streams(inputs, stream)
-    classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = _basenet(inputs, stream) if wanted else None
     begun = (
@@ -128,24 +151,26 @@ def update_features(
     begun["weights"] = noted_weights(stream.weights, path)
     plan = Work("features", work, path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
-    opened = plan_store if dry_run else prepare_store
-    with opened(
+    store = prepare_store(
         path, "features", recipe=header_recipe, made_from=made_from,
         notes={name: noted(where, path) for name, where in inputs.items()} | begun, rebuild=rebuild,
-    ) as store:  # fmt: skip
-        jobs, kept = pending_features(
-            frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
-            basenet=network,
-        )  # fmt: skip
-        jobs = plan.choose(jobs, store)
-        announce("features", len(jobs), kept, path)
-        if jobs and recipe.flip > 0 and recipe.views == 0:
-            warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
-        outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
-        if jobs and not dry_run:
-            networks = seen | {"fallback": stream.as_dict()}
-            networks |= {BASENET: {**network, "weights": stream.weights}} if network else {}
-            outcome = _extract(jobs, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
+    )  # fmt: skip
+    jobs, kept = pending_features(
+        frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
+        basenet=network,
+    )  # fmt: skip
+    jobs = plan.choose(jobs, store)
+    announce("features", len(jobs), kept, path)
+    if jobs and recipe.flip > 0 and recipe.views == 0:
+        warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
+    outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
+    if not dry_run:
+        networks = seen | {"fallback": stream.as_dict()}
+        networks |= {BASENET: {**network, "weights": stream.weights}} if network else {}
+        stores = (frames, depth, store)
+        extract = _extraction(jobs, stores, inputs, networks, recipe, run, plan.failed) if jobs else Outcome
+        with store:
+            outcome = extract()
     outcome = finish(outcome, kept, plan, path)
     outcome.failed = before.failed | outcome.failed
     return outcome
@@ -244,7 +269,7 @@ def _basenet(inputs: dict[str, Path], fallback: StreamRecipe) -> dict[str, Any]:
     return {"backbone": backbone, "weights": weights_identity(fallback.weights)}
 
 
-def _extract(
+def _extraction(
     jobs: Any,
     stores: Any,
     inputs: dict[str, Path],
@@ -252,7 +277,8 @@ def _extract(
     recipe: FeaturesRecipe,
     run: NetworkRun,
     failed: Any,
-) -> Outcome:
+) -> Callable[[], Outcome]:
+    """What computes the features: all that can be refused is, before the store is begun or replaced."""
     import torch
 
     from amefu_cli.artefacts.identity import note_provenance
@@ -265,10 +291,14 @@ def _extract(
     torch.manual_seed(recipe.seed)  # a backbone with --weights none is the same in every run
     streams = load_streams(checkpoints, seen, device=device, precision=precision, basenet=seen.get(BASENET))
     frames, depth, features = stores
-    note_provenance(features, {name: stream.provenance for name, stream in streams.items() if stream.provenance})
     setup = Extraction(
         frames=frames, depth=depth, features=features, streams=streams, device=device, precision=precision,
         batch=run.batch, seed=recipe.seed, flip=recipe.flip,
     )  # fmt: skip
-    with progress("features") as report_progress:
-        return extract_features(setup, jobs, failed=failed, progress=report_progress)
+
+    def extract() -> Outcome:
+        note_provenance(features, {name: stream.provenance for name, stream in streams.items() if stream.provenance})
+        with progress("features") as report_progress:
+            return extract_features(setup, jobs, failed=failed, progress=report_progress)
+
+    return extract

@@ -60,12 +60,12 @@ def update_frames(
     dry_run: bool = False,
 ) -> Outcome:
     """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
-    from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import plan_store, prepare_store
+    from amefu_cli.artefacts.store_headers import header_of
+    from amefu_cli.artefacts.video_store import prepare_store
     from amefu_cli.stages.frames import extract_frames
     from amefu_cli.stages.pending import pending_clips
 
-    header = read_header(path)
+    header = header_of(path, "frames")
     folder = videos or _recorded_folder(path, header)
     if videos is None and not folder.is_dir():
         if prune:
@@ -81,24 +81,27 @@ def update_frames(
     found = _clips(folder, follow_links)
     gone = _gone(path, header, folder, found.clips) if header and not rebuild else []
     plan = Work("frames", work, path.parent, timeout=run.timeout, allow_partial=run.allow_partial)
-    opened = plan_store if dry_run else prepare_store
-    with opened(
+    store = prepare_store(
         path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
         notes={"videos": noted(folder, path), "follow_links": follow_links}
         | begun_by(session, None if rebuild else header),
-    ) as store:  # fmt: skip
-        _take_out(gone, store, folder, prune=prune, dry_run=dry_run)
-        jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
-        jobs = plan.choose(jobs, store)
-        announce("frames", len(jobs), kept, path)
-        outcome = Outcome(planned=dry_run and bool(jobs))
-        if jobs and not dry_run:
-            with progress("frames") as report_progress:
-                outcome = extract_frames(
-                    jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
-                    allow_partial=run.allow_partial, failed=functools.partial(_failed, folder, plan),
-                    progress=report_progress,
-                )  # fmt: skip
+    )  # fmt: skip
+    jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
+    jobs = plan.choose(jobs, store)
+    _say_gone(gone, path, folder, prune=prune, dry_run=dry_run)
+    announce("frames", len(jobs), kept, path)
+    outcome = Outcome(planned=dry_run and bool(jobs))
+    if not dry_run:
+        with store:
+            for video in gone if prune else []:
+                store.remove(video)
+            if jobs:
+                with progress("frames") as report_progress:
+                    outcome = extract_frames(
+                        jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
+                        allow_partial=run.allow_partial, failed=functools.partial(_failed, folder, plan),
+                        progress=report_progress,
+                    )  # fmt: skip
     outcome.skipped = [(str(skipped), reason) for skipped, reason in found.skipped]
     return finish(outcome, kept, plan, path)
 
@@ -139,18 +142,16 @@ def _gone(path: Path, header: Mapping[str, Any], folder: Path, clips: Any) -> li
     return gone
 
 
-def _take_out(gone: list[str], store: Any, folder: Path, *, prune: bool, dry_run: bool) -> None:
-    """Take the videos that are gone from `folder` out of the store, or say that they are still used."""
+def _say_gone(gone: list[str], path: Path, folder: Path, *, prune: bool, dry_run: bool) -> None:
+    """Say that videos of the store at `path` are gone from `folder`, and what becomes of them."""
     if not gone:
         return
     first = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
-    some = f"{len(gone)} videos of {store.path} are no longer in {folder} ({first})"
+    some = f"{len(gone)} videos of {path} are no longer in {folder} ({first})"
     if not prune:
         warn(f"{some}, but are still used; take them out with `amefu frames --prune`")
         return
     note(f"frames: {some}; they {'would be' if dry_run else 'are'} taken out")
-    for video in gone if not dry_run else []:
-        store.remove(video)
 
 
 def _failed(folder: Path, plan: Work, video: str, error: AmefuError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
+from amefu_cli.artefacts.atomic import require_writable
+from amefu_cli.commands.checks import check_device
 from amefu_cli.commands.console import note, percent, progress, show, warn
 from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.commands.work import unknown_yet
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import ClipRecipe, DeviceRun, MetaTrainRecipe, SplitRecipe
+from amefu_cli.recipes import ClipRecipe, DeviceRun, EpisodesRecipe, MetaTrainRecipe, SplitRecipe
 
 
 @command
@@ -39,8 +42,14 @@ def meta_train(
     from amefu_cli.artefacts.video_store import open_store
 
     features_path, path = features or session.workspace.features, out or session.workspace.fusion
+    check_device(run.device)
+    if rebuild or not path.exists():
+        require_writable(path.parent)
     if session.upstream:
-        before = update_features(session, features_path, split=split, split_recipe=split_recipe, dry_run=dry_run)
+        before = update_features(
+            session, features_path, split=split, split_recipe=split_recipe, dry_run=dry_run,
+            check=functools.partial(check_episodes, recipe=recipe),
+        )  # fmt: skip
         if before.planned:
             unknown_yet("meta-train", features_path)
             return
@@ -49,14 +58,12 @@ def meta_train(
     warn_of_other_switches(session, store)
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
     header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
-    if rebuild and not dry_run:
-        TrainingRun(path, header).discard()
     if not rebuild and TrainingRun(path, header).is_finished(mend="amefu meta-train"):
         note(f"meta-train: {path} is up to date")
     elif dry_run:
         note(f"meta-train: would train {recipe.fusion} for {recipe.epochs} × {recipe.episodes} episodes")
     else:
-        train_fusion(store, training_tables(store, classes, recipe), path, header, run)
+        train_fusion(store, training_tables(store, classes, recipe), path, header, run, rebuild=rebuild)
     finished = read_header(path)
     notes: Mapping[str, Any] = finished.notes if finished else {"epoch": "-", "validation_accuracy": None}
     document = {
@@ -101,22 +108,35 @@ def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
     )
 
 
+def check_episodes(store: Any, classes: Any, recipe: MetaTrainRecipe) -> None:
+    """Raises UsageError where the videos in a store are too few for the episodes of training or of validation."""
+    from amefu_cli.stages.episodes import draw
+
+    records = classes.listed(store.records())
+    validation = classes.present("validation", {record.class_name for record in records.values()})
+    shape = EpisodesRecipe(recipe.way, recipe.shot, recipe.queries, count=2)
+    draw(records, classes.base, shape, {})
+    if len(validation) > 1:
+        draw(records, validation, replace(shape, way=min(recipe.way, len(validation))), {})
+
+
 def training_tables(store: Any, classes: Any, recipe: MetaTrainRecipe) -> tuple[Any, Any]:
     """The features of the base classes, and of the validation classes or None where there are fewer than two."""
     from amefu_cli.artefacts.feature_store import read_features
-    from amefu_cli.stages.meta_train import validation_episodes
 
+    check_episodes(store, classes, recipe)
     records = classes.listed(store.records())
     base = read_features(store, records, classes.base, views=1 + store.recipe["features"]["views"])
     validation = read_features(store, records, classes.validation, views=1)
     if len(validation.class_names) < 2:
         warn("fewer than two validation classes: the last epoch is kept, as there is nothing to choose by")
         return base, None
-    validation_episodes(validation, recipe)  # says now, not after an epoch, that a class is too small
     return base, validation
 
 
-def train_fusion(store: Any, tables: tuple[Any, Any], path: Path, header: Any, run: DeviceRun) -> None:
+def train_fusion(
+    store: Any, tables: tuple[Any, Any], path: Path, header: Any, run: DeviceRun, *, rebuild: bool = False
+) -> None:
     """Train, or go on training, the fusion that `header` describes."""
     from amefu_cli.artefacts.training_run import TrainingRun
     from amefu_cli.stages.devices import choose_device
@@ -124,9 +144,13 @@ def train_fusion(store: Any, tables: tuple[Any, Any], path: Path, header: Any, r
 
     base, validation = tables
     recipe = MetaTrainRecipe.recorded(header.recipe["meta-train"], path)
+    device = choose_device(run.device)
+    files = TrainingRun(path, header)
+    if rebuild:
+        files.begin_anew()
     note(
         f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, "
-        f"num_aug {recipe.num_aug}{TrainingRun(path, header).resumption()}"
+        f"num_aug {recipe.num_aug}{files.resumption()}"
     )
     setup = MetaTraining(
         base=base,
@@ -134,7 +158,7 @@ def train_fusion(store: Any, tables: tuple[Any, Any], path: Path, header: Any, r
         recipe=recipe,
         clip=ClipRecipe.recorded(store.recipe["clip"], store.path),
         test_frames=store.recipe["features"]["test_frames"],
-        device=choose_device(run.device),
+        device=device,
     )
     with progress("meta-train") as report_progress:
         meta_train(setup, path, header, progress=report_progress)

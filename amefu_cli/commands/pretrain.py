@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from amefu_cli.artefacts.atomic import require_writable
+from amefu_cli.commands.checks import check_backbone, check_crop, check_device
 from amefu_cli.commands.console import note, percent, progress, show
 from amefu_cli.commands.depth import update_depth
 from amefu_cli.commands.frames import update_frames
@@ -47,6 +49,10 @@ def pretrain(
         raise UsageError(f"--modality {modality!r}: must be rgb or depth")
     frames_path, depth_path = frames or session.workspace.frames, depth or session.workspace.depth
     path = out or session.workspace.stream(modality)
+    check_device(run.device)
+    if rebuild or not path.exists():
+        require_writable(path.parent)
+        check_backbone(stream.backbone, stream.weights)
     source = (
         (frames_path, "frames", "amefu frames VIDEOS") if modality == "rgb" else (depth_path, "depth", "amefu depth")
     )
@@ -58,6 +64,7 @@ def pretrain(
         if before.planned:
             unknown_yet("pretrain", source[0])
             return
+    check_crop(frames_path, stream.crop)
     document = _train(
         session, modality, source, path, (recipe, stream, clip), run, split, split_recipe, rebuild, dry_run
     )
@@ -87,17 +94,17 @@ def _train(
     classes = resolve_split(session, split, split_recipe, store, dry_run=dry_run)
     there = classes.listed(store.records()).values()
     records = [record for record in there if classes.part_of(record.class_name) == "base"]
+    if not records:
+        raise UsageError(f"{store.path}: holds no video of a base class; see `amefu status`")
     begun = None if rebuild else begun_header(path)
     header = _header(modality, recipes, records, weights_identity(recipes[1].weights), begun, run.device)
     header = replace(header, notes={**session.chosen, "weights": noted_weights(recipes[1].weights, path)})
-    if rebuild and not dry_run:
-        TrainingRun(path, header).discard()
     if not rebuild and TrainingRun(path, header).is_finished(mend=f"amefu pretrain --modality {modality}"):
         note(f"pretrain: {path} is up to date")
     elif dry_run:
         note(f"pretrain: would train {modality} on {len(records)} videos for {recipes[0].epochs} epochs")
     else:
-        _run(store, records, path, header, recipes, run)
+        _run(store, records, path, header, recipes, run, rebuild)
     finished = read_header(path)
     notes = finished.notes if finished else {"epoch": "-", "held_out_accuracy": None}
     return {
@@ -129,7 +136,7 @@ def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any,
     )
 
 
-def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: DeviceRun) -> None:
+def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: DeviceRun, rebuild: bool) -> None:
     import torch
 
     from amefu_cli.artefacts.training_run import TrainingRun
@@ -145,10 +152,13 @@ def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: D
         store, train, held_out, recipe, stream, clip, device,
         choose_precision(header.recipe["pretrain"]["precision"], device),
     )  # fmt: skip
+    backbone, _ = load_backbone(stream.backbone, stream.weights)
+    files = TrainingRun(path, header)
+    if rebuild:
+        files.begin_anew()
     note(
         f"pretrain: {len(train.records)} videos of {len(set(train.labels))} base classes, "
-        f"{len(held_out.records)} held out{TrainingRun(path, header).resumption()}"
+        f"{len(held_out.records)} held out{files.resumption()}"
     )
-    backbone, _ = load_backbone(stream.backbone, stream.weights)
     with progress("pretrain") as report_progress:
         pretrain(setup, backbone, path, header, progress=report_progress)

@@ -60,17 +60,17 @@ class Family:
 
 def build_backbone(name: str) -> Backbone:
     """The backbone `name` with random weights, on the CPU. UsageError: unknown name, missing extra."""
-    family, model = _find(name)
+    family, model = family_of(name)
     return family.build(model)
 
 
 def imagenet_source(name: str) -> str:
     """Where ImageNet weights of `name` are: "https://…-HASH.pth", "pip:PACKAGE/FILE#SHA256" or "hub:NAME"."""
-    family, model = _find(name)
+    family, model = family_of(name)
     return family.source(model)
 
 
-def _find(name: str) -> tuple[Family, str]:
+def family_of(name: str) -> tuple[Family, str]:
     """The family and the name within it; UsageError with the names that come near."""
     prefix, colon, rest = name.rpartition(":")
     if prefix not in FAMILIES:

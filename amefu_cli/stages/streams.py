@@ -13,9 +13,16 @@ from amefu_cli.artefacts.downloads import cache_from_environment
 from amefu_cli.artefacts.tensors import read_tensors
 from amefu_cli.artefacts.weights import Provenance, imagenet_weights, select_tensors
 from amefu_cli.errors import DamagedFile, UsageError
-from amefu_cli.method.backbones import Backbone, build_backbone, imagenet_source
+from amefu_cli.method.backbones import Backbone, build_backbone, family_of, imagenet_source
 from amefu_cli.method.public_layout import NETWORK
 from amefu_cli.stages.training_state import to_torch
+
+
+def require_backbone(name: str, weights: str) -> None:
+    """Raise UsageError for an unknown name or a missing file: all that is known before anything is loaded."""
+    family_of(name)
+    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+        raise UsageError(f"--weights {weights}: no such file; give a file, imagenet or none")
 
 
 def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]:
@@ -27,6 +34,7 @@ def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]
         UsageError: an unknown name or a missing file; weights of another network.
         AmefuError: ImageNet weights cannot be had (no network, wrong hash).
     """
+    require_backbone(name, weights)
     backbone = build_backbone(name)
     if weights == "imagenet":
         source, cache = imagenet_source(name), cache_from_environment()
@@ -48,8 +56,6 @@ def load_stream(checkpoint: Path, modality: str) -> Backbone:
 
 
 def _load_file(backbone: Backbone, path: Path) -> None:
-    if not path.is_file():
-        raise UsageError(f"--weights {path}: no such file; give a file, imagenet or none")
     if path.suffix == ".safetensors" and _is_checkpoint(path):
         backbone.load(to_torch(_backbone_of(read_checkpoint(path))))
     else:
