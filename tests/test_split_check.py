@@ -293,12 +293,12 @@ def test_what_was_trained_on_is_never_evaluated_on(workspace: Path, run_amefu: R
     swapped = workspace / "swapped.json"
     write_split(swapped, make_split(split.novel, split.validation, split.base, source=""))
     words = ("--workspace", workspace, "--split", swapped, "--episodes", "20")
+    before = tree(workspace / "features.zarr")
     for more in ((), ("--no-upstream",)):
         said = run_amefu("evaluate", *words, *more, code=2)
         assert (
             f"fusion.safetensors was trained on {', '.join(split.base)}, which the split names as novel" in said.stderr
         )
-    before = tree(workspace / "features.zarr")
     run_amefu("pretrain", "--modality", "rgb", "--workspace", workspace)
     said = run_amefu("features", "--workspace", workspace, "--split", swapped, "--rebuild", code=2)
     assert f"the rgb stream was trained on {', '.join(split.base)}, which the split names as novel" in said.stderr

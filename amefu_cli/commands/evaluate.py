@@ -45,7 +45,7 @@ def evaluate(
         check_before(recipe, checkpoint, run)
         update_features(
             session, features_path, split=split, split_recipe=split_recipe, basenet=reads_imagenet(recipe.model),
-            check=functools.partial(episodes_of, recipe=recipe),
+            check=functools.partial(check_frames, recipe=recipe, checkpoint=checkpoint),
         )  # fmt: skip
         split_recipe = SplitRecipe()
     store = open_store(features_path, "features", mend="amefu features")
@@ -75,6 +75,13 @@ def check_before(recipe: EvaluateRecipe, checkpoint: Path, run: DeviceRun) -> No
     if recipe.model == "amefu":
         open_header(checkpoint, role="fusion", mend="amefu meta-train")
     check_device(run.device)
+
+
+def check_frames(frames: Any, classes: Any, *, recipe: EvaluateRecipe, checkpoint: Path) -> None:
+    """Raises UsageError for what frames and split tell before any network runs: episodes, a fusion of other classes."""
+    episodes_of(frames, classes, recipe)
+    if recipe.model == "amefu":
+        _fusion_header(checkpoint, classes)
 
 
 def reads_imagenet(model: str) -> bool:
@@ -133,16 +140,22 @@ def settings_of_result(
 
 
 def _checked_fusion(store: Any, classes: Any, checkpoint: Path) -> Any:
-    from amefu_cli.artefacts.checkpoint import open_header
     from amefu_cli.artefacts.fingerprint import differences
 
-    header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
+    header = _fusion_header(checkpoint, classes)
     if header.data["streams"] != store.made_from:
         lines = "; ".join(differences(header.data["streams"], store.made_from))
         raise RecipeMismatch(
             f"{checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
             "train it again with `amefu meta-train --rebuild`"
         )
+    return header
+
+
+def _fusion_header(checkpoint: Path, classes: Any) -> Any:
+    from amefu_cli.artefacts.checkpoint import open_header
+
+    header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
     trained_on = [name for names in header.data.get("classes", {}).values() for name in names]
     refuse_seen(classes, trained_on, str(checkpoint), "amefu meta-train --rebuild")
     return header
