@@ -109,7 +109,12 @@ def bench_status(bench: Bench) -> None:
     made_from: dict[str, str] = {}
     for kind in ("frames", "depth", "features"):
         with prepare_store(
-            workspace / f"{kind}.zarr", kind, recipe={}, made_from={}, notes={"videos": "none"}, rebuild=False
+            workspace / f"{kind}.zarr",
+            kind,
+            recipe={},
+            made_from={},
+            notes={"videos": "none"} if kind == "frames" else {"frames": "frames.zarr"},
+            rebuild=False,
         ) as store:
             fingerprint = store.expected_fingerprint(made_from)
             record = VideoRecord("", 32, 25.0, "clip.mp4", made_from, fingerprint)

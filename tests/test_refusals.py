@@ -21,7 +21,7 @@ ABSENT = ("--device", "cuda:99")
 
 def amefu(workspace: Path, *words: object) -> Result:
     """One command in this process; its errors are raised."""
-    from amefu_cli.cli import app
+    from amefu_cli.commands.app import app
 
     done = CliRunner().invoke(app, [*map(str, words), "--workspace", str(workspace)], catch_exceptions=False)
     assert done.exit_code == 0, done.output

@@ -16,7 +16,7 @@ from amefu_cli.artefacts.video_store import VideoStore, prepare_store
 from amefu_cli.commands.work import Work, parse_shard, shard_of
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.recipes import WorkRun
-from amefu_cli.stages.frames import WorkerTimeout
+from amefu_cli.stages.workers import WorkerTimeout
 
 VIDEOS = [f"class {number % 7}/clip_{number}" for number in range(500)]
 SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX")

@@ -162,9 +162,7 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path, make_clips:
         [*faulty, "frames", str(tmp_path / "videos"), "--workspace", str(tmp_path / "work"), "--jobs", "2"],
         env=amefu_environment(TEST_MARK=str(tmp_path)), stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    staging = tmp_path / "work/frames.zarr" / STAGING
-    _wait(lambda: any(staging.glob("*/*")))  # a worker has begun
-    assert _processes_of(tmp_path) >= 3
+    _wait(lambda: _processes_of(tmp_path) >= 3)  # workers, besides the command itself
     process.kill()
     process.wait()
     _wait(lambda: _processes_of(tmp_path) == 0)

@@ -21,7 +21,7 @@ from amefu_cli.commands.evaluate import (
     vectors_of,
 )
 from amefu_cli.commands.features import update_features, warn_of_other_switches
-from amefu_cli.commands.meta_train import fusion_header, train_fusion, training_tables
+from amefu_cli.commands.meta_train import check_episodes, fusion_header, train_fusion, training_tables
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, data_set_of, resolve_split
 from amefu_cli.commands.work import unknown_yet
@@ -68,9 +68,18 @@ def ablate(
     shots = parse_numbers(recipe.shots, "--shots", minimum=1, maximum=1000)
     plan = plan_tables(tables, num_augs=num_augs, num_aug=training.num_aug)
     path, imagenet = features or session.workspace.features, any(reads_imagenet(row.model) for row in plan.rows)
+
+    def draw(videos: Any, split: Any) -> dict[int, Any]:  # before any training, since a class may hold too few videos
+        asked = EpisodesRecipe(way=recipe.way, queries=recipe.queries, count=recipe.episodes, seed=recipe.seed)
+        return {shot: draw_from(videos, split, replace(asked, shot=shot)) for shot in shots}
+
+    def check(frames: Any, split: Any) -> None:
+        draw(frames, split)
+        check_episodes(frames, split, training)
+
     if session.upstream:
         before = update_features(
-            session, path, split=split, split_recipe=split_recipe, basenet=imagenet, dry_run=dry_run
+            session, path, split=split, split_recipe=split_recipe, basenet=imagenet, dry_run=dry_run, check=check
         )
         if before.planned:
             unknown_yet("ablate", path)
@@ -79,10 +88,7 @@ def ablate(
     store = open_store(path, "features", mend="amefu features")
     warn_of_other_switches(session, store)
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
-    drawn = {  # before any training, since a class may hold too few videos
-        shot: draw_from(store, classes, EpisodesRecipe(recipe.way, shot, recipe.queries, recipe.episodes, recipe.seed))
-        for shot in shots
-    }
+    drawn = draw(store, classes)
     folder = out or session.workspace.folder / "ablation"
     checkpoints, missing = _checkpoints(session, store, classes, plan.rows, training, folder)
     if dry_run:

@@ -128,10 +128,13 @@ def _write(writer: VideoWriter, results: Iterable[tuple[Piece, Any]]) -> AmefuEr
             for name, block in content.items():
                 writer.append(name, block)
         record = piece.job.record
-        writer.commit(
-            frames=record.frames, fps=record.fps, source=record.source, made_from=piece.job.made_from,
-            partial=record.partial,
-        )  # fmt: skip
+        try:
+            writer.commit(
+                frames=record.frames, fps=record.fps, source=record.source, made_from=piece.job.made_from,
+                partial=record.partial,
+            )  # fmt: skip
+        except VideoError as error:  # its name is too long for the file system
+            return error
     return None
 
 
