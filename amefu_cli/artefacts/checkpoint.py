@@ -25,6 +25,7 @@ from amefu_cli.artefacts.header_fields import as_fields
 from amefu_cli.errors import DamagedFile, NotFinite, RecipeMismatch, UsageError
 
 LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
+NO_HEADER = "safetensors, but without the header of a checkpoint of amefu's"
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
 
 
@@ -67,9 +68,10 @@ def write_checkpoint(path: Path, tensors: Tensors, header: CheckpointHeader) -> 
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise NotFinite(f"{path}: the weights {name!r} hold NaN or infinity; lower the learning rate")
     notes = {**header.notes, "versions": library_versions()}
-    text = json.dumps({**header.compared(), "notes": notes}, allow_nan=False)
+    document = {**header.compared(), "notes": notes}
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    write_atomic(path, save(contiguous, metadata={"amefu": text, "sha256": _checksum(text, contiguous)}))
+    text = json.dumps({**document, "sha256": _checksum(document, contiguous)}, allow_nan=False)
+    write_atomic(path, save(contiguous, metadata={"amefu": text}))  # of two entries the order would be a random one
 
 
 def read_header(path: Path) -> CheckpointHeader | None:
@@ -80,14 +82,13 @@ def read_header(path: Path) -> CheckpointHeader | None:
     """
     try:
         with path.open("rb") as file:
-            metadata = _metadata(file, path)
+            document, _ = _document(file, path)
     except FileNotFoundError:
         return None
     try:
-        document = as_fields(json.loads(metadata["amefu"]), path)
         header = CheckpointHeader(**document)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: safetensors, but without the header of a checkpoint of amefu's") from error
+    except TypeError as error:
+        raise DamagedFile(f"{path}: {NO_HEADER}") from error
     fields = (header.architecture, header.recipe, header.data, header.notes)
     if not isinstance(header.role, str) or not all(isinstance(field, dict) for field in fields):
         raise DamagedFile(f"{path}: the header holds a field of another type")
@@ -111,19 +112,19 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
         tensors = load(content)
     except (SafetensorError, ValueError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
-    metadata = _metadata(BytesIO(content), path)
-    if metadata.get("sha256") != _checksum(metadata.get("amefu", ""), tensors):
+    document, checksum = _document(BytesIO(content), path)
+    if checksum != _checksum(document, tensors):
         raise DamagedFile(f"{path}: is not what was written: its checksum differs; remove it and make it anew")
     return tensors
 
 
-def _checksum(header: str, tensors: Tensors) -> str:
-    """One hash of the text header and of all tensors; these are in C order."""
+def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
+    """One hash of the header as it is written and of all tensors; these are in C order."""
     arrays = (
         (f"{name} {array.dtype} {array.shape}", array.reshape(-1).view(np.uint8))
         for name, array in sorted(tensors.items())
     )
-    return labelled_sha256([(header, b""), *arrays])
+    return labelled_sha256([(json.dumps(document), b""), *arrays])
 
 
 def is_finished(path: Path, wanted: CheckpointHeader, *, mend: str) -> bool:
@@ -160,14 +161,18 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _metadata(file: BinaryIO, path: Path) -> Mapping[str, str]:
-    """The `__metadata__` of a safetensors file: 8 bytes of little-endian length, then that much JSON."""
+def _document(file: BinaryIO, path: Path) -> tuple[dict[str, Any], object]:
+    """The header of ours in a safetensors file (8 bytes of little-endian length, then that much JSON), and the
+    checksum in it."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= LARGEST_HEADER:
         raise DamagedFile(f"{path}: not a safetensors file")
     try:
-        document = json.loads(file.read(length))
+        whole = json.loads(file.read(length))
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
-    metadata = document.get("__metadata__", {}) if isinstance(document, dict) else {}
-    return metadata if isinstance(metadata, dict) else {}
+    try:
+        document = as_fields(dict(json.loads(whole["__metadata__"]["amefu"])), path)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path}: {NO_HEADER}") from error
+    return document, document.pop("sha256", None)
