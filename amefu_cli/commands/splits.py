@@ -140,12 +140,16 @@ def _check_copies(split: Split, store: VideoStore) -> None:
     for group in same:
         if crosses(split, group):
             raise UsageError(
-                f"{' and '.join(group)} are the same clip, byte for byte, but stand in different parts of the split; "
+                f"{_named(group)} are the same clip, byte for byte, but stand in different parts of the split; "
                 "leave one out, as `amefu split check --repair FILE` does"
             )
-        warn(f"{' and '.join(group)} are the same clip, byte for byte")
+        warn(f"{_named(group)} are the same clip, byte for byte")
     if unread:
         note(f"split: {len(unread)} clips of equal size could not be compared, as their files are gone")
+
+
+def _named(group: tuple[str, ...]) -> str:
+    return " and ".join(group[:3]) + (f" and {len(group) - 3} more" if len(group) > 3 else "")
 
 
 def data_set_of(split: Split) -> str | None:
