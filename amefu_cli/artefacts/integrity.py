@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.store_headers import HEADER, LARGEST_HEADER, VideoRecord, read_attributes, read_record
-from amefu_cli.artefacts.stored_video import chunk_files
+from amefu_cli.artefacts.stored_video import CHECKSUM_BYTES, chunk_files
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import DamagedFile
 
-CHECKSUM_BYTES = 4
 ARRAYS = {
     "frames": {"jpeg": ("uint8", 1), "offset": ("int64", 1)},
     "depth": {"disparity": ("uint8", 3), "low": ("float32", 1), "high": ("float32", 1)},

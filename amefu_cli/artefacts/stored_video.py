@@ -16,6 +16,8 @@ import zarr
 from amefu_cli.artefacts.store_headers import HEADER, VideoRecord
 from amefu_cli.errors import AmefuError, DamagedFile
 
+CHECKSUM_BYTES = 4  # CRC-32C, little-endian, after the bytes of every chunk
+
 Edition = tuple[int, int]
 """Inode and time of a video's header: they change when another writer puts a new video in its place."""
 
@@ -92,4 +94,9 @@ def chunk_files(folder: Path, shape: Sequence[int], chunks: Sequence[int]) -> It
     """Where the chunks of the array at `folder` lie."""
     grid = [math.ceil(length / chunk) for length, chunk in zip(shape, chunks, strict=True)]
     for position in itertools.product(*(range(count) for count in grid)):
-        yield folder / PurePosixPath("c", *map(str, position))
+        yield chunk_file(folder, position)
+
+
+def chunk_file(folder: Path, position: Sequence[int]) -> Path:
+    """Where one chunk of the array at `folder` lies, by its place in the grid of chunks."""
+    return folder / PurePosixPath("c", *map(str, position))

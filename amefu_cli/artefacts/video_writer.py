@@ -12,31 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.zstd import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from amefu_cli.artefacts.atomic import sync_tree
 from amefu_cli.artefacts.store_headers import HEADER, VideoRecord, group_json, record_json
-from amefu_cli.artefacts.stored_video import check_chunks
+from amefu_cli.artefacts.stored_video import CHECKSUM_BYTES, check_chunks, chunk_file
 from amefu_cli.artefacts.video_store import VideoStore
 from amefu_cli.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of the video
-CHUNKS_AT_ONCE = 2  # of an array, as every call into Zarr costs a millisecond or two
+ZSTD_LEVEL = 1
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class GrowingArray:
-    """One Zarr array that grows along `axis` in whole chunks; an array of one chunk is cut to its size."""
+    """One Zarr array that grows along `axis` in whole chunks; an array of one chunk is cut to its size.
+
+    Zarr writes the header alone. The chunks are written here, as the v3 format says: the values in C order, compressed
+    or not, then their CRC-32C. Through Zarr each is a round of its event loop, in Python, for which the decoder waits.
+    """
 
     def __init__(self, folder: Path, threads: ThreadPoolExecutor, *, axis: int, compressed: bool) -> None:
-        self._folder, self._threads, self._axis = folder, threads, axis
-        self._compressors = [ZstdCodec(level=1), Crc32cCodec()] if compressed else [Crc32cCodec()]
+        self._folder, self._threads, self._axis, self._compressed = folder, threads, axis, compressed
         self._pending: list[Array] = []
-        self._array: zarr.Array[Any] | None = None
         self._writing: Future[None] | None = None
-        self._rows_per_chunk = self._waiting = self.length = 0
+        self._rows_per_chunk = self._waiting = self._chunks = self.length = 0
 
     def append(self, block: Array) -> None:
         """Add `block` along the axis; whole chunks are written behind the caller's back, the rest waits."""
@@ -45,54 +49,62 @@ class GrowingArray:
         self.length += block.shape[self._axis]
         row_bytes = block.itemsize * math.prod(block.shape[self._axis + 1 :])
         self._rows_per_chunk = max(1, CHUNK_BYTES // row_bytes)
-        if self._waiting >= CHUNKS_AT_ONCE * self._rows_per_chunk:
-            self._flush(self._waiting - self._waiting % self._rows_per_chunk)
+        if self._waiting < self._rows_per_chunk:
+            return
+        parts, self._pending = self._pending, []
+        self._waiting %= self._rows_per_chunk
+        if self._waiting:
+            parts[-1], rest = np.split(parts[-1], [parts[-1].shape[self._axis] - self._waiting], axis=self._axis)
+            self._pending = [rest]
+        self.wait()  # so that memory stays bounded where the disk is slower than the decoder
+        self._writing = self._threads.submit(self._write, parts)
 
     def finish(self) -> None:
-        """Have the rest written."""
-        self._flush(self._waiting)
+        """Have the rest written, and the header."""
+        self.wait()
+        self._writing = self._threads.submit(self._finish)
 
     def wait(self) -> None:
         """Return once all that was to be written is on the disk."""
         if self._writing is not None:
             self._writing.result()
 
-    def _flush(self, rows: int) -> None:
-        if rows == 0:
-            return
-        parts, self._pending = self._pending, []
-        excess = self._waiting - rows
-        if excess:
-            parts[-1], rest = np.split(parts[-1], [parts[-1].shape[self._axis] - excess], axis=self._axis)
-            self._pending = [rest]
-        self._waiting = excess
-        self.wait()  # so that memory stays bounded where the disk is slower than the decoder
-        self._writing = self._threads.submit(self._write, parts)
-
     def _write(self, parts: list[Array]) -> None:
-        ready = np.concatenate(parts, axis=self._axis)
-        if self._array is None:
-            self._array = self._create(ready)
-        else:
-            self._array.append(ready, axis=self._axis)
+        rows = np.concatenate(parts, axis=self._axis)
+        for chunk in np.split(rows, rows.shape[self._axis] // self._rows_per_chunk, axis=self._axis):
+            self._write_chunk(chunk)
 
-    def _create(self, first: Array) -> zarr.Array[Any]:
-        rows = min(self._rows_per_chunk, first.shape[self._axis])
-        chunks = tuple(
-            rows if axis == self._axis else (1 if axis < self._axis else length)
-            for axis, length in enumerate(first.shape)
-        )
-        array = zarr.create_array(
+    def _finish(self) -> None:
+        if self._waiting:
+            rest = np.concatenate(self._pending, axis=self._axis)
+            if self._chunks:
+                padding = [(0, 0)] * rest.ndim  # as the chunks of one array all have one size
+                padding[self._axis] = (0, self._rows_per_chunk - self._waiting)
+                rest = np.pad(rest, padding)
+            self._write_chunk(rest)
+        before, after = self._shape[: self._axis], self._shape[self._axis + 1 :]
+        zarr.create_array(
             self._folder,
-            shape=first.shape,
-            chunks=chunks,
-            dtype=first.dtype,
+            shape=(*before, self.length, *after),
+            chunks=(*[1] * self._axis, self._shape[self._axis], *after),
+            dtype=self._dtype,
             filters=None,
-            compressors=self._compressors,
-            config={"write_empty_chunks": True},  # so that a chunk that is not there is always damage
+            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()] if self._compressed else [Crc32cCodec()],
         )
-        array[...] = first
-        return array
+
+    def _write_chunk(self, rows: Array) -> None:
+        """The next chunk along the axis: one file for every place on the axes before it."""
+        for place in np.ndindex(rows.shape[: self._axis]):
+            path = chunk_file(self._folder, (*place, self._chunks, *[0] * (rows.ndim - self._axis - 1)))
+            content: bytes = rows[place].astype(rows.dtype.newbyteorder("<"), copy=False).tobytes()
+            if self._compressed:
+                content = Zstd(level=ZSTD_LEVEL).encode(content)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.write(google_crc32c.value(content).to_bytes(CHECKSUM_BYTES, "little"))
+        self._chunks += 1
+        self._shape, self._dtype = rows.shape, rows.dtype  # of every chunk
 
 
 @dataclass(frozen=True)
