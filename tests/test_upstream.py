@@ -69,6 +69,19 @@ def test_what_is_trained_in_an_array_is_trained_on_all_videos(workspace: Path, m
     assert "depth: 21 videos to make, 0 already" in said
 
 
+def test_no_split_is_drawn_from_the_classes_of_a_share(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_array(monkeypatch)
+    amefu(fresh, "frames", fresh.parent / "videos")
+    before = tree(fresh)
+    with pytest.raises(UsageError, match="is not drawn from the classes of one share of the videos"):
+        amefu(fresh, "features")
+    assert tree(fresh) == before
+    amefu(fresh, "features", "--shard", "none")
+    assert (fresh / "split.json").is_file()
+    assert len(videos_in(fresh / "features.zarr")) == 6
+    amefu(fresh, "features")
+
+
 def test_a_dry_run_in_a_fresh_folder_says_what_it_can_know_and_writes_nothing(fresh: Path) -> None:
     before, videos = tree(fresh.parent), fresh.parent / "videos"
     assert "frames: 6 videos to make, 0 already" in amefu(fresh, "frames", videos, "--dry-run")

@@ -94,9 +94,10 @@ class GrowingArray:
 
     def _write_chunk(self, rows: Array) -> None:
         """The next chunk along the axis: one file for every place on the axes before it."""
+        little_endian = rows.dtype.newbyteorder("<")
         for place in np.ndindex(rows.shape[: self._axis]):
             path = chunk_file(self._folder, (*place, self._chunks, *[0] * (rows.ndim - self._axis - 1)))
-            content: bytes = rows[place].astype(rows.dtype.newbyteorder("<"), copy=False).tobytes()
+            content: bytes = rows[place].astype(little_endian, copy=False).tobytes()
             if self._compressed:
                 content = Zstd(level=ZSTD_LEVEL).encode(content)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ class GrowingArray:
                 file.write(content)
                 file.write(google_crc32c.value(content).to_bytes(CHECKSUM_BYTES, "little"))
         self._chunks += 1
-        self._shape, self._dtype = rows.shape, rows.dtype  # of every chunk
+        self._shape, self._dtype = rows.shape, little_endian  # of every chunk
 
 
 @dataclass(frozen=True)

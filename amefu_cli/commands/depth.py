@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +16,14 @@ from amefu_cli.commands.console import note, progress
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report, unknown_yet
+from amefu_cli.commands.work import WHOLE, Work, begun_by, report, unknown_yet
+from amefu_cli.errors import AmefuError
 from amefu_cli.recipes import DepthRecipe, NetworkRun, WorkRun
 from amefu_cli.stages import Outcome
+
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.stages.pending import VideoJob
 
 
 @command
@@ -101,33 +107,27 @@ def update_depth(
         path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
         notes=notes | begun_by(session, header), rebuild=rebuild,
     )  # fmt: skip
-    jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
-    jobs = plan.choose(jobs, store)
-    announce("depth", len(jobs), kept, path)
-    outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
-    if not dry_run:
-        predict = _prediction(jobs, frames, store, recipe, weights, run, plan.failed) if jobs else Outcome
-        with store:
-            outcome = predict()
-    outcome = finish(outcome, kept, plan, path)
-    outcome.failed = before.failed | outcome.failed
-    return outcome
+    pending = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
+    prepare = functools.partial(_prediction, frames, store, recipe, weights, run, plan.failed)
+    return plan.carry_out(store, pending, prepare, before=before, dry_run=dry_run)
 
 
 def _prediction(
-    jobs: Any,
-    frames: Any,
-    store: Any,
+    frames: VideoStore,
+    store: VideoStore,
     recipe: DepthRecipe,
     weights: Path | None,
     run: NetworkRun,
-    failed: Any,
+    failed: Callable[[str, AmefuError], None],
+    jobs: Sequence[VideoJob],
 ) -> Callable[[], Outcome]:
     """What predicts the videos: all that can be refused is, before the store is begun or replaced."""
     from amefu_cli.artefacts.identity import note_provenance
     from amefu_cli.stages.depth import load_estimator, predict_depth
     from amefu_cli.stages.devices import choose_device
 
+    if not jobs:
+        return Outcome
     device = choose_device(run.device)
     estimator, message, provenance = load_estimator(recipe, weights, device)
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.workspace import located, noted
+from amefu_cli.artefacts.workspace import noted
 from amefu_cli.commands.checks import check_backbone, check_crop, check_device
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
+from amefu_cli.commands.feature_inputs import (
+    BASENET,
+    basenet_of,
+    only_pretrained,
+    recorded_inputs,
+    recorded_recipes,
+    streams_of,
+)
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
-from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report, unknown_yet
+from amefu_cli.commands.work import WHOLE, Work, begun_by, parse_shard, report, unknown_yet
+from amefu_cli.errors import AmefuError
 from amefu_cli.recipes import (
     RECIPES,
     ClipRecipe,
@@ -31,10 +39,9 @@ from amefu_cli.recipes import (
 from amefu_cli.stages import Outcome
 
 if TYPE_CHECKING:
+    from amefu_cli.artefacts.split import Split
     from amefu_cli.artefacts.video_store import VideoStore
-
-CHECKPOINTS = {"rgb": "rgb", "depth": "depth_stream"}  # which of the inputs holds the stream of which modality
-BASENET = "basenet"  # a note in the store's header, and a field of what its novel videos are made from
+    from amefu_cli.stages.pending import VideoJob
 
 
 @command
@@ -111,40 +118,42 @@ def update_features(
     from amefu_cli.stages.pending import pending_features
 
     header = None if rebuild else header_of(path, "features")
-    inputs = inputs or _recorded_inputs(session, path, header)
-    recipe, fallback, clip = recipes or _recorded_recipes(session, path, header)
+    inputs = inputs or recorded_inputs(session, path, header)
+    recipe, fallback, clip = recipes or recorded_recipes(session, path, header)
     run = run or session.recipe(NetworkRun, "features")
     check_device(run.device)
-    stream = fallback.settled(_only_pretrained(inputs) or StreamRecipe())
+    stream = fallback.settled(only_pretrained(inputs) or StreamRecipe())
     if header is None:
         check_backbone(stream.backbone, stream.weights)
-    seen, made_from = _streams(inputs, stream)
+    seen, made_from = streams_of(inputs, stream)
+    is_share = parse_shard(work.shard) != parse_shard("none")
 
     @functools.cache
-    def settled_split() -> Any:
-        """The split: once the frames are there, and before any network runs."""
+    def frames_and_split() -> tuple[VideoStore, Split]:
+        """Once the frames are there, and before any network runs."""
         frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
         check_crop(frames.path, *(seen[modality]["crop"] for modality in made_from))
-        classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
+        classes = resolve_split(
+            session, split, split_recipe, frames, streams=seen, dry_run=dry_run, share=is_share
+        )  # fmt: skip
         if check is not None and not dry_run:  # which may not have all frames yet
             check(frames, classes)
-        return classes
+        return frames, classes
 
     before = Outcome()
     if session.upstream:
         before = update_depth(
             session, inputs["frames"], inputs["depth"], work=WorkRun(shard=work.shard), dry_run=dry_run,
-            check=settled_split,
+            check=frames_and_split,
         )  # fmt: skip
         if before.planned:
             unknown_yet("features", inputs["depth"])
         if dry_run and any(read_header(inputs[name]) is None for name in ("frames", "depth")):
             return before
-    classes = settled_split()
-    frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
+    frames, classes = frames_and_split()
     depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     wanted = basenet or (header is not None and BASENET in header["notes"])
-    network = _basenet(inputs, stream) if wanted else None
+    network = basenet_of(inputs, stream) if wanted else None
     begun = (
         begun_by(session, header) | {"geometry": frames.recipe["geometry"]} | ({BASENET: network} if network else {})
     )
@@ -155,25 +164,14 @@ def update_features(
         path, "features", recipe=header_recipe, made_from=made_from,
         notes={name: noted(where, path) for name, where in inputs.items()} | begun, rebuild=rebuild,
     )  # fmt: skip
-    jobs, kept = pending_features(
+    pending = pending_features(
         frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
         basenet=network,
     )  # fmt: skip
-    jobs = plan.choose(jobs, store)
-    announce("features", len(jobs), kept, path)
-    if jobs and recipe.flip > 0 and recipe.views == 0:
-        warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
-    outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
-    if not dry_run:
-        networks = seen | {"fallback": stream.as_dict()}
-        networks |= {BASENET: {**network, "weights": stream.weights}} if network else {}
-        stores = (frames, depth, store)
-        extract = _extraction(jobs, stores, inputs, networks, recipe, run, plan.failed) if jobs else Outcome
-        with store:
-            outcome = extract()
-    outcome = finish(outcome, kept, plan, path)
-    outcome.failed = before.failed | outcome.failed
-    return outcome
+    networks = seen | {"fallback": stream.as_dict()}
+    networks |= {BASENET: {**network, "weights": stream.weights}} if network else {}
+    prepare = functools.partial(_extraction, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
+    return plan.carry_out(store, pending, prepare, before=before, dry_run=dry_run)
 
 
 def warn_of_other_switches(session: Session, store: VideoStore) -> None:
@@ -193,98 +191,26 @@ def warn_of_other_switches(session: Session, store: VideoStore) -> None:
         )
 
 
-def _recorded_inputs(session: Session, path: Path, header: dict[str, Any] | None) -> dict[str, Path]:
-    workspace = session.workspace
-    defaults = {
-        "frames": workspace.frames, "depth": workspace.depth, "rgb": workspace.stream("rgb"),
-        "depth_stream": workspace.stream("depth"),
-    }  # fmt: skip
-    return {name: located(header["notes"], name, path) if header else default for name, default in defaults.items()}
-
-
-def _recorded_recipes(
-    session: Session, path: Path, header: dict[str, Any] | None
-) -> tuple[FeaturesRecipe, FallbackRecipe, ClipRecipe]:
-    from amefu_cli.artefacts.identity import located_weights
-
-    if header is None:
-        kinds = (FeaturesRecipe, FallbackRecipe, ClipRecipe)
-        return tuple(session.recipe(kind, "features") for kind in kinds)  # type: ignore[return-value]
-    recorded = header["recipe"]
-    return (
-        FeaturesRecipe.recorded(recorded["features"], path),
-        replace(
-            FallbackRecipe.recorded(recorded["streams"]["fallback"], path),
-            weights=located_weights(header["notes"], path),
-        ),
-        ClipRecipe.recorded(recorded["clip"], path),
-    )
-
-
-def _only_pretrained(inputs: dict[str, Path]) -> StreamRecipe | None:
-    """The network of the stream that was pretrained, where the other one was not."""
-    from amefu_cli.artefacts.checkpoint import open_header
-
-    pretrained = [modality for modality, name in CHECKPOINTS.items() if inputs[name].is_file()]
-    if len(pretrained) != 1:
-        return None
-    (modality,) = pretrained
-    path = inputs[CHECKPOINTS[modality]]
-    header = open_header(path, role=modality, mend=f"amefu pretrain --modality {modality}")
-    return StreamRecipe.recorded(header.recipe["stream"], path)
-
-
-def _streams(inputs: dict[str, Path], fallback: StreamRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What each stream sees (its crop and encoding) and was trained on, and what identifies its weights."""
-    from amefu_cli.artefacts.checkpoint import open_header
-    from amefu_cli.artefacts.identity import stream_identity, without_weights
-
-    seen: dict[str, Any] = {"fallback": without_weights(fallback.as_dict())}
-    made_from = {}
-    for modality, name in CHECKPOINTS.items():
-        checkpoint = inputs[name]
-        if checkpoint.is_file():
-            header = open_header(checkpoint, role=modality, mend=f"amefu pretrain --modality {modality}")
-            seen[modality] = {key: header.recipe["stream"][key] for key in ("crop", "depth_encoding")}
-            seen[modality]["trained_on"] = header.architecture["classes"]  # None: imported, and not known
-        else:
-            warn(
-                f"the {modality} stream was never pretrained ({checkpoint} is not there): "
-                f"{fallback.backbone} is used with weights {fallback.weights!r}"
-            )
-            seen[modality] = {"crop": fallback.crop, "depth_encoding": fallback.depth_encoding, "trained_on": []}
-        made_from[modality] = stream_identity(checkpoint, fallback.as_dict())
-    return seen, made_from
-
-
-def _basenet(inputs: dict[str, Path], fallback: StreamRecipe) -> dict[str, Any]:
-    """What identifies the network that the basenets use: the RGB stream's, with the weights that it started from."""
-    from amefu_cli.artefacts.checkpoint import open_header
-    from amefu_cli.artefacts.identity import weights_identity
-
-    backbone = fallback.backbone
-    if inputs["rgb"].is_file():
-        header = open_header(inputs["rgb"], role="rgb", mend="amefu pretrain --modality rgb")
-        backbone = header.architecture["backbone"]
-    return {"backbone": backbone, "weights": weights_identity(fallback.weights)}
-
-
 def _extraction(
-    jobs: Any,
-    stores: Any,
+    stores: tuple[VideoStore, VideoStore, VideoStore],
     inputs: dict[str, Path],
     seen: dict[str, Any],
     recipe: FeaturesRecipe,
     run: NetworkRun,
-    failed: Any,
+    failed: Callable[[str, AmefuError], None],
+    jobs: Sequence[VideoJob],
 ) -> Callable[[], Outcome]:
     """What computes the features: all that can be refused is, before the store is begun or replaced."""
+    if not jobs:
+        return Outcome
     import torch
 
     from amefu_cli.artefacts.identity import note_provenance
     from amefu_cli.stages.devices import choose_device, choose_precision
     from amefu_cli.stages.features import Extraction, extract_features, load_streams
 
+    if recipe.flip > 0 and recipe.views == 0:
+        warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
     device = choose_device(run.device)
     precision = choose_precision(recipe.precision, device)
     checkpoints = {"rgb": inputs["rgb"], "depth": inputs["depth_stream"]}

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amefu_cli.artefacts.workspace import located, noted
 from amefu_cli.commands.console import note, progress, warn
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.work import WHOLE, Work, announce, begun_by, finish, report
+from amefu_cli.commands.work import WHOLE, Work, begun_by, report
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
 from amefu_cli.stages import Outcome
+
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.stages.pending import ClipJob
 
 
 @command
@@ -62,7 +66,6 @@ def update_frames(
     """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
     from amefu_cli.artefacts.store_headers import header_of
     from amefu_cli.artefacts.video_store import prepare_store
-    from amefu_cli.stages.frames import extract_frames
     from amefu_cli.stages.pending import pending_clips
 
     header = header_of(path, "frames")
@@ -86,24 +89,38 @@ def update_frames(
         notes={"videos": noted(folder, path), "follow_links": follow_links}
         | begun_by(session, None if rebuild else header),
     )  # fmt: skip
-    jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
-    jobs = plan.choose(jobs, store)
+    pending = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
     _say_gone(gone, path, folder, prune=prune, dry_run=dry_run)
-    announce("frames", len(jobs), kept, path)
-    outcome = Outcome(planned=dry_run and bool(jobs))
-    if not dry_run:
-        with store:
-            for video in gone if prune else []:
-                store.remove(video)
-            if jobs:
-                with progress("frames") as report_progress:
-                    outcome = extract_frames(
-                        jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
-                        allow_partial=run.allow_partial, failed=functools.partial(_failed, folder, plan),
-                        progress=report_progress,
-                    )  # fmt: skip
+    failed = functools.partial(_failed, folder, plan)
+    prepare = functools.partial(_extraction, store, recipe, run, failed, gone if prune else [])
+    outcome = plan.carry_out(store, pending, prepare, before=Outcome(), dry_run=dry_run)
     outcome.skipped = [(str(skipped), reason) for skipped, reason in found.skipped]
-    return finish(outcome, kept, plan, path)
+    return outcome
+
+
+def _extraction(
+    store: VideoStore,
+    recipe: FramesRecipe,
+    run: FramesRun,
+    failed: Callable[[str, AmefuError], None],
+    gone: Sequence[str],
+    jobs: Sequence[ClipJob],
+) -> Callable[[], Outcome]:
+    """What decodes the clips, and takes the videos that are `gone` out of the store."""
+    from amefu_cli.stages.frames import extract_frames
+
+    def extract() -> Outcome:
+        for video in gone:
+            store.remove(video)
+        if not jobs:
+            return Outcome()
+        with progress("frames") as report_progress:
+            return extract_frames(
+                jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
+                allow_partial=run.allow_partial, failed=failed, progress=report_progress,
+            )  # fmt: skip
+
+    return extract
 
 
 def _recorded_folder(path: Path, header: Mapping[str, Any] | None) -> Path:

@@ -42,16 +42,18 @@ def resolve_split(
     streams: Mapping[str, Any] | None = None,
     checked: bool = False,
     dry_run: bool = False,
+    share: bool = False,
 ) -> Split:
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
     `store`; held against `store`, and against what `streams` (its own, if it has any) were trained on.
 
     What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
-    run. With `checked` only the split itself is found, as a command before it has looked at the rest.
+    run. With `checked` only the split itself is found, as a command before it has looked at the rest. From a `share`
+    of the videos, which may not show all classes, none is drawn.
 
     Raises:
-        UsageError: a split that is no split, or two ways of making one at once; the same clip, byte for byte, in two
-            of base, validation and novel; novel classes that a stream was trained on.
+        UsageError: a split that is no split, two ways of making one at once, or none where none is drawn; the same
+            clip, byte for byte, in two of base, validation and novel; novel classes that a stream was trained on.
     """
     from amefu_cli.stages.pending import class_names
 
@@ -62,6 +64,11 @@ def resolve_split(
     if source is None and not drawn and preset in BUILT_IN:
         source = preset
     if source is None:
+        if share:
+            raise UsageError(
+                f"{written}: is not there, and is not drawn from the classes of one share of the videos; name a split "
+                "with --split, or have one drawn first, as `amefu pretrain` does"
+            )
         ratio, seed = recipe.split_ratio or DEFAULT_SPLIT_RATIO, recipe.split_seed or 0
         split, how = draw_split(names, ratio=ratio, seed=seed), f"drawn by {ratio}"
         origin: dict[str, Any] = {"ratio": ratio, "seed": seed}

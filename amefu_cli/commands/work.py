@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -89,6 +89,40 @@ class Work:
             store.require_writable()
         return chosen
 
+    def carry_out(
+        self,
+        store: VideoStore,
+        pending: tuple[Sequence[AnyJob], int],
+        prepare: Callable[[Sequence[AnyJob]], Callable[[], Outcome]],
+        *,
+        before: Outcome,
+        dry_run: bool,
+    ) -> Outcome:
+        """Do what a stage has `pending` in `store`: its jobs, and how many videos are there already.
+
+        `prepare` refuses what can be refused before the store is begun or replaced; what it returns does the jobs.
+        `before` is what the stages that this one reads have done.
+        """
+        found, kept = pending
+        jobs = self.choose(found, store)
+        if jobs:
+            note(f"{self._stage}: {len(jobs)} videos to make, {kept} already in {store.path}")
+        else:
+            note(f"{self._stage}: {store.path} is up to date ({kept} videos)")
+        outcome = Outcome(planned=dry_run and (before.planned or bool(jobs)))
+        if not dry_run:
+            do = prepare(jobs)
+            with store:
+                outcome = do()
+        outcome.kept = kept
+        outcome.failed |= self.given_up
+        for video, message in outcome.failed.items():
+            warn(f"{video}: {message}")
+        if outcome.failed:
+            warn(f"{len(outcome.failed)} videos failed; {store.path.parent / 'failures.jsonl'} lists every attempt")
+        outcome.failed = before.failed | outcome.failed
+        return outcome
+
     def failed(self, video: str, error: AmefuError) -> None:
         """Write down one failed attempt. A damaged input does not count as one: once it is repaired, all is well."""
         before = self._before.get((video, self._tried_as[video]))
@@ -134,28 +168,9 @@ def begun_by(session: Session, header: Mapping[str, Any] | None) -> dict[str, st
     return {"recipe": (header["notes"] if header else session.chosen).get("recipe") or "paper"}
 
 
-def announce(stage: str, pending: int, kept: int, path: Path) -> None:
-    """One line on what a stage is about to do."""
-    if pending:
-        note(f"{stage}: {pending} videos to make, {kept} already in {path}")
-    else:
-        note(f"{stage}: {path} is up to date ({kept} videos)")
-
-
 def unknown_yet(stage: str, path: Path) -> None:
     """One line of a dry run on a stage that reads `path`, where something is still to be made."""
     note(f"{stage}: what more there is to do is known once {path} is up to date")
-
-
-def finish(outcome: Outcome, kept: int, work: Work, path: Path) -> Outcome:
-    """Complete what a stage did by what it did not have to do and what it gave up on; say what failed."""
-    outcome.kept = kept
-    outcome.failed |= work.given_up
-    for video, message in outcome.failed.items():
-        warn(f"{video}: {message}")
-    if outcome.failed:
-        warn(f"{len(outcome.failed)} videos failed; {path.parent / 'failures.jsonl'} lists every attempt")
-    return outcome
 
 
 def report(stage: str, outcome: Outcome, path: Path, *, as_json: bool) -> None:
