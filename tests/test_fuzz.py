@@ -1,6 +1,6 @@
 """Damaged files without end: whatever the bytes, `amefu frames` stores a video or names what is wrong with it.
 
-Runs for a minute with the other tests; `make fuzz SECONDS=3600 SEED=7` runs it for as long as one likes.
+Runs for half a minute with the other tests; `make fuzz SECONDS=3600 SEED=7` runs it for as long as one likes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from amefu_cli.artefacts import video_errors
 from amefu_cli.artefacts.failures import read_failures
 from amefu_cli.artefacts.video_store import open_store
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 FILES = 60  # a run of the command
 SEEDS = {

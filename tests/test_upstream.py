@@ -25,6 +25,13 @@ def amefu(work: Path, *words: str | Path) -> str:
     return done.stderr
 
 
+def _refused(work: Path, *words: str) -> str:
+    """What one command says on stderr before it is refused."""
+    done = CliRunner().invoke(app, [*words, "--workspace", str(work)])
+    assert isinstance(done.exception, UsageError)
+    return done.stderr
+
+
 def videos_in(store: Path) -> list[str]:
     return list(open_store(store, store.stem, mend="").records())
 
@@ -71,7 +78,7 @@ def test_what_is_trained_in_an_array_is_trained_on_all_videos(workspace: Path, m
 
 def test_no_split_is_drawn_from_the_classes_of_a_share(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_array(monkeypatch)
-    amefu(fresh, "frames", fresh.parent / "videos")
+    amefu(fresh, "frames", fresh.parent / "videos", "--only", "bow/clip_0")
     before = tree(fresh)
     with pytest.raises(UsageError, match="is not drawn from the classes of one share of the videos"):
         amefu(fresh, "features")
@@ -147,6 +154,7 @@ def test_a_clip_that_is_gone_is_named_until_it_is_taken_out(workspace: Path) -> 
     assert warning in amefu(workspace, "frames")
     assert "(bow/clip_0); they would be taken out" in amefu(workspace, "frames", "--prune", "--dry-run")
     assert [len(videos_in(store)) for store in stores] == [22, 22, 21]
+    assert "taken out" not in _refused(workspace, "frames", "--prune", "--only", "bow/typo")
     assert "(bow/clip_0); they are taken out" in amefu(workspace, "frames", "--prune")
     assert [len(videos_in(store)) for store in stores] == [21, 21, 20]
     assert not any("bow/clip_0" in videos_in(store) for store in stores)

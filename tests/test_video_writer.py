@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from amefu_cli.artefacts import video_writer
 from amefu_cli.artefacts.staging import STAGING
 from amefu_cli.artefacts.video_store import VideoStore, prepare_store
-from amefu_cli.artefacts.video_writer import VideoWriter
+from amefu_cli.artefacts.video_writer import GrowingArray, VideoWriter
 from amefu_cli.errors import AmefuError, DamagedFile
 
 COMMIT = {"fps": None, "source": "a/b.mp4", "made_from": {}}
@@ -101,19 +102,34 @@ def test_chunks_are_a_megabyte_with_a_checksum_and_zeros_are_written(store: Vide
     assert [chunk.stat().st_size for chunk in chunks] == [(1 << 20) + 4] * 5
 
 
-def test_a_write_that_was_lost_is_found_before_the_video_counts(
+def test_rows_that_were_lost_are_missed_before_the_video_counts(
     store: VideoStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write = GrowingArray._write_chunk
+    monkeypatch.setattr(GrowingArray, "_write_chunk", lambda growing, rows: write(growing, rows[:-1]))
     with VideoWriter(store, "a/b", {"x": 0}) as writer:
         writer.append("x", np.zeros(8, np.uint8))
-        monkeypatch.setattr(zarr, "create_array", _without_the_last_row(zarr.create_array))
         with pytest.raises(DamagedFile, match=r"'x' of 'a/b' holds 7 rows, 8 were written"):
             writer.commit(frames=8, **COMMIT)
     assert store.records() == {}
 
 
-def _without_the_last_row(create):
-    return lambda folder, *, shape, **options: create(folder, shape=(shape[0] - 1,), **options)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_full_disk_behind_the_decoder_ends_the_video(
+    store: VideoStore, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """The first of some chunks that are written while others are made, or the one at the end."""
+
+    def full(folder: Path, position: tuple[int, ...]) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(video_writer, "chunk_file", full)
+    with pytest.raises(OSError, match="No space left"), VideoWriter(store, "a/b", {"x": 0}) as writer:  # noqa: PT012
+        for _ in range(rows):
+            writer.append("x", np.zeros((1, 700_000), np.uint8))
+        writer.commit(frames=rows, **COMMIT)
+    assert store.records() == {}
+    assert list((store.path / STAGING).glob("*/*")) == []
 
 
 def test_the_rename_is_the_commit(store: VideoStore, monkeypatch: pytest.MonkeyPatch) -> None:

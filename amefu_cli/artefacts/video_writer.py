@@ -40,7 +40,7 @@ class GrowingArray:
         self._folder, self._threads, self._axis, self._compressed = folder, threads, axis, compressed
         self._pending: list[Array] = []
         self._writing: Future[None] | None = None
-        self._rows_per_chunk = self._waiting = self._chunks = self.length = 0
+        self._rows_per_chunk = self._waiting = self._chunks = self._written = self.length = 0
 
     def append(self, block: Array) -> None:
         """Add `block` along the axis; whole chunks are written behind the caller's back, the rest waits."""
@@ -77,15 +77,15 @@ class GrowingArray:
     def _finish(self) -> None:
         if self._waiting:
             rest = np.concatenate(self._pending, axis=self._axis)
-            if self._chunks:
-                padding = [(0, 0)] * rest.ndim  # as the chunks of one array all have one size
-                padding[self._axis] = (0, self._rows_per_chunk - self._waiting)
-                rest = np.pad(rest, padding)
-            self._write_chunk(rest)
+            padding = [(0, 0)] * rest.ndim
+            if self._chunks:  # as the chunks of one array all have one size
+                padding[self._axis] = (0, self._rows_per_chunk - rest.shape[self._axis])
+            self._write_chunk(np.pad(rest, padding))
+            self._written -= padding[self._axis][1]
         before, after = self._shape[: self._axis], self._shape[self._axis + 1 :]
         zarr.create_array(
             self._folder,
-            shape=(*before, self.length, *after),
+            shape=(*before, self._written, *after),
             chunks=(*[1] * self._axis, self._shape[self._axis], *after),
             dtype=self._dtype,
             filters=None,
@@ -105,6 +105,7 @@ class GrowingArray:
                 file.write(content)
                 file.write(google_crc32c.value(content).to_bytes(CHECKSUM_BYTES, "little"))
         self._chunks += 1
+        self._written += rows.shape[self._axis]
         self._shape, self._dtype = rows.shape, little_endian  # of every chunk
 
 

@@ -107,9 +107,10 @@ def update_depth(
         path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
         notes=notes | begun_by(session, header), rebuild=rebuild,
     )  # fmt: skip
-    pending = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
+    jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
+    jobs = plan.choose(jobs, store)
     prepare = functools.partial(_prediction, frames, store, recipe, weights, run, plan.failed)
-    return plan.carry_out(store, pending, prepare, before=before, dry_run=dry_run)
+    return plan.carry_out(store, jobs, kept, prepare, before=before, dry_run=dry_run)
 
 
 def _prediction(

@@ -22,7 +22,7 @@ from amefu_cli.commands.feature_inputs import (
     streams_of,
 )
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.splits import SplitOption, resolve_split
+from amefu_cli.commands.splits import SplitOption, refuse_to_draw, resolve_split
 from amefu_cli.commands.work import WHOLE, Work, begun_by, parse_shard, report, unknown_yet
 from amefu_cli.errors import AmefuError
 from amefu_cli.recipes import (
@@ -126,31 +126,31 @@ def update_features(
     if header is None:
         check_backbone(stream.backbone, stream.weights)
     seen, made_from = streams_of(inputs, stream)
-    is_share = parse_shard(work.shard) != parse_shard("none")
+    if parse_shard(work.shard) != parse_shard("none"):
+        refuse_to_draw(session, split, split_recipe)
 
     @functools.cache
-    def frames_and_split() -> tuple[VideoStore, Split]:
-        """Once the frames are there, and before any network runs."""
+    def settled_split() -> Split:
+        """The split: once the frames are there, and before any network runs."""
         frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
         check_crop(frames.path, *(seen[modality]["crop"] for modality in made_from))
-        classes = resolve_split(
-            session, split, split_recipe, frames, streams=seen, dry_run=dry_run, share=is_share
-        )  # fmt: skip
+        classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
         if check is not None and not dry_run:  # which may not have all frames yet
             check(frames, classes)
-        return frames, classes
+        return classes
 
     before = Outcome()
     if session.upstream:
         before = update_depth(
             session, inputs["frames"], inputs["depth"], work=WorkRun(shard=work.shard), dry_run=dry_run,
-            check=frames_and_split,
+            check=settled_split,
         )  # fmt: skip
         if before.planned:
             unknown_yet("features", inputs["depth"])
         if dry_run and any(read_header(inputs[name]) is None for name in ("frames", "depth")):
             return before
-    frames, classes = frames_and_split()
+    classes = settled_split()
+    frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
     depth = open_store(inputs["depth"], "depth", mend="amefu depth")
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = basenet_of(inputs, stream) if wanted else None
@@ -164,14 +164,17 @@ def update_features(
         path, "features", recipe=header_recipe, made_from=made_from,
         notes={name: noted(where, path) for name, where in inputs.items()} | begun, rebuild=rebuild,
     )  # fmt: skip
-    pending = pending_features(
+    jobs, kept = pending_features(
         frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
         basenet=network,
     )  # fmt: skip
+    jobs = plan.choose(jobs, store)
+    if jobs and recipe.flip > 0 and recipe.views == 0:
+        warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
     networks = seen | {"fallback": stream.as_dict()}
     networks |= {BASENET: {**network, "weights": stream.weights}} if network else {}
     prepare = functools.partial(_extraction, (frames, depth, store), inputs, networks, recipe, run, plan.failed)
-    return plan.carry_out(store, pending, prepare, before=before, dry_run=dry_run)
+    return plan.carry_out(store, jobs, kept, prepare, before=before, dry_run=dry_run)
 
 
 def warn_of_other_switches(session: Session, store: VideoStore) -> None:
@@ -209,8 +212,6 @@ def _extraction(
     from amefu_cli.stages.devices import choose_device, choose_precision
     from amefu_cli.stages.features import Extraction, extract_features, load_streams
 
-    if recipe.flip > 0 and recipe.views == 0:
-        warn(f"--flip {recipe.flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
     device = choose_device(run.device)
     precision = choose_precision(recipe.precision, device)
     checkpoints = {"rgb": inputs["rgb"], "depth": inputs["depth_stream"]}

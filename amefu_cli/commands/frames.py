@@ -89,11 +89,12 @@ def update_frames(
         notes={"videos": noted(folder, path), "follow_links": follow_links}
         | begun_by(session, None if rebuild else header),
     )  # fmt: skip
-    pending = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
+    jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
+    jobs = plan.choose(jobs, store)
     _say_gone(gone, path, folder, prune=prune, dry_run=dry_run)
     failed = functools.partial(_failed, folder, plan)
     prepare = functools.partial(_extraction, store, recipe, run, failed, gone if prune else [])
-    outcome = plan.carry_out(store, pending, prepare, before=Outcome(), dry_run=dry_run)
+    outcome = plan.carry_out(store, jobs, kept, prepare, before=Outcome(), dry_run=dry_run)
     outcome.skipped = [(str(skipped), reason) for skipped, reason in found.skipped]
     return outcome
 

@@ -42,37 +42,26 @@ def resolve_split(
     streams: Mapping[str, Any] | None = None,
     checked: bool = False,
     dry_run: bool = False,
-    share: bool = False,
 ) -> Split:
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
     `store`; held against `store`, and against what `streams` (its own, if it has any) were trained on.
 
     What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
-    run. With `checked` only the split itself is found, as a command before it has looked at the rest. From a `share`
-    of the videos, which may not show all classes, none is drawn.
+    run. With `checked` only the split itself is found, as a command before it has looked at the rest.
 
     Raises:
-        UsageError: a split that is no split, two ways of making one at once, or none where none is drawn; the same
-            clip, byte for byte, in two of base, validation and novel; novel classes that a stream was trained on.
+        UsageError: a split that is no split, or two ways of making one at once; the same clip, byte for byte, in two
+            of base, validation and novel; novel classes that a stream was trained on.
     """
     from amefu_cli.stages.pending import class_names
 
     names, written = class_names(store), session.workspace.split
-    drawn = bool(recipe.split_ratio or recipe.split_seed is not None)
-    preset = session.chosen["preset"]
-    source = str(path) if path else str(written) if written.is_file() else None
-    if source is None and not drawn and preset in BUILT_IN:
-        source = preset
+    source = _source(session, path, recipe)
     if source is None:
-        if share:
-            raise UsageError(
-                f"{written}: is not there, and is not drawn from the classes of one share of the videos; name a split "
-                "with --split, or have one drawn first, as `amefu pretrain` does"
-            )
         ratio, seed = recipe.split_ratio or DEFAULT_SPLIT_RATIO, recipe.split_seed or 0
         split, how = draw_split(names, ratio=ratio, seed=seed), f"drawn by {ratio}"
         origin: dict[str, Any] = {"ratio": ratio, "seed": seed}
-    elif drawn:
+    elif _draws(recipe):
         raise UsageError(
             f"--split-ratio and --split-seed draw a new split, but {source} is there; "
             "leave them out, or remove the file"
@@ -94,6 +83,30 @@ def resolve_split(
     elif path and read_split(written) != split:
         note(f"split: {_counts(split)}, {how}; the workspace's own, {written}, is another one")
     return split
+
+
+def refuse_to_draw(session: Session, path: Path | None, recipe: SplitRecipe) -> None:
+    """Raises UsageError where `resolve_split` would draw a split: for one share of the videos, which may not show all
+    classes."""
+    if _source(session, path, recipe) is None:
+        raise UsageError(
+            f"{session.workspace.split}: is not there, and is not drawn from the classes of one share of the videos; "
+            "name a split with --split, or have one drawn first, as `amefu pretrain` does"
+        )
+
+
+def _source(session: Session, path: Path | None, recipe: SplitRecipe) -> str | None:
+    """Where the split is read from; None where one is to be drawn."""
+    if path:
+        return str(path)
+    if session.workspace.split.is_file():
+        return str(session.workspace.split)
+    preset: str | None = session.chosen["preset"]
+    return preset if preset in BUILT_IN and not _draws(recipe) else None
+
+
+def _draws(recipe: SplitRecipe) -> bool:
+    return bool(recipe.split_ratio or recipe.split_seed is not None)
 
 
 def _check(session: Session, split: Split, source: str, store: VideoStore, streams: Mapping[str, Any] | None) -> None:

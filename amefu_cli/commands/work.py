@@ -1,4 +1,4 @@
-"""Which videos one run takes, and the record of what failed: what frames, depth and features share."""
+"""Which videos one run takes, making them, and the record of what failed: what frames, depth and features share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class Work:
-    """The videos of one run of one stage, and the record of what fails. `folder` holds failures.jsonl.
+    """The videos of one run of one stage: chosen, made, and what fails written down. `folder` holds failures.jsonl.
 
     `settings` are what decides, besides the recipe, whether a video fails: attempts with others are counted anew.
 
@@ -92,19 +92,18 @@ class Work:
     def carry_out(
         self,
         store: VideoStore,
-        pending: tuple[Sequence[AnyJob], int],
+        jobs: Sequence[AnyJob],
+        kept: int,
         prepare: Callable[[Sequence[AnyJob]], Callable[[], Outcome]],
         *,
         before: Outcome,
         dry_run: bool,
     ) -> Outcome:
-        """Do what a stage has `pending` in `store`: its jobs, and how many videos are there already.
+        """Do the chosen `jobs` in `store`, where `kept` videos are as they should be.
 
         `prepare` refuses what can be refused before the store is begun or replaced; what it returns does the jobs.
         `before` is what the stages that this one reads have done.
         """
-        found, kept = pending
-        jobs = self.choose(found, store)
         if jobs:
             note(f"{self._stage}: {len(jobs)} videos to make, {kept} already in {store.path}")
         else:
