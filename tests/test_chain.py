@@ -67,6 +67,20 @@ def test_a_second_run_of_everything_changes_nothing(workspace: Path, run_amefu: 
     assert tree(workspace) == before
 
 
+@pytest.mark.parametrize("name", ["frames", "depth", "features"])
+def test_a_second_run_does_not_wait_for_torch(workspace: Path, name: str) -> None:
+    program = (
+        f"import sys; sys.argv = ['amefu', {name!r}, '--workspace', {str(workspace)!r}]\n"
+        "from amefu_cli.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=amefu_environment())
+    assert done.returncode == 0, done.stderr
+    assert f"{name}: {workspace / name}.zarr is up to date (21 videos)" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_a_workspace_can_be_moved(workspace: Path, run_amefu: RunAmefu) -> None:
     moved = workspace.rename(workspace.with_name("elsewhere"))
     before = tree(moved)

@@ -123,12 +123,12 @@ def _prediction(
     jobs: Sequence[VideoJob],
 ) -> Callable[[], Outcome]:
     """What predicts the videos: all that can be refused is, before the store is begun or replaced."""
+    if not jobs:  # which is known before torch is loaded
+        return Outcome
     from amefu_cli.artefacts.identity import note_provenance
     from amefu_cli.stages.depth import load_estimator, predict_depth
     from amefu_cli.stages.devices import choose_device
 
-    if not jobs:
-        return Outcome
     device = choose_device(run.device)
     estimator, message, provenance = load_estimator(recipe, weights, device)
 

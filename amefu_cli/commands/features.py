@@ -204,7 +204,7 @@ def _extraction(
     jobs: Sequence[VideoJob],
 ) -> Callable[[], Outcome]:
     """What computes the features: all that can be refused is, before the store is begun or replaced."""
-    if not jobs:
+    if not jobs:  # which is known before torch is loaded
         return Outcome
     import torch
 
