@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
 
 class AmefuError(Exception):
-    """Something failed while running (exit 1). The message names what, found, expected and the mend."""
+    """Something failed while running (exit 1). The message names what, found, expected and the fix."""
 
     exit_code = 1
 
@@ -15,8 +20,8 @@ class UsageError(AmefuError):
     exit_code = 2
 
 
-class RecipeMismatch(UsageError):
-    """A store or checkpoint was made by another recipe or from other weights (exit 2)."""
+class SettingsMismatch(UsageError):
+    """A store or checkpoint was made with other settings or from other weights (exit 2)."""
 
 
 class DamagedFile(AmefuError):
@@ -42,3 +47,23 @@ class VideoError(AmefuError):
     """One video cannot be used. The class name is what `failures.jsonl` records; the run goes on (exit 3)."""
 
     exit_code = 3
+
+
+def shown(name: str | Path) -> str:
+    r"""A path or name fit for a message: newlines, control and non-UTF-8 characters as escapes.
+
+    >>> shown("a\nb")
+    'a\\nb'
+    """
+    text = os.fspath(name)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def import_extra(module: str, *, extra: str, needed_by: str) -> Any:
+    """The module, or a UsageError with the line that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"{needed_by} needs {module}, which is not installed: `pip install 'amefu[{extra}]'`"
+        ) from error

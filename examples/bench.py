@@ -26,23 +26,23 @@ import torch
 from bench_cost import bench_guarantees, bench_status, bench_verify
 from bench_kit import QUIET, Bench, everything, noise_videos, pairs, seconds
 
-from amefu_cli.artefacts.feature_store import FeatureTable, feature_writer
-from amefu_cli.artefacts.frame_store import encode_jpeg
-from amefu_cli.artefacts.mp4 import write_mp4
-from amefu_cli.artefacts.split import Split
-from amefu_cli.artefacts.video_store import open_store, prepare_store
+from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.stores.features import FeatureTable, feature_writer
+from amefu_cli.artefacts.stores.pictures import encode_jpeg
+from amefu_cli.artefacts.stores.store import open_store, prepare_store
+from amefu_cli.demo.clips import write_mp4
 from amefu_cli.method.backbones import build_backbone
-from amefu_cli.method.classifier import accuracy_with_interval, classify_episodes
-from amefu_cli.method.depth_estimators import build_estimator
+from amefu_cli.method.depth import build_estimator
+from amefu_cli.method.depth.monodepth2 import Monodepth2
 from amefu_cli.method.episodes import draw_episodes
-from amefu_cli.method.fusion import DGAdaIN
-from amefu_cli.method.monodepth2 import Monodepth2
-from amefu_cli.method.training import Temperature, meta_train_episode
-from amefu_cli.recipes import ClipRecipe, FeaturesRecipe
+from amefu_cli.method.heads.fusion import DGAdaIN
+from amefu_cli.method.heads.learning import Temperature, meta_train_episode
+from amefu_cli.method.heads.prototypes import accuracy_with_interval, classify_episodes
+from amefu_cli.settings import ClipSettings, FeaturesSettings
 from amefu_cli.stages.depth import predict_depth
-from amefu_cli.stages.devices import precision_name
 from amefu_cli.stages.features import Extraction, Stream, extract_features
 from amefu_cli.stages.meta_train import gather_episode
+from amefu_cli.stages.networks import precision_name
 from amefu_cli.stages.pending import pending_depth, pending_features
 from amefu_cli.stages.pipeline import ahead
 
@@ -89,7 +89,7 @@ def monodepth2(bench: Bench):
 
 def bench_depth(bench: Bench) -> None:
     """depth.zarr by Monodepth2 (random weights) against the network alone on resized frames in memory."""
-    frames = open_store(frame_store(bench), "frames", mend="")
+    frames = open_store(frame_store(bench), "frames", fix="")
     estimator = monodepth2(bench)
     network = Monodepth2().eval().to(bench.device, bench.precision, memory_format=torch.channels_last)
     batch = torch.rand(BATCH, 3, 192, 640, device=bench.device, dtype=bench.precision)
@@ -98,8 +98,8 @@ def bench_depth(bench: Bench) -> None:
     def stage() -> float:
         path = bench.folder / "depth.zarr"
         shutil.rmtree(path, ignore_errors=True)
-        with prepare_store(path, "depth", recipe={}, made_from={}, notes={}, rebuild=False) as store:
-            jobs, _ = pending_depth(frames, store, takes=everything, anew=())
+        with prepare_store(path, "depth", settings={}, made_from={}, notes={}, rebuild=False) as store:
+            jobs, _ = pending_depth(frames, store, takes=everything, again=())
             return predict_depth(
                 jobs, frames, store, estimator=estimator, device=bench.device, batch=BATCH, **QUIET
             ).seconds
@@ -115,27 +115,27 @@ def bench_depth(bench: Bench) -> None:
 
 def bench_features(bench: Bench) -> None:
     """features.zarr of two ResNet-50 streams against the backbones alone on normalised frames in memory."""
-    frames = open_store(frame_store(bench), "frames", mend="")
+    frames = open_store(frame_store(bench), "frames", fix="")
     if not (bench.folder / "depth.zarr").exists():
         with prepare_store(
-            bench.folder / "depth.zarr", "depth", recipe={}, made_from={}, notes={}, rebuild=False
+            bench.folder / "depth.zarr", "depth", settings={}, made_from={}, notes={}, rebuild=False
         ) as store:
-            jobs, _ = pending_depth(frames, store, takes=everything, anew=())
+            jobs, _ = pending_depth(frames, store, takes=everything, again=())
             predict_depth(jobs, frames, store, estimator=monodepth2(bench), device=bench.device, batch=BATCH, **QUIET)
-    depth = open_store(bench.folder / "depth.zarr", "depth", mend="")
+    depth = open_store(bench.folder / "depth.zarr", "depth", fix="")
     backbone = build_backbone("resnet50").eval().to(bench.device, memory_format=torch.channels_last)
     streams = {name: Stream(backbone, 224, "magma") for name in ("rgb", "depth")}
     split = Split(("class_0", "class_1"), (), ("class_2", "class_3"))
-    recipe, clip = FeaturesRecipe(views=0, frames="dense"), ClipRecipe()
+    settings, clip = FeaturesSettings(views=0, frames="dense"), ClipSettings()
     batch = torch.rand(BATCH, 3, 224, 224, device=bench.device)
     batch = batch.to(memory_format=torch.channels_last)
 
     def stage() -> float:
         path = bench.folder / "features.zarr"
         shutil.rmtree(path, ignore_errors=True)
-        with prepare_store(path, "features", recipe={}, made_from={}, notes={}, rebuild=False) as store:
+        with prepare_store(path, "features", settings={}, made_from={}, notes={}, rebuild=False) as store:
             jobs, _ = pending_features(
-                frames, depth, store, split=split, recipe=recipe, clip=clip, takes=everything, anew=()
+                frames, depth, store, split=split, settings=settings, clip=clip, takes=everything, again=()
             )
             setup = Extraction(
                 frames, depth, store, streams=streams, device=bench.device, precision=torch.float32, batch=BATCH,
@@ -208,7 +208,7 @@ def bench_meta_train(bench: Bench) -> None:
     """An episode of meta-training, gathering included, against the same arithmetic on tensors in memory."""
     dim, way, frames = 2048, 5, 16
     table = random_table(100, 64, dim, 10)
-    clip = ClipRecipe()
+    clip = ClipSettings()
     fusion = DGAdaIN(dim).to(bench.device)
     optimizer = torch.optim.SGD(fusion.parameters(), lr=1e-5, momentum=0.9)
     temperature = Temperature(1.0, learned=False).to(bench.device)
@@ -281,12 +281,12 @@ def bench_evaluate_memory(bench: Bench) -> None:
     rng = np.random.default_rng(0)
     path = bench.folder / "wide.zarr"
     names = [f"class_{label:02d}" for label in range(21)]
-    recipe = {
-        "features": FeaturesRecipe(precision="float32").as_dict(), "clip": ClipRecipe().as_dict(),
+    settings = {
+        "features": FeaturesSettings(precision="float32").as_dict(), "clip": ClipSettings().as_dict(),
         "streams": {"fallback": {}, "rgb": {"crop": 224}, "depth": {"crop": 224}},
     }  # fmt: skip
     notes = {"frames": "none.zarr"}
-    with prepare_store(path, "features", recipe=recipe, made_from={}, notes=notes, rebuild=False) as store:
+    with prepare_store(path, "features", settings=settings, made_from={}, notes=notes, rebuild=False) as store:
         for index in range(2745):
             video = f"{names[index % 21]}/{index:04d}"
             with feature_writer(store, video) as writer:

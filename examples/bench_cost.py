@@ -16,17 +16,19 @@ from unittest.mock import patch
 import torch
 from bench_kit import QUIET, Bench, everything, noise_videos, pairs, seconds
 
-from amefu_cli.artefacts import atomic, publishing, video_writer
-from amefu_cli.artefacts.clips import find_clips
-from amefu_cli.artefacts.split import Split
-from amefu_cli.artefacts.store_headers import HEADER, VideoRecord, group_json, record_json
-from amefu_cli.artefacts.video_store import open_store, prepare_store
+from amefu_cli.artefacts.files import atomic
+from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.stores import staging as publishing
+from amefu_cli.artefacts.stores import writing as video_writer
+from amefu_cli.artefacts.stores.check import READERS, verify_store
+from amefu_cli.artefacts.stores.header import HEADER, VideoRecord, group_json, record_json
+from amefu_cli.artefacts.stores.store import open_store, prepare_store
+from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.method.backbones import build_backbone
-from amefu_cli.recipes import ClipRecipe, FeaturesRecipe, FramesRecipe
+from amefu_cli.settings import ClipSettings, FeaturesSettings, FramesSettings
 from amefu_cli.stages.features import Extraction, Stream, extract_features
 from amefu_cli.stages.frames import extract_frames
 from amefu_cli.stages.pending import pending_clips, pending_features
-from amefu_cli.stages.verify import READERS, verify_store
 
 CLIPS, CLIP_FRAMES = 20, 250
 MANY = 10_000
@@ -57,24 +59,24 @@ def bench_guarantees(bench: Bench) -> None:
     def frames() -> float:
         path = bench.folder / "cost-frames.zarr"
         shutil.rmtree(path, ignore_errors=True)
-        with prepare_store(path, "frames", recipe={}, made_from={}, notes={}, rebuild=False) as store:
-            jobs, _ = pending_clips(clips, store, checksum=False, takes=everything, anew=())
+        with prepare_store(path, "frames", settings={}, made_from={}, notes={}, rebuild=False) as store:
+            jobs, _ = pending_clips(clips, store, checksum=False, takes=everything, again=())
             done: list[float] = []  # counted from the first clip on: a worker that starts here loads the benchmark too
             extract_frames(
-                jobs, store, recipe=FramesRecipe(), processes=1, timeout=600, allow_partial=False,
+                jobs, store, settings=FramesSettings(), processes=1, timeout=600, allow_partial=False,
                 failed=QUIET["failed"], progress=lambda *_: done.append(time.perf_counter()),
             )  # fmt: skip
             return done[-1] - done[0]
 
     def features() -> float:
-        stores = [open_store(bench.folder / f"cost-{kind}.zarr", kind, mend="") for kind in ("frames", "depth")]
+        stores = [open_store(bench.folder / f"cost-{kind}.zarr", kind, fix="") for kind in ("frames", "depth")]
         path = bench.folder / "cost-features.zarr"
         shutil.rmtree(path, ignore_errors=True)
-        with prepare_store(path, "features", recipe={}, made_from={}, notes={}, rebuild=False) as store:
+        with prepare_store(path, "features", settings={}, made_from={}, notes={}, rebuild=False) as store:
             split = Split(("class_0", "class_1"), (), ("class_2", "class_3"))
             jobs, _ = pending_features(
-                *stores, store, split=split, recipe=FeaturesRecipe(views=0), clip=ClipRecipe(),
-                takes=lambda video: video.endswith("0"), anew=(),
+                *stores, store, split=split, settings=FeaturesSettings(views=0), clip=ClipSettings(),
+                takes=lambda video: video.endswith("0"), again=(),
             )  # fmt: skip
             setup = Extraction(
                 *stores, store, streams={name: Stream(backbone, 112, "gray") for name in ("rgb", "depth")},
@@ -111,7 +113,7 @@ def bench_status(bench: Bench) -> None:
         with prepare_store(
             workspace / f"{kind}.zarr",
             kind,
-            recipe={},
+            settings={},
             made_from={},
             notes={"videos": "none"} if kind == "frames" else {"frames": "frames.zarr"},
             rebuild=False,
@@ -135,7 +137,7 @@ def bench_verify(bench: Bench) -> None:
     bench.amefu("frames", videos, "--out", path, "--workspace", bench.folder)
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     total = sum(file.stat().st_size for file in files)
-    store = open_store(path, "frames", mend="")
+    store = open_store(path, "frames", fix="")
 
     def plain() -> float:
         forget(files)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from amefu_cli.artefacts.mp4 import write_mp4
-from amefu_cli.stages.devices import choose_device, choose_precision
+from amefu_cli.demo.clips import write_mp4
+from amefu_cli.stages.networks import choose_device, choose_precision
 
 QUIET = {"failed": lambda video, error: None, "progress": lambda done, total, what: None}
 

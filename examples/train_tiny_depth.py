@@ -20,20 +20,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from amefu_cli.method.tiny_depth import TINY_SIZE, TinyDepth
-from amefu_cli.method.world import ACTIONS, render_clip
-from amefu_cli.method.world.camera import looking_at
-from amefu_cli.method.world.render import render
-from amefu_cli.method.world.scene import (
-    ROOM_MATERIALS,
-    Scene,
-    draw_clutter,
-    draw_light,
-    draw_materials,
-    draw_room,
-)
+from amefu_cli.demo.camera import looking_at
+from amefu_cli.demo.render import render
+from amefu_cli.demo.scene import ROOM_MATERIALS, Scene, draw_clutter, draw_light, draw_materials, draw_room
+from amefu_cli.demo.world import ACTIONS, render_clip
+from amefu_cli.method.depth.tiny import TINY_SIZE, TinyDepth
 
-OUT = Path(__file__).parent.parent / "amefu_cli" / "artefacts" / "data" / "tiny_depth.safetensors"
+OUT = Path(__file__).parent.parent / "amefu_cli" / "artefacts" / "files" / "data" / "tiny_depth.safetensors"
 FRAMES = 4  # of one scene
 BATCH = 24
 Disparity = npt.NDArray[np.floating]

@@ -19,12 +19,16 @@ import typer.main
 from hypothesis import HealthCheck, settings
 from synthetic_features import make_workspace
 
-from amefu_cli.artefacts.mp4 import write_mp4
 from amefu_cli.commands.app import app
+from amefu_cli.demo.clips import write_mp4
 
 # How fast a shared machine draws examples says nothing about the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = ROOT / "tests" / "fixtures"
+SHARED = ROOT.parent / "shared"  # data of the developers' machines, which no test may need
 
 CLASSES = ("bow", "clap", "dive", "jump", "kick", "spin", "wave")
 SPLIT = {"train": ["bow", "clap", "dive"], "val": ["jump", "kick"], "test": ["spin", "wave"]}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.feature_store import feature_writer
-from amefu_cli.artefacts.video_store import VideoStore, prepare_store
-from amefu_cli.recipes import ClipRecipe, FeaturesRecipe
+from amefu_cli.artefacts.stores.features import feature_writer
+from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
+from amefu_cli.settings import ClipSettings, FeaturesSettings
 
 BASE, VALIDATION, NOVEL = ("bow", "clap", "dive"), ("jump", "kick"), ("run", "sit", "spin", "turn", "wave", "yawn")
 STREAMS = {"rgb": {"backbone": "squeezenet1_1", "weights": "none"}, "depth": {"checkpoint": "0123456789abcdef"}}
@@ -47,12 +47,12 @@ def make_store(
     path: Path, videos: dict[str, int], *, imagenet: bool = True, poisoned: tuple[str, ...] = ()
 ) -> VideoStore:
     """A store with so many videos of each class, all their frames kept; the features of `poisoned` classes are NaN."""
-    recipe = {
-        "features": FeaturesRecipe(views=0, precision="float32").as_dict(), "clip": ClipRecipe().as_dict(),
+    settings = {
+        "features": FeaturesSettings(views=0, precision="float32").as_dict(), "clip": ClipSettings().as_dict(),
         "streams": {"fallback": {}},
     }  # fmt: skip
     with prepare_store(
-        path, "features", recipe=recipe, made_from=STREAMS, notes={"frames": "absent.zarr"}, rebuild=False
+        path, "features", settings=settings, made_from=STREAMS, notes={"frames": "absent.zarr"}, rebuild=False
     ) as store:
         for name, count in videos.items():
             for number in range(count):

@@ -19,17 +19,20 @@ HEAVY = ("torch", "torchvision", "av", "zarr", "sklearn", "matplotlib")
 ALLOWED = {
     "cli": {"commands"},
     "__main__": {"cli"},
-    "commands": {"stages", "method", "artefacts", "recipes"},
-    "stages": {"method", "artefacts", "recipes"},
+    "commands": {"flows", "stages", "engines", "method", "artefacts", "settings", "demo"},
+    "flows": {"stages", "engines", "method", "artefacts", "settings"},
+    "stages": {"engines", "method", "artefacts", "settings"},
+    "engines": {"artefacts"},
+    "demo": {"artefacts", "stages", "engines"},
     "method": set(),
     "artefacts": set(),
-    "recipes": set(),
+    "settings": set(),
     "errors": set(),
     "interruption": set(),
     "__init__": set(),
 }
 SHARED_BY_STAGES = {
-    "", "devices", "pending", "pipeline", "streams", "training_loop", "training_state", "vectors", "workers",
+    "", "networks", "pending", "pipeline", "training", "vectors",
 }  # fmt: skip
 
 

@@ -25,13 +25,13 @@ from amefu_cli.commands.meta_train import check_episodes, fusion_header, train_f
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, data_set_of, resolve_split
 from amefu_cli.commands.work import unknown_yet
-from amefu_cli.recipes import (
-    AblateRecipe,
+from amefu_cli.settings import (
+    AblateSettings,
     DeviceRun,
-    EpisodesRecipe,
-    EvaluateRecipe,
-    MetaTrainRecipe,
-    SplitRecipe,
+    EpisodesSettings,
+    EvaluateSettings,
+    MetaTrainSettings,
+    SplitSettings,
     parse_numbers,
 )
 
@@ -39,8 +39,8 @@ from amefu_cli.recipes import (
 @command
 def ablate(
     session: Session,
-    recipe: AblateRecipe,
-    split_recipe: SplitRecipe,
+    recipe: AblateSettings,
+    split_recipe: SplitSettings,
     run: DeviceRun,
     split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
@@ -59,10 +59,10 @@ def ablate(
 
     Example: amefu ablate --tables 3 --shots 1,5
     """
-    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.artefacts.stores.store import open_store
     from amefu_cli.stages.ablate import plan_tables
 
-    training = session.recipe(MetaTrainRecipe, "meta-train")
+    training = session.settings(MetaTrainSettings, "meta-train")
     tables = parse_numbers(recipe.tables, "--tables", minimum=1, maximum=3)
     num_augs = parse_numbers(recipe.num_aug, "--num-aug", minimum=0, maximum=64)
     shots = parse_numbers(recipe.shots, "--shots", minimum=1, maximum=1000)
@@ -70,7 +70,7 @@ def ablate(
     path, imagenet = features or session.workspace.features, any(reads_imagenet(row.model) for row in plan.rows)
 
     def draw(videos: Any, split: Any) -> dict[int, Any]:  # before any training, since a class may hold too few videos
-        asked = EpisodesRecipe(way=recipe.way, queries=recipe.queries, count=recipe.episodes, seed=recipe.seed)
+        asked = EpisodesSettings(way=recipe.way, queries=recipe.queries, count=recipe.episodes, seed=recipe.seed)
         return {shot: draw_from(videos, split, replace(asked, shot=shot)) for shot in shots}
 
     def check(frames: Any, split: Any) -> None:
@@ -84,8 +84,8 @@ def ablate(
         if before.planned:
             unknown_yet("ablate", path)
             return
-        split_recipe = split_recipe if dry_run else SplitRecipe()  # a dry run has written no split
-    store = open_store(path, "features", mend="amefu features")
+        split_recipe = split_recipe if dry_run else SplitSettings()  # a dry run has written no split
+    store = open_store(path, "features", fix="amefu features")
     warn_of_other_switches(session, store)
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
     drawn = draw(store, classes)
@@ -109,14 +109,14 @@ def ablate(
 
 
 def _checkpoints(
-    session: Session, store: Any, classes: Any, rows: Any, training: MetaTrainRecipe, folder: Path
+    session: Session, store: Any, classes: Any, rows: Any, training: MetaTrainSettings, folder: Path
 ) -> tuple[dict[str, Path], dict[Path, Any]]:
     """The checkpoint of every fused row by its name, and the headers of those that are still to be trained.
 
     Each has the fingerprint of its settings and data in its name, so that other settings never meet an old file. What
     `amefu meta-train` has trained already is not trained again.
     """
-    from amefu_cli.artefacts.checkpoint import read_header
+    from amefu_cli.artefacts.weights.checkpoint import read_header
 
     checkpoints: dict[str, Path] = {}
     missing: dict[Path, Any] = {}
@@ -140,14 +140,14 @@ def _results(
     store: Any, classes: Any, rows: Any, drawn: Any, checkpoints: Any, folder: Path, run: DeviceRun, imagenet: bool
 ) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
     """Path and content of the result of every row and shot; vectors are computed once a row, if at all."""
-    from amefu_cli.artefacts.results import read_result, result_name, write_result
+    from amefu_cli.artefacts.files.results import read_result, result_name, write_result
 
     results, table = {}, None
     novel = novel_data(store, classes)
     for row in rows:
         vectors, checkpoint = None, checkpoints.get(row.name, folder)
         for shot, episodes in drawn.items():
-            recipe = EvaluateRecipe(model=row.model)
+            recipe = EvaluateSettings(model=row.model)
             asked = settings_of_result(store, classes, novel, recipe, episodes, checkpoint)
             path = folder / "results" / f"{row.name}-{result_name(asked)}"
             result = read_result(path)
@@ -162,7 +162,7 @@ def _results(
     return results
 
 
-def _document(plan: Any, results: Any, recipe: AblateRecipe, data_set: str | None, by_class: bool) -> dict[str, Any]:
+def _document(plan: Any, results: Any, recipe: AblateSettings, data_set: str | None, by_class: bool) -> dict[str, Any]:
     """The tables as plain values."""
     from amefu_cli.stages.ablate import paper_figure
     from amefu_cli.stages.compare import compare
@@ -200,7 +200,7 @@ def _document(plan: Any, results: Any, recipe: AblateRecipe, data_set: str | Non
 
 
 def _write(document: dict[str, Any], folder: Path) -> None:
-    from amefu_cli.artefacts.atomic import to_json, write_atomic
+    from amefu_cli.artefacts.files.atomic import to_json, write_atomic
     from amefu_cli.stages.ablate import to_markdown
 
     write_atomic(folder / "tables.json", to_json(document))

@@ -31,7 +31,7 @@ def compare(
 
     Example: amefu compare results/rgb.json results/amefu.json
     """
-    from amefu_cli.artefacts.results import open_result
+    from amefu_cli.artefacts.files.results import open_result
     from amefu_cli.stages.compare import compare as difference_of
 
     if len(results) < 2:

@@ -14,7 +14,7 @@ import typer
 from amefu_cli.commands.console import note, progress, show
 from amefu_cli.commands.options import Session, command
 from amefu_cli.errors import AmefuError, UsageError
-from amefu_cli.recipes import DemoRecipe, FramesRecipe
+from amefu_cli.settings import DemoSettings, FramesSettings
 
 MODELS = ("rgb", "depth", "amefu")
 
@@ -22,7 +22,7 @@ MODELS = ("rgb", "depth", "amefu")
 @command
 def demo(
     session: Session,
-    recipe: DemoRecipe,
+    recipe: DemoSettings,
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="folder of the world and of its workspace")] = Path(
         "amefu-demo"
     ),
@@ -33,12 +33,12 @@ def demo(
 
     Example: amefu demo ./amefu-demo
     """
-    from amefu_cli.stages.demo import render_world
-    from amefu_cli.stages.workers import usable_cores
+    from amefu_cli.demo.clips import render_world
+    from amefu_cli.engines.workers import usable_cores
 
     started = time.monotonic()
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is there, but is no folder; choose another one")
+        raise UsageError(f"{folder}: is there, but is not a folder; choose another one")
     preset, workspace = session.preset or "tiny", folder / "workspace"
     recipe_name = session.recipe_name or "tuned"
     size = _frame_size(preset)
@@ -65,9 +65,9 @@ def demo(
 
 
 def _frame_size(preset: str) -> int:
-    from amefu_cli.recipes import preset_defaults
+    from amefu_cli.settings import preset_defaults
 
-    return int(preset_defaults(preset, "frames").get("size", FramesRecipe().size))
+    return int(preset_defaults(preset, "frames").get("size", FramesSettings().size))
 
 
 def _type(*words: str) -> None:
@@ -79,13 +79,13 @@ def _type(*words: str) -> None:
 
 
 def _picture(workspace: Path, path: Path) -> None:
-    from amefu_cli.stages.demo import picture_of_stores
+    from amefu_cli.demo.clips import picture_of_stores
 
     picture_of_stores(workspace / "frames.zarr", workspace / "depth.zarr", path)
 
 
 def _table(workspace: Path, picture: Path, seconds: float, recipe: str, as_json: bool) -> None:
-    from amefu_cli.artefacts.results import read_result
+    from amefu_cli.artefacts.files.results import read_result
 
     names = {"rgb": "RGB stream", "depth": "depth stream", "amefu": "AMeFu-Net"}
     results: dict[str, Any] = {model: read_result(workspace / "results" / f"{model}.json") for model in MODELS}

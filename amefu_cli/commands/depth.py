@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amefu_cli.artefacts.workspace import located, noted
+from amefu_cli.artefacts.files.workspace import located, noted
 from amefu_cli.commands.checks import check_device, check_estimator
 from amefu_cli.commands.console import note, progress
 from amefu_cli.commands.frames import update_frames
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.precision import settled_precision
-from amefu_cli.commands.work import WHOLE, Work, begun_by, report, unknown_yet
+from amefu_cli.commands.work import WHOLE, Work, report, started_by, unknown_yet
 from amefu_cli.errors import AmefuError
-from amefu_cli.recipes import DepthRecipe, NetworkRun, WorkRun
+from amefu_cli.settings import DepthSettings, NetworkRun, WorkRun
 from amefu_cli.stages import Outcome
 
 if TYPE_CHECKING:
-    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.artefacts.stores.store import VideoStore
     from amefu_cli.stages.pending import VideoJob
 
 
 @command
 def depth(
     session: Session,
-    recipe: DepthRecipe,
+    recipe: DepthSettings,
     run: NetworkRun,
     work: WorkRun,
     videos: Annotated[Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")] = None,
@@ -41,7 +41,7 @@ def depth(
         Path | None, typer.Option("--frames", "--frames-store", help="store to read [WORKSPACE/frames.zarr]")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/depth.zarr]")] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it again")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Predict the disparity of every frame into depth.zarr (first the frames, if they are not there).
@@ -62,7 +62,7 @@ def update_depth(
     path: Path,
     *,
     videos: Path | None = None,
-    recipe: DepthRecipe | None = None,
+    recipe: DepthSettings | None = None,
     weights: Path | None = None,
     run: NetworkRun | None = None,
     work: WorkRun = WHOLE,
@@ -71,18 +71,18 @@ def update_depth(
     check: Callable[[], object] | None = None,
 ) -> Outcome:
     """Bring depth.zarr up to date with frames.zarr, and that first, unless --no-upstream; without a recipe, by the one
-    that the store was begun with. `check` is called in between, to refuse what the frames are too few for."""
-    from amefu_cli.artefacts.identity import estimator_identity, located_estimator
-    from amefu_cli.artefacts.store_headers import header_of
-    from amefu_cli.artefacts.video_store import open_store, prepare_store
+    that the store was started with. `check` is called in between, to refuse what the frames are too few for."""
+    from amefu_cli.artefacts.stores.header import header_of
+    from amefu_cli.artefacts.stores.store import open_store, prepare_store
+    from amefu_cli.artefacts.weights.identity import estimator_identity, located_estimator
     from amefu_cli.stages.pending import pending_depth
 
     header = None if rebuild else header_of(path, "depth")
     if recipe is None and header:
-        recipe = DepthRecipe.recorded(header["recipe"], path)
+        recipe = DepthSettings.recorded(header["settings"], path)
         weights = located(header["notes"], "weights", path) if header["notes"].get("weights") else None
-    recipe = recipe or session.recipe(DepthRecipe, "depth")
-    run = run or session.recipe(NetworkRun, "depth")
+    recipe = recipe or session.settings(DepthSettings, "depth")
+    run = run or session.settings(NetworkRun, "depth")
     check_device(run.device)
     if header is None:
         check_estimator(recipe.estimator)
@@ -93,7 +93,7 @@ def update_depth(
             unknown_yet("depth", frames_path)
         if dry_run and header_of(frames_path, "frames") is None:
             return before
-    frames = open_store(frames_path, "frames", mend="amefu frames VIDEOS")
+    frames = open_store(frames_path, "frames", fix="amefu frames VIDEOS")
     if check is not None:
         check()
     recipe = replace(
@@ -104,10 +104,10 @@ def update_depth(
     notes = {"frames": noted(frames_path, path), "weights": noted(weights, path) if weights else None}
     plan = Work("depth", work, path.parent)
     store = prepare_store(
-        path, "depth", recipe=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
-        notes=notes | begun_by(session, header), rebuild=rebuild,
+        path, "depth", settings=recipe.as_dict(), made_from=estimator_identity(recipe.estimator, weights),
+        notes=notes | started_by(session, header), rebuild=rebuild,
     )  # fmt: skip
-    jobs, kept = pending_depth(frames, store, takes=plan.takes, anew=plan.anew)
+    jobs, kept = pending_depth(frames, store, takes=plan.takes, again=plan.again)
     jobs = plan.choose(jobs, store)
     prepare = functools.partial(_prediction, frames, store, recipe, weights, run, plan.failed)
     return plan.carry_out(store, jobs, kept, prepare, before=before, dry_run=dry_run)
@@ -116,18 +116,18 @@ def update_depth(
 def _prediction(
     frames: VideoStore,
     store: VideoStore,
-    recipe: DepthRecipe,
+    recipe: DepthSettings,
     weights: Path | None,
     run: NetworkRun,
     failed: Callable[[str, AmefuError], None],
     jobs: Sequence[VideoJob],
 ) -> Callable[[], Outcome]:
-    """What predicts the videos: all that can be refused is, before the store is begun or replaced."""
+    """What predicts the videos: all that can be refused is, before the store is started or replaced."""
     if not jobs:  # which is known before torch is loaded
         return Outcome
-    from amefu_cli.artefacts.identity import note_provenance
+    from amefu_cli.artefacts.weights.identity import note_provenance
     from amefu_cli.stages.depth import load_estimator, predict_depth
-    from amefu_cli.stages.devices import choose_device
+    from amefu_cli.stages.networks import choose_device
 
     device = choose_device(run.device)
     estimator, message, provenance = load_estimator(recipe, weights, device)

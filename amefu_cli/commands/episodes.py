@@ -13,14 +13,14 @@ from amefu_cli.commands.features import update_features
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import EpisodesRecipe, EvaluateRecipe, SplitRecipe
+from amefu_cli.settings import EpisodesSettings, EvaluateSettings, SplitSettings
 
 
 @command
 def episodes(
     session: Session,
-    recipe: EpisodesRecipe,
-    split_recipe: SplitRecipe,
+    recipe: EpisodesSettings,
+    split_recipe: SplitSettings,
     split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to draw from [WORKSPACE/features.zarr]")] = None,
     out: Annotated[Path | None, typer.Option(help="file to write [one in WORKSPACE/episodes]")] = None,
@@ -29,15 +29,15 @@ def episodes(
 
     Example: amefu episodes --way 5 --shot 1 --count 10000 --seed 0
     """
-    from amefu_cli.artefacts.episodes_file import read_episodes, write_episodes
-    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.artefacts.files.episodes import read_episodes, write_episodes
+    from amefu_cli.artefacts.stores.store import open_store
 
     features_path = features or session.workspace.features
     if session.upstream:
         check = functools.partial(draw_from, recipe=recipe)
         update_features(session, features_path, split=split, split_recipe=split_recipe, check=check)
-        split_recipe = SplitRecipe()
-    store = open_store(features_path, "features", mend="amefu features")
+        split_recipe = SplitSettings()
+    store = open_store(features_path, "features", fix="amefu features")
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
     drawn = draw_from(store, classes, recipe)
     name = f"{recipe.way}way-{recipe.shot}shot-{recipe.queries}query-{recipe.count}-seed{recipe.seed}.safetensors"
@@ -53,16 +53,16 @@ def episodes(
     show(document, as_json=session.json, title="episodes", rows=rows)
 
 
-def draw_from(store: Any, classes: Any, recipe: EpisodesRecipe) -> Any:
+def draw_from(store: Any, classes: Any, recipe: EpisodesSettings) -> Any:
     """Episodes of the novel videos of a feature store."""
-    from amefu_cli.artefacts.feature_store import fingerprint_of
+    from amefu_cli.artefacts.stores.features import fingerprint_of
     from amefu_cli.stages.episodes import draw
 
     records = classes.listed(store.records())
     return draw(records, classes.novel, recipe, {"features": fingerprint_of(records, classes.novel)})
 
 
-def episodes_of(store: Any, classes: Any, recipe: EvaluateRecipe) -> Any:
+def episodes_of(store: Any, classes: Any, recipe: EvaluateSettings) -> Any:
     """The episodes that `--episodes` asks for: a number of new ones, or those of a file.
 
     Raises:
@@ -80,13 +80,13 @@ def episodes_of(store: Any, classes: Any, recipe: EvaluateRecipe) -> Any:
     return drawn
 
 
-def given_episodes(recipe: EvaluateRecipe) -> Any:
+def given_episodes(recipe: EvaluateSettings) -> Any:
     """The episodes of the file that `--episodes` names; None where it is a number of new ones.
 
     Raises:
         UsageError: no such number and no such file; options that the file contradicts.
     """
-    from amefu_cli.artefacts.episodes_file import read_episodes
+    from amefu_cli.artefacts.files.episodes import read_episodes
 
     if recipe.episodes_to_draw() is not None:
         return None

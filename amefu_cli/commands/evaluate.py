@@ -14,15 +14,15 @@ from amefu_cli.commands.episodes import episodes_of, given_episodes
 from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, refuse_seen, resolve_split
-from amefu_cli.errors import RecipeMismatch
-from amefu_cli.recipes import MODELS, ClipRecipe, DeviceRun, EvaluateRecipe, SplitRecipe
+from amefu_cli.errors import SettingsMismatch
+from amefu_cli.settings import MODELS, ClipSettings, DeviceRun, EvaluateSettings, SplitSettings
 
 
 @command
 def evaluate(
     session: Session,
-    recipe: EvaluateRecipe,
-    split_recipe: SplitRecipe,
+    recipe: EvaluateSettings,
+    split_recipe: SplitSettings,
     run: DeviceRun,
     split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
@@ -36,8 +36,8 @@ def evaluate(
 
     Example: amefu evaluate --way 5 --shot 1
     """
-    from amefu_cli.artefacts.results import read_result, result_name, write_result
-    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.artefacts.files.results import read_result, result_name, write_result
+    from amefu_cli.artefacts.stores.store import open_store
     from amefu_cli.stages.compare import interval_by_class
 
     features_path, checkpoint = features or session.workspace.features, fusion or session.workspace.fusion
@@ -47,8 +47,8 @@ def evaluate(
             session, features_path, split=split, split_recipe=split_recipe, basenet=reads_imagenet(recipe.model),
             check=functools.partial(check_frames, recipe=recipe, checkpoint=checkpoint),
         )  # fmt: skip
-        split_recipe = SplitRecipe()
-    store = open_store(features_path, "features", mend="amefu features")
+        split_recipe = SplitSettings()
+    store = open_store(features_path, "features", fix="amefu features")
     warn_of_other_switches(session, store)
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream)
     drawn = episodes_of(store, classes, recipe)
@@ -67,17 +67,17 @@ def evaluate(
     _show(result, path, interval, session.json)
 
 
-def check_before(recipe: EvaluateRecipe, checkpoint: Path, run: DeviceRun) -> None:
+def check_before(recipe: EvaluateSettings, checkpoint: Path, run: DeviceRun) -> None:
     """Raises UsageError for what can be refused without a look at any video: episodes, fusion, device."""
-    from amefu_cli.artefacts.checkpoint import open_header
+    from amefu_cli.artefacts.weights.checkpoint import open_header
 
     given_episodes(recipe)
     if recipe.model == "amefu":
-        open_header(checkpoint, role="fusion", mend="amefu meta-train")
+        open_header(checkpoint, role="fusion", fix="amefu meta-train")
     check_device(run.device)
 
 
-def check_frames(frames: Any, classes: Any, *, recipe: EvaluateRecipe, checkpoint: Path) -> None:
+def check_frames(frames: Any, classes: Any, *, recipe: EvaluateSettings, checkpoint: Path) -> None:
     """Raises UsageError for what frames and split tell before any network runs: episodes, a fusion of other classes."""
     episodes_of(frames, classes, recipe)
     if recipe.model == "amefu":
@@ -91,7 +91,7 @@ def reads_imagenet(model: str) -> bool:
 
 def novel_data(store: Any, classes: Any) -> dict[str, Any]:
     """Which novel videos there are: the fingerprint of their features, and how much of the split is missing."""
-    from amefu_cli.artefacts.feature_store import fingerprint_of
+    from amefu_cli.artefacts.stores.features import fingerprint_of
 
     records = store.records()
     there = {record.class_name for record in records.values()}
@@ -103,7 +103,7 @@ def novel_data(store: Any, classes: Any) -> dict[str, Any]:
 
 
 def settings_of_result(
-    store: Any, classes: Any, novel: dict[str, Any], recipe: EvaluateRecipe, drawn: Any, checkpoint: Path
+    store: Any, classes: Any, novel: dict[str, Any], recipe: EvaluateSettings, drawn: Any, checkpoint: Path
 ) -> dict[str, Any]:
     """What a result is the result of: settings, how store and fusion were made, and fingerprints; `novel` is
     `novel_data`.
@@ -113,12 +113,12 @@ def settings_of_result(
     model = MODELS[recipe.model]
     fingerprints = {"features": novel["features"]}
     made_by = {"features": store.notes.get("recipe")}
-    switches = {name: store.recipe["features"][name] for name in ("flip", "test_frames")}
+    switches = {name: store.settings["features"][name] for name in ("flip", "test_frames")}
     switches["geometry"] = store.notes.get("geometry")
     fused_by = {}
     if recipe.model == "amefu":
         header = _checked_fusion(store, classes, checkpoint)
-        trained = header.recipe["meta-train"]
+        trained = header.settings["meta-train"]
         fingerprints["fusion"] = header.fingerprint
         made_by["fusion"] = header.notes.get("recipe")
         switches |= {name: trained.get(name) for name in ("loss", "temperature", "learning_rate")}
@@ -127,7 +127,7 @@ def settings_of_result(
         "model": recipe.model,
         **fused_by,
         "classifier": recipe.classifier or model.classifier,
-        "test_frames": model.test_frames or store.recipe["features"]["test_frames"],
+        "test_frames": model.test_frames or store.settings["features"]["test_frames"],
         **drawn.shape,
         "seed": drawn.notes["seed"] if recipe.episodes_to_draw() else None,
         "episodes_fingerprint": drawn.fingerprint,
@@ -140,12 +140,12 @@ def settings_of_result(
 
 
 def _checked_fusion(store: Any, classes: Any, checkpoint: Path) -> Any:
-    from amefu_cli.artefacts.fingerprint import differences
+    from amefu_cli.artefacts.files.fingerprint import differences
 
     header = _fusion_header(checkpoint, classes)
     if header.data["streams"] != store.made_from:
         lines = "; ".join(differences(header.data["streams"], store.made_from))
-        raise RecipeMismatch(
+        raise SettingsMismatch(
             f"{checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
             "train it again with `amefu meta-train --rebuild`"
         )
@@ -153,9 +153,9 @@ def _checked_fusion(store: Any, classes: Any, checkpoint: Path) -> Any:
 
 
 def _fusion_header(checkpoint: Path, classes: Any) -> Any:
-    from amefu_cli.artefacts.checkpoint import open_header
+    from amefu_cli.artefacts.weights.checkpoint import open_header
 
-    header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
+    header = open_header(checkpoint, role="fusion", fix="amefu meta-train")
     trained_on = [name for names in header.data.get("classes", {}).values() for name in names]
     refuse_seen(classes, trained_on, str(checkpoint), "amefu meta-train --rebuild")
     return header
@@ -168,25 +168,25 @@ def is_result_of(result: dict[str, Any] | None, asked: dict[str, Any]) -> bool:
 
 def novel_table(store: Any, classes: Any, *, imagenet: bool) -> Any:
     """The features of the novel classes."""
-    from amefu_cli.artefacts.feature_store import read_features
+    from amefu_cli.artefacts.stores.features import read_features
 
     return read_features(store, classes.listed(store.records()), classes.novel, views=1, imagenet=imagenet)
 
 
 def vectors_of(store: Any, table: Any, model: str, checkpoint: Path, run: DeviceRun) -> Any:
     """The vectors of the novel videos by one model; `checkpoint` is the fusion of `amefu`."""
-    from amefu_cli.artefacts.checkpoint import open_header, read_checkpoint
-    from amefu_cli.stages.devices import choose_device
+    from amefu_cli.artefacts.weights.checkpoint import open_header, read_checkpoint
     from amefu_cli.stages.evaluate import load_fusion, model_vectors
+    from amefu_cli.stages.networks import choose_device
 
     device = choose_device(run.device)
     module = None
     if model == "amefu":
-        header = open_header(checkpoint, role="fusion", mend="amefu meta-train")
+        header = open_header(checkpoint, role="fusion", fix="amefu meta-train")
         module = load_fusion(header, read_checkpoint(checkpoint), device)
     return model_vectors(
-        table, model=model, clip=ClipRecipe.recorded(store.recipe["clip"], store.path),
-        test_frames=store.recipe["features"]["test_frames"], fusion=module, device=device,
+        table, model=model, clip=ClipSettings.recorded(store.settings["clip"], store.path),
+        test_frames=store.settings["features"]["test_frames"], fusion=module, device=device,
     )  # fmt: skip
 
 

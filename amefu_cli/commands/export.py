@@ -30,7 +30,7 @@ def export(
 
     Example: amefu export model_full.pkl --role full
     """
-    from amefu_cli.stages.export import export_public
+    from amefu_cli.stages.public import export_public
 
     if role not in ROLES:
         raise UsageError(f"--role {role!r}: must be one of {', '.join(ROLES)}")

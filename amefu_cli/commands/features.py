@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.workspace import noted
+from amefu_cli.artefacts.files.workspace import noted
 from amefu_cli.commands.checks import check_backbone, check_crop, check_device
 from amefu_cli.commands.console import progress, warn
 from amefu_cli.commands.depth import update_depth
@@ -23,34 +23,35 @@ from amefu_cli.commands.feature_inputs import (
 )
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, refuse_to_draw, resolve_split
-from amefu_cli.commands.work import WHOLE, Work, begun_by, parse_shard, report, unknown_yet
+from amefu_cli.commands.work import WHOLE, Work, report, started_by, unknown_yet
+from amefu_cli.engines.shares import parse_shard
 from amefu_cli.errors import AmefuError
-from amefu_cli.recipes import (
+from amefu_cli.settings import (
     RECIPES,
-    ClipRecipe,
-    FallbackRecipe,
-    FeaturesRecipe,
-    FramesRecipe,
+    ClipSettings,
+    FallbackSettings,
+    FeaturesSettings,
+    FramesSettings,
     NetworkRun,
-    SplitRecipe,
-    StreamRecipe,
+    SplitSettings,
+    StreamSettings,
     WorkRun,
 )
 from amefu_cli.stages import Outcome
 
 if TYPE_CHECKING:
-    from amefu_cli.artefacts.split import Split
-    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.artefacts.files.split import Split
+    from amefu_cli.artefacts.stores.store import VideoStore
     from amefu_cli.stages.pending import VideoJob
 
 
 @command
 def features(
     session: Session,
-    recipe: FeaturesRecipe,
-    fallback: FallbackRecipe,
-    clip: ClipRecipe,
-    split_recipe: SplitRecipe,
+    recipe: FeaturesSettings,
+    fallback: FallbackSettings,
+    clip: ClipSettings,
+    split_recipe: SplitSettings,
     run: NetworkRun,
     work: WorkRun,
     split: SplitOption = None,
@@ -67,7 +68,7 @@ def features(
         bool,
         typer.Option("--basenet", help="add what rgb-basenet and rgb-basenet++ read: novel videos before pretraining"),
     ] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it again")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Compute the features of both frozen streams once, for every later experiment.
@@ -97,9 +98,9 @@ def update_features(
     path: Path,
     *,
     split: Path | None,
-    split_recipe: SplitRecipe,
+    split_recipe: SplitSettings,
     inputs: dict[str, Path] | None = None,
-    recipes: tuple[FeaturesRecipe, FallbackRecipe, ClipRecipe] | None = None,
+    recipes: tuple[FeaturesSettings, FallbackSettings, ClipSettings] | None = None,
     run: NetworkRun | None = None,
     work: WorkRun = WHOLE,
     basenet: bool = False,
@@ -108,21 +109,21 @@ def update_features(
     check: Callable[[Any, Any], None] | None = None,
 ) -> Outcome:
     """Bring features.zarr up to date with both stores and both streams; `inputs` and `recipes` default to the
-    ones that the store was begun with. What `basenet` once added stays up to date from then on.
+    ones that the store was started with. What `basenet` once added stays up to date from then on.
 
     `check` is given the frames and the split before any network runs, to refuse what they are too few for.
     """
-    from amefu_cli.artefacts.identity import noted_weights
-    from amefu_cli.artefacts.store_headers import header_of, read_header
-    from amefu_cli.artefacts.video_store import open_store, prepare_store
+    from amefu_cli.artefacts.stores.header import header_of, read_header
+    from amefu_cli.artefacts.stores.store import open_store, prepare_store
+    from amefu_cli.artefacts.weights.identity import noted_weights
     from amefu_cli.stages.pending import pending_features
 
     header = None if rebuild else header_of(path, "features")
     inputs = inputs or recorded_inputs(session, path, header)
     recipe, fallback, clip = recipes or recorded_recipes(session, path, header)
-    run = run or session.recipe(NetworkRun, "features")
+    run = run or session.settings(NetworkRun, "features")
     check_device(run.device)
-    stream = fallback.settled(only_pretrained(inputs) or StreamRecipe())
+    stream = fallback.settled(only_pretrained(inputs) or StreamSettings())
     if header is None:
         check_backbone(stream.backbone, stream.weights)
     seen, made_from = streams_of(inputs, stream)
@@ -132,7 +133,7 @@ def update_features(
     @functools.cache
     def settled_split() -> Split:
         """The split: once the frames are there, and before any network runs."""
-        frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
+        frames = open_store(inputs["frames"], "frames", fix="amefu frames VIDEOS")
         check_crop(frames.path, *(seen[modality]["crop"] for modality in made_from))
         classes = resolve_split(session, split, split_recipe, frames, streams=seen, dry_run=dry_run)
         if check is not None and not dry_run:  # which may not have all frames yet
@@ -150,22 +151,24 @@ def update_features(
         if dry_run and any(read_header(inputs[name]) is None for name in ("frames", "depth")):
             return before
     classes = settled_split()
-    frames = open_store(inputs["frames"], "frames", mend="amefu frames VIDEOS")
-    depth = open_store(inputs["depth"], "depth", mend="amefu depth")
+    frames = open_store(inputs["frames"], "frames", fix="amefu frames VIDEOS")
+    depth = open_store(inputs["depth"], "depth", fix="amefu depth")
     wanted = basenet or (header is not None and BASENET in header["notes"])
     network = basenet_of(inputs, stream) if wanted else None
-    begun = (
-        begun_by(session, header) | {"geometry": frames.recipe["geometry"]} | ({BASENET: network} if network else {})
+    started = (
+        started_by(session, header)
+        | {"geometry": frames.settings["geometry"]}
+        | ({BASENET: network} if network else {})
     )
-    begun["weights"] = noted_weights(stream.weights, path)
+    started["weights"] = noted_weights(stream.weights, path)
     plan = Work("features", work, path.parent)
     header_recipe = {"features": recipe.as_dict(), "clip": clip.as_dict(), "streams": seen}
     store = prepare_store(
-        path, "features", recipe=header_recipe, made_from=made_from,
-        notes={name: noted(where, path) for name, where in inputs.items()} | begun, rebuild=rebuild,
+        path, "features", settings=header_recipe, made_from=made_from,
+        notes={name: noted(where, path) for name, where in inputs.items()} | started, rebuild=rebuild,
     )  # fmt: skip
     jobs, kept = pending_features(
-        frames, depth, store, split=classes, recipe=recipe, clip=clip, takes=plan.takes, anew=plan.anew,
+        frames, depth, store, split=classes, settings=recipe, clip=clip, takes=plan.takes, again=plan.again,
         basenet=network,
     )  # fmt: skip
     jobs = plan.choose(jobs, store)
@@ -181,11 +184,11 @@ def warn_of_other_switches(session: Session, store: VideoStore) -> None:
     """Say where `--recipe` asks for other frames or features than those that `store` was made with."""
     if session.recipe_name is None:
         return
-    asked = {**vars(session.recipe(FramesRecipe, "frames")), **vars(session.recipe(FeaturesRecipe, "features"))}
+    asked = {**vars(session.settings(FramesSettings, "frames")), **vars(session.settings(FeaturesSettings, "features"))}
     switches = {
         name for defaults in RECIPES.values() for kind in ("frames", "features") for name in defaults.get(kind, {})
     }
-    held = {"geometry": store.notes.get("geometry", asked["geometry"]), **store.recipe["features"]}
+    held = {"geometry": store.notes.get("geometry", asked["geometry"]), **store.settings["features"]}
     other = [f"{name} {held[name]} (not {asked[name]})" for name in sorted(switches) if held[name] != asked[name]]
     if other:
         warn(
@@ -198,19 +201,19 @@ def _extraction(
     stores: tuple[VideoStore, VideoStore, VideoStore],
     inputs: dict[str, Path],
     seen: dict[str, Any],
-    recipe: FeaturesRecipe,
+    recipe: FeaturesSettings,
     run: NetworkRun,
     failed: Callable[[str, AmefuError], None],
     jobs: Sequence[VideoJob],
 ) -> Callable[[], Outcome]:
-    """What computes the features: all that can be refused is, before the store is begun or replaced."""
+    """What computes the features: all that can be refused is, before the store is started or replaced."""
     if not jobs:  # which is known before torch is loaded
         return Outcome
     import torch
 
-    from amefu_cli.artefacts.identity import note_provenance
-    from amefu_cli.stages.devices import choose_device, choose_precision
+    from amefu_cli.artefacts.weights.identity import note_provenance
     from amefu_cli.stages.features import Extraction, extract_features, load_streams
+    from amefu_cli.stages.networks import choose_device, choose_precision
 
     device = choose_device(run.device)
     precision = choose_precision(recipe.precision, device)

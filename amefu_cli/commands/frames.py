@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.workspace import located, noted
+from amefu_cli.artefacts.files.workspace import located, noted
 from amefu_cli.commands.console import note, progress, warn
 from amefu_cli.commands.options import Session, command
-from amefu_cli.commands.work import WHOLE, Work, begun_by, report
+from amefu_cli.commands.work import WHOLE, Work, report, started_by
 from amefu_cli.errors import AmefuError, UsageError
-from amefu_cli.recipes import FramesRecipe, FramesRun, WorkRun
+from amefu_cli.settings import FramesRun, FramesSettings, WorkRun
 from amefu_cli.stages import Outcome
 
 if TYPE_CHECKING:
-    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.artefacts.stores.store import VideoStore
     from amefu_cli.stages.pending import ClipJob
 
 
 @command
 def frames(
     session: Session,
-    recipe: FramesRecipe,
+    recipe: FramesSettings,
     run: FramesRun,
     work: WorkRun,
     videos: Annotated[
@@ -36,7 +36,7 @@ def frames(
     prune: Annotated[
         bool, typer.Option("--prune", help="take videos out of the store whose clips are no longer in VIDEOS")
     ] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it anew")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the store away and make it again")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Decode every clip of VIDEOS into frames.zarr: upright, resized, as JPEG.
@@ -56,16 +56,16 @@ def update_frames(
     path: Path,
     *,
     videos: Path | None,
-    recipe: FramesRecipe | None = None,
+    recipe: FramesSettings | None = None,
     run: FramesRun | None = None,
     work: WorkRun = WHOLE,
     prune: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
-    """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was begun with."""
-    from amefu_cli.artefacts.store_headers import header_of
-    from amefu_cli.artefacts.video_store import prepare_store
+    """Bring frames.zarr up to date with VIDEOS; without a recipe, by the one that the store was started with."""
+    from amefu_cli.artefacts.stores.header import header_of
+    from amefu_cli.artefacts.stores.store import prepare_store
     from amefu_cli.stages.pending import pending_clips
 
     header = header_of(path, "frames")
@@ -76,20 +76,22 @@ def update_frames(
         warn(f"{folder} is not there any more; going on with the frames in {path}")
         return Outcome()
     if recipe is None:
-        recipe = FramesRecipe.recorded(header["recipe"], path) if header else session.recipe(FramesRecipe, "frames")
+        recipe = (
+            FramesSettings.recorded(header["settings"], path) if header else session.settings(FramesSettings, "frames")
+        )
     chosen = run is not None and videos is not None  # `amefu frames VIDEOS`: other lines do as the last one of these
-    run = run or session.recipe(FramesRun, "frames")
+    run = run or session.settings(FramesRun, "frames")
     followed = header is not None and bool(header["notes"].get("follow_links"))
     follow_links = run.follow_links or (followed and not chosen)
     found = _clips(folder, follow_links)
     gone = _gone(path, header, folder, found.clips) if header and not rebuild else []
     plan = Work("frames", work, path.parent, timeout=run.timeout, allow_partial=run.allow_partial)
     store = prepare_store(
-        path, "frames", recipe=recipe.as_dict(), made_from={}, rebuild=rebuild,
+        path, "frames", settings=recipe.as_dict(), made_from={}, rebuild=rebuild,
         notes={"videos": noted(folder, path), "follow_links": follow_links}
-        | begun_by(session, None if rebuild else header),
+        | started_by(session, None if rebuild else header),
     )  # fmt: skip
-    jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, anew=plan.anew)
+    jobs, kept = pending_clips(found.clips, store, checksum=recipe.checksum, takes=plan.takes, again=plan.again)
     jobs = plan.choose(jobs, store)
     _say_gone(gone, path, folder, prune=prune, dry_run=dry_run)
     failed = functools.partial(_failed, folder, plan)
@@ -101,7 +103,7 @@ def update_frames(
 
 def _extraction(
     store: VideoStore,
-    recipe: FramesRecipe,
+    recipe: FramesSettings,
     run: FramesRun,
     failed: Callable[[str, AmefuError], None],
     gone: Sequence[str],
@@ -117,7 +119,7 @@ def _extraction(
             return Outcome()
         with progress("frames") as report_progress:
             return extract_frames(
-                jobs, store, recipe=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
+                jobs, store, settings=recipe, processes=_processes(run.jobs, len(jobs)), timeout=run.timeout,
                 allow_partial=run.allow_partial, failed=failed, progress=report_progress,
             )  # fmt: skip
 
@@ -131,7 +133,7 @@ def _recorded_folder(path: Path, header: Mapping[str, Any] | None) -> Path:
 
 
 def _clips(folder: Path, follow_links: bool) -> Any:
-    from amefu_cli.artefacts.clips import find_clips
+    from amefu_cli.artefacts.videos.find import find_clips
 
     found = find_clips(folder, follow_links=follow_links)
     for skipped, reason in found.skipped:
@@ -147,7 +149,7 @@ def _gone(path: Path, header: Mapping[str, Any], folder: Path, clips: Any) -> li
     Raises:
         UsageError: that is all of them, and the store was made from another folder.
     """
-    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.artefacts.stores.store import VideoStore
 
     there = VideoStore(path, header).records()
     gone = sorted(there.keys() - {clip.id for clip in clips})
@@ -180,6 +182,6 @@ def _failed(folder: Path, plan: Work, video: str, error: AmefuError) -> None:
 
 
 def _processes(asked: int, videos: int) -> int:
-    from amefu_cli.stages.workers import usable_cores
+    from amefu_cli.engines.workers import usable_cores
 
     return max(1, min(asked or usable_cores(), videos))

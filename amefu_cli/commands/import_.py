@@ -9,7 +9,7 @@ import typer
 
 from amefu_cli.commands.console import note, show
 from amefu_cli.commands.options import Session, command
-from amefu_cli.errors import RecipeMismatch, UsageError
+from amefu_cli.errors import SettingsMismatch, UsageError
 
 PARTS = {"full": ("rgb", "depth", "fusion"), "rgb": ("rgb",), "depth": ("depth",), "fusion": ("fusion",)}
 
@@ -32,7 +32,7 @@ def import_(
 
     Example: amefu import model_full_kinetics.pkl --role full
     """
-    from amefu_cli.stages.import_ import read_public
+    from amefu_cli.stages.public import read_public
 
     if role not in PARTS:
         raise UsageError(f"--role {role!r}: must be one of {', '.join(PARTS)}")
@@ -55,13 +55,13 @@ def import_(
 
 def _refuse_others(file: Path, paths: list[Path]) -> None:
     """Before anything is written: a checkpoint that is there and not from FILE is not replaced unasked."""
-    from amefu_cli.artefacts.checkpoint import read_header
-    from amefu_cli.artefacts.identity import path_identity
+    from amefu_cli.artefacts.weights.checkpoint import read_header
+    from amefu_cli.artefacts.weights.identity import path_identity
 
     for path in paths:
         found = read_header(path)
         if found is not None and found.data.get("imported") != path_identity(file):
-            raise RecipeMismatch(
+            raise SettingsMismatch(
                 f"{path}: holds another checkpoint than {file} gives; replace it with `amefu import … --rebuild`, or "
                 "write elsewhere with --rgb, --depth-stream and --fusion"
             )
@@ -69,10 +69,10 @@ def _refuse_others(file: Path, paths: list[Path]) -> None:
 
 def _write(part: str, arrays: dict[str, Any], file: Path, paths: dict[str, Path]) -> str:
     """Write one checkpoint, streams before the fusion that is bound to them; returns what became of it."""
-    from amefu_cli.artefacts.checkpoint import read_header, write_checkpoint
-    from amefu_cli.artefacts.identity import stream_identity
-    from amefu_cli.artefacts.training_run import TrainingRun
-    from amefu_cli.stages.import_ import fusion_header, stream_header
+    from amefu_cli.artefacts.weights.checkpoint import read_header, write_checkpoint
+    from amefu_cli.artefacts.weights.identity import stream_identity
+    from amefu_cli.artefacts.weights.training_run import TrainingRun
+    from amefu_cli.stages.public import fusion_header, stream_header
 
     path = paths[part]
     if part == "fusion":

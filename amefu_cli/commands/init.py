@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.atomic import create_atomic
+from amefu_cli.artefacts.files.atomic import create_atomic
 from amefu_cli.commands.console import note, show
 from amefu_cli.commands.options import Session, command
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import TABLES, preset_defaults, recipe_defaults
+from amefu_cli.settings import TABLES, preset_defaults, recipe_defaults
 
 HEAD = """\
 # Options of amefu in this workspace, one table a command. A line that is commented out shows the default, or ... where

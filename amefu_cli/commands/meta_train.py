@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.atomic import require_writable
+from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.commands.checks import check_device
 from amefu_cli.commands.console import note, percent, progress, show, warn
 from amefu_cli.commands.features import update_features, warn_of_other_switches
@@ -18,28 +18,28 @@ from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.commands.work import unknown_yet
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import ClipRecipe, DeviceRun, EpisodesRecipe, MetaTrainRecipe, SplitRecipe
+from amefu_cli.settings import ClipSettings, DeviceRun, EpisodesSettings, MetaTrainSettings, SplitSettings
 
 
 @command
 def meta_train(
     session: Session,
-    recipe: MetaTrainRecipe,
-    split_recipe: SplitRecipe,
+    recipe: MetaTrainSettings,
+    split_recipe: SplitSettings,
     run: DeviceRun,
     split: SplitOption = None,
     features: Annotated[Path | None, typer.Option(help="store to read [WORKSPACE/features.zarr]")] = None,
     out: Annotated[Path | None, typer.Option(help="checkpoint to write [WORKSPACE/fusion.safetensors]")] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the checkpoint away and train again")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Meta-train the fusion on features.zarr alone; the same command resumes one that was interrupted.
 
     Example: amefu meta-train --num-aug 2
     """
-    from amefu_cli.artefacts.checkpoint import read_header
-    from amefu_cli.artefacts.training_run import TrainingRun
-    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.artefacts.stores.store import open_store
+    from amefu_cli.artefacts.weights.checkpoint import read_header
+    from amefu_cli.artefacts.weights.training_run import TrainingRun
 
     features_path, path = features or session.workspace.features, out or session.workspace.fusion
     check_device(run.device)
@@ -53,12 +53,12 @@ def meta_train(
         if before.planned:
             unknown_yet("meta-train", features_path)
             return
-        split_recipe = split_recipe if dry_run else SplitRecipe()  # a dry run has written no split
-    store = open_store(features_path, "features", mend="amefu features")
+        split_recipe = split_recipe if dry_run else SplitSettings()  # a dry run has written no split
+    store = open_store(features_path, "features", fix="amefu features")
     warn_of_other_switches(session, store)
     classes = resolve_split(session, split, split_recipe, store, checked=session.upstream, dry_run=dry_run)
     header = replace(fusion_header(store, classes, recipe), notes=session.chosen)
-    if not rebuild and TrainingRun(path, header).is_finished(mend="amefu meta-train"):
+    if not rebuild and TrainingRun(path, header).is_finished(fix="amefu meta-train"):
         note(f"meta-train: {path} is up to date")
     elif dry_run:
         note(f"meta-train: would train {recipe.fusion} for {recipe.epochs} × {recipe.episodes} episodes")
@@ -83,10 +83,10 @@ def meta_train(
     show(document, as_json=session.json, title="meta-train", rows=rows)
 
 
-def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
+def fusion_header(store: Any, classes: Any, recipe: MetaTrainSettings) -> Any:
     """What the header of a fusion that `recipe` trains on a feature store says."""
-    from amefu_cli.artefacts.checkpoint import CheckpointHeader
-    from amefu_cli.artefacts.feature_store import dim_of, fingerprint_of
+    from amefu_cli.artefacts.stores.features import dim_of, fingerprint_of
+    from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
 
     records = classes.listed(store.records())
     parts = {
@@ -98,7 +98,7 @@ def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
     return CheckpointHeader(
         role="fusion",
         architecture={"fusion": recipe.fusion, "dim": dim_of(store, records)},
-        recipe={"meta-train": recipe.as_dict(), "clip": store.recipe["clip"]},
+        settings={"meta-train": recipe.as_dict(), "clip": store.settings["clip"]},
         data={
             "streams": store.made_from,
             **{part: fingerprint_of(records, names) for part, names in parts.items()},
@@ -108,25 +108,25 @@ def fusion_header(store: Any, classes: Any, recipe: MetaTrainRecipe) -> Any:
     )
 
 
-def check_episodes(store: Any, classes: Any, recipe: MetaTrainRecipe) -> None:
+def check_episodes(store: Any, classes: Any, recipe: MetaTrainSettings) -> None:
     """Raises UsageError where the videos in a store are too few for the episodes of training or of validation."""
     from amefu_cli.stages.episodes import draw
 
     records = classes.listed(store.records())
     validation = classes.present("validation", {record.class_name for record in records.values()})
-    shape = EpisodesRecipe(recipe.way, recipe.shot, recipe.queries, count=2)
+    shape = EpisodesSettings(recipe.way, recipe.shot, recipe.queries, count=2)
     draw(records, classes.base, shape, {})
     if len(validation) > 1:
         draw(records, validation, replace(shape, way=min(recipe.way, len(validation))), {})
 
 
-def training_tables(store: Any, classes: Any, recipe: MetaTrainRecipe) -> tuple[Any, Any]:
+def training_tables(store: Any, classes: Any, recipe: MetaTrainSettings) -> tuple[Any, Any]:
     """The features of the base classes, and of the validation classes or None where there are fewer than two."""
-    from amefu_cli.artefacts.feature_store import read_features
+    from amefu_cli.artefacts.stores.features import read_features
 
     check_episodes(store, classes, recipe)
     records = classes.listed(store.records())
-    base = read_features(store, records, classes.base, views=1 + store.recipe["features"]["views"])
+    base = read_features(store, records, classes.base, views=1 + store.settings["features"]["views"])
     validation = read_features(store, records, classes.validation, views=1)
     if len(validation.class_names) < 2:
         warn("fewer than two validation classes: the last epoch is kept, as there is nothing to choose by")
@@ -138,16 +138,16 @@ def train_fusion(
     store: Any, tables: tuple[Any, Any], path: Path, header: Any, run: DeviceRun, *, rebuild: bool = False
 ) -> None:
     """Train, or go on training, the fusion that `header` describes."""
-    from amefu_cli.artefacts.training_run import TrainingRun
-    from amefu_cli.stages.devices import choose_device
+    from amefu_cli.artefacts.weights.training_run import TrainingRun
     from amefu_cli.stages.meta_train import MetaTraining, meta_train
+    from amefu_cli.stages.networks import choose_device
 
     base, validation = tables
-    recipe = MetaTrainRecipe.recorded(header.recipe["meta-train"], path)
+    recipe = MetaTrainSettings.recorded(header.settings["meta-train"], path)
     device = choose_device(run.device)
     files = TrainingRun(path, header)
     if rebuild:
-        files.begin_anew()
+        files.start_over()
     note(
         f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {recipe.fusion}, "
         f"num_aug {recipe.num_aug}{files.resumption()}"
@@ -155,9 +155,9 @@ def train_fusion(
     setup = MetaTraining(
         base=base,
         validation=validation,
-        recipe=recipe,
-        clip=ClipRecipe.recorded(store.recipe["clip"], store.path),
-        test_frames=store.recipe["features"]["test_frames"],
+        settings=recipe,
+        clip=ClipSettings.recorded(store.settings["clip"], store.path),
+        test_frames=store.settings["features"]["test_frames"],
         device=device,
     )
     with progress("meta-train") as report_progress:

@@ -18,12 +18,11 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
-from amefu_cli.artefacts.config import SETS, read_config
-from amefu_cli.artefacts.workspace import Workspace
+from amefu_cli.artefacts.files.workspace import SETS, Workspace, read_config
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import DEPTH_PRETRAIN, PRESETS, RECIPES, Recipe, check_type, preset_defaults, recipe_defaults
+from amefu_cli.settings import DEPTH_PRETRAIN, PRESETS, RECIPES, Settings, check_type, preset_defaults, recipe_defaults
 
-AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 OPTIONS: dict[str, dict[str, Any]] = {}
 """The options of every command with their types, as `command` below finds them."""
@@ -48,7 +47,7 @@ class Session:
         """The preset and the recipe in force, as artefacts note them."""
         return chosen_sets(self.workspace, self.preset, self.recipe_name)
 
-    def recipe(self, kind: type[AnyRecipe], command: str, variant: str | None = None) -> AnyRecipe:
+    def settings(self, kind: type[AnySettings], command: str, variant: str | None = None) -> AnySettings:
         """The recipe that `command` would use if it were typed without options."""
         defaults = settings_of(command, self.workspace, self.preset, self.recipe_name, variant)
         hints = get_type_hints(kind)
@@ -90,12 +89,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     options = OPTIONS[function.__name__.strip("_").replace("_", "-")] = {"upstream": bool, "json": bool}
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    groups: dict[str, type[Recipe]] = {}
+    groups: dict[str, type[Settings]] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
         if hint is Session:
             continue
-        if isinstance(hint, type) and issubclass(hint, Recipe):
+        if isinstance(hint, type) and issubclass(hint, Settings):
             groups[name] = hint
             options |= get_type_hints(hint)
             parameters += [_option_of(field, hint) for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
@@ -128,7 +127,7 @@ def variant_option(help: str) -> Any:
     return typer.Option(help=help, is_eager=True, callback=_remember("variant"))
 
 
-def _option_of(field: dataclasses.Field[Any], kind: type[Recipe]) -> inspect.Parameter:
+def _option_of(field: dataclasses.Field[Any], kind: type[Settings]) -> inspect.Parameter:
     metadata = field.metadata
     metavar = "|".join(metadata["choices"]) or None
     hint = get_type_hints(kind)[field.name]

@@ -1,4 +1,4 @@
-"""What `--precision auto` means for a store or a training that may already have been begun, maybe elsewhere."""
+"""What `--precision auto` means for a store or a training that may already have been started, maybe elsewhere."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def settled_precision(asked: str, begun: Mapping[str, Any] | None, device: str, *, training: bool = False) -> str:
-    """`auto` is what it was begun with, so that every machine that fills a store computes alike; else the faster.
+def settled_precision(asked: str, started: Mapping[str, Any] | None, device: str, *, training: bool = False) -> str:
+    """`auto` is what it was started with, so that every machine that fills a store computes alike; else the faster.
 
-    `begun` is a header with a `recipe`, or None.
+    `started` is a header with a `recipe`, or None.
     """
     if asked != "auto":
         return asked
-    recorded = _recorded(begun["recipe"]) if begun else None
+    recorded = _recorded(started["recipe"]) if started else None
     if recorded:
         return recorded
-    from amefu_cli.stages.devices import choose_device, choose_precision, precision_name
+    from amefu_cli.stages.networks import choose_device, choose_precision, precision_name
 
     return precision_name(choose_precision("auto", choose_device(device), training=training))
 

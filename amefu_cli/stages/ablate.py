@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amefu_cli.recipes import MODELS
+from amefu_cli.settings import MODELS
 
 FUSION_TITLES = {
     "concat": "RGB + depth, concatenated",

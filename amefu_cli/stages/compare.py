@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from amefu_cli.artefacts.results import Outcomes, outcomes_of
+from amefu_cli.artefacts.files.results import Outcomes, outcomes_of
 from amefu_cli.method.comparison import (
     Interval,
     draw_class_weights,

@@ -10,39 +10,39 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.depth_store import depth_writer
-from amefu_cli.artefacts.downloads import cache_from_environment
-from amefu_cli.artefacts.frame_store import read_frames
-from amefu_cli.artefacts.video_store import VideoStore
-from amefu_cli.artefacts.weights import Provenance, load_depth_weights
+from amefu_cli.artefacts.files.fingerprint import Provenance
+from amefu_cli.artefacts.stores.pictures import depth_writer, read_frames
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.weights.downloads import cache_from_environment
+from amefu_cli.artefacts.weights.sources import load_depth_weights
 from amefu_cli.errors import AmefuError, NotFinite
-from amefu_cli.method.depth_encoding import quantise
-from amefu_cli.method.depth_estimators import ESTIMATORS, Estimator, build_estimator, parse_estimator
-from amefu_cli.recipes import DepthRecipe
+from amefu_cli.method.depth import ESTIMATORS, Estimator, build_estimator, parse_estimator
+from amefu_cli.method.depth.encoding import quantise
+from amefu_cli.settings import DepthSettings
 from amefu_cli.stages import Outcome, Progress
-from amefu_cli.stages.devices import choose_precision
+from amefu_cli.stages.networks import choose_precision
 from amefu_cli.stages.pending import VideoJob
 from amefu_cli.stages.pipeline import Piece, make_videos, networks_on
 
 
 def load_estimator(
-    recipe: DepthRecipe, weights: Path | None, device: torch.device
+    settings: DepthSettings, weights: Path | None, device: torch.device
 ) -> tuple[Estimator, str, Provenance]:
-    """The estimator of a recipe on its device, what its user must know of it, and where its weights come from.
+    """The estimator of the settings on its device, what its user must know of it, and where its weights come from.
 
     Raises:
         UsageError: an unknown estimator, a missing extra, weights of another network.
         AmefuError: its weights cannot be had.
     """
-    name, source = parse_estimator(recipe.estimator)
+    name, source = parse_estimator(settings.estimator)
     row = ESTIMATORS[name]
     content, provenance = load_depth_weights(
         row.weights, str(weights) if weights else source, cache=cache_from_environment()
     )
     estimator = build_estimator(
-        name, content, device=device, precision=choose_precision(recipe.precision, device),
+        name, content, device=device, precision=choose_precision(settings.precision, device),
         threads=1 if device.type == "cpu" else torch.get_num_threads(),
-        larger_is_farther=recipe.larger_is_farther or None, imagenet_input=recipe.imagenet_input,
+        larger_is_farther=settings.larger_is_farther or None, imagenet_input=settings.imagenet_input,
     )  # fmt: skip
     return estimator, row.note, provenance
 

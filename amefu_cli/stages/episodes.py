@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from amefu_cli.artefacts.episodes_file import DrawnEpisodes
-from amefu_cli.artefacts.store_headers import VideoRecord
+from amefu_cli.artefacts.files.episodes import DrawnEpisodes
+from amefu_cli.artefacts.stores.header import VideoRecord
 from amefu_cli.method.episodes import draw_episodes
-from amefu_cli.recipes import EpisodesRecipe
+from amefu_cli.settings import EpisodesSettings
 
 
 def draw(
-    records: Mapping[str, VideoRecord], classes: Sequence[str], recipe: EpisodesRecipe, notes: Mapping[str, Any]
+    records: Mapping[str, VideoRecord], classes: Sequence[str], settings: EpisodesSettings, notes: Mapping[str, Any]
 ) -> DrawnEpisodes:
     """Draw episodes of the videos in `records` that are of `classes`; `notes` go into the file beside the seed.
 
@@ -25,7 +25,7 @@ def draw(
     ids = tuple(video for video, record in records.items() if record.class_name in wanted)
     names, labels = np.unique([records[video].class_name for video in ids], return_inverse=True)
     episodes = draw_episodes(
-        labels.astype(np.int64), way=recipe.way, shot=recipe.shot, queries=recipe.queries, count=recipe.count,
-        rng=np.random.default_rng(recipe.seed), class_names=names.tolist(),
+        labels.astype(np.int64), way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.count,
+        rng=np.random.default_rng(settings.seed), class_names=names.tolist(),
     )  # fmt: skip
-    return DrawnEpisodes.of(ids, episodes.support, episodes.query, {"seed": recipe.seed, **notes})
+    return DrawnEpisodes.of(ids, episodes.support, episodes.query, {"seed": settings.seed, **notes})

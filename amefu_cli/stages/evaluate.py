@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from amefu_cli.artefacts.checkpoint import CheckpointHeader
-from amefu_cli.artefacts.episodes_file import DrawnEpisodes
-from amefu_cli.artefacts.feature_store import FeatureTable
-from amefu_cli.artefacts.results import pack_outcomes
-from amefu_cli.method.classifier import accuracy_by_class, accuracy_with_interval, classify_episodes
+from amefu_cli.artefacts.files.episodes import DrawnEpisodes
+from amefu_cli.artefacts.files.results import pack_outcomes
+from amefu_cli.artefacts.stores.features import FeatureTable
+from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
+from amefu_cli.artefacts.weights.public import KEPT
 from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.fusion import FUSIONS
-from amefu_cli.method.public_layout import KEPT
-from amefu_cli.recipes import MODELS, ClipRecipe
-from amefu_cli.stages.training_state import to_torch
+from amefu_cli.method.heads.fusion import FUSIONS
+from amefu_cli.method.heads.prototypes import accuracy_by_class, accuracy_with_interval, classify_episodes
+from amefu_cli.settings import MODELS, ClipSettings
+from amefu_cli.stages.training import to_torch
 from amefu_cli.stages.vectors import test_rows, video_vectors
 
 
@@ -50,7 +50,7 @@ def model_vectors(
     table: FeatureTable,
     *,
     model: str,
-    clip: ClipRecipe,
+    clip: ClipSettings,
     test_frames: str,
     fusion: nn.Module | None,
     device: torch.device,

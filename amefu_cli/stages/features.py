@@ -12,19 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.depth_store import read_disparity
-from amefu_cli.artefacts.feature_store import IMAGENET, STREAMS, feature_writer
-from amefu_cli.artefacts.frame_store import read_frames
-from amefu_cli.artefacts.video_store import VideoStore
-from amefu_cli.artefacts.weights import Provenance
+from amefu_cli.artefacts.files.fingerprint import Provenance
+from amefu_cli.artefacts.stores.features import IMAGENET, STREAMS, feature_writer
+from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
+from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
-from amefu_cli.method.backbones import Backbone
-from amefu_cli.method.depth_encoding import encode_disparity
-from amefu_cli.method.geometry import crop_corner, normalise
+from amefu_cli.method.backbones import Backbone, normalise
+from amefu_cli.method.depth.encoding import encode_disparity
+from amefu_cli.method.geometry import crop_corner
 from amefu_cli.stages import Outcome, Progress
+from amefu_cli.stages.networks import load_backbone, load_stream
 from amefu_cli.stages.pending import VideoJob
 from amefu_cli.stages.pipeline import Piece, make_videos, networks_on
-from amefu_cli.stages.streams import load_backbone, load_stream
 
 DEPTH_PERCENTILE = 95.0
 

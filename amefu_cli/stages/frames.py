@@ -14,25 +14,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from amefu_cli.artefacts.clips import Clip, is_unchanged
-from amefu_cli.artefacts.decoding import open_clip
-from amefu_cli.artefacts.frame_store import KIND, append_frames, frame_writer
-from amefu_cli.artefacts.video_errors import VanishedFile, shown
-from amefu_cli.artefacts.video_store import VideoStore, open_store
-from amefu_cli.artefacts.video_writer import StagedVideo, publish_video
-from amefu_cli.errors import AmefuError, VideoError
-from amefu_cli.method.frame_size import stored_size
-from amefu_cli.recipes import FramesRecipe
+from amefu_cli.artefacts.stores.pictures import append_frames, frame_writer
+from amefu_cli.artefacts.stores.store import VideoStore, open_store
+from amefu_cli.artefacts.stores.writing import StagedVideo, publish_video
+from amefu_cli.artefacts.videos.decode import open_clip
+from amefu_cli.artefacts.videos.errors import VanishedFile
+from amefu_cli.artefacts.videos.find import Clip, is_unchanged
+from amefu_cli.engines.workers import Task, WorkerPool
+from amefu_cli.errors import AmefuError, VideoError, shown
+from amefu_cli.method.geometry import stored_size
+from amefu_cli.settings import FramesSettings
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.pending import ClipJob
-from amefu_cli.stages.workers import Task, WorkerPool
 
 
 def extract_frames(
     jobs: Sequence[ClipJob],
     store: VideoStore,
     *,
-    recipe: FramesRecipe,
+    settings: FramesSettings,
     processes: int,
     timeout: float,
     allow_partial: bool,
@@ -54,7 +54,7 @@ def extract_frames(
             failed(clip.id, error)
         progress(len(outcome.done) + len(outcome.failed), len(jobs), clip.id)
 
-    decode = functools.partial(extract_clip, store.path, recipe=recipe, allow_partial=allow_partial)
+    decode = functools.partial(extract_clip, store.path, settings=settings, allow_partial=allow_partial)
     tasks = (Task(job, store.fresh_folder()) for job in jobs)
     threads = ThreadPoolExecutor(processes, thread_name_prefix="publish")
     publishing: dict[Future[None], Clip] = {}  # the disk is waited for there, while the workers decode the next clips
@@ -84,15 +84,15 @@ def _error_of(publishing: Future[None]) -> VideoError | None:
     return None
 
 
-def extract_clip(path: Path, task: Task, *, recipe: FramesRecipe, allow_partial: bool) -> StagedVideo:
+def extract_clip(path: Path, task: Task, *, settings: FramesSettings, allow_partial: bool) -> StagedVideo:
     """In a worker: one clip from its source to the folder of `task`, for the frame store at `path`."""
     store, clip = _store(path), task.job.clip
-    size_of = functools.partial(stored_size, geometry=recipe.geometry, size=recipe.size)
+    size_of = functools.partial(stored_size, geometry=settings.geometry, size=settings.size)
     with (
         open_clip(clip, allow_partial=allow_partial) as reader,
         frame_writer(store, clip.id, task.folder) as writer,
     ):
-        count = append_frames(writer, reader.frames(size_of), quality=recipe.quality)
+        count = append_frames(writer, reader.frames(size_of), quality=settings.quality)
         _check_unchanged(clip)
         return writer.finish(
             frames=count, fps=reader.fps, source=_source(clip), made_from=task.job.made_from, partial=reader.partial
@@ -115,4 +115,4 @@ def _check_unchanged(clip: Clip) -> None:
 @functools.cache
 def _store(path: Path) -> VideoStore:
     """One open store for the life of a worker."""
-    return open_store(path, KIND, mend="amefu frames")
+    return open_store(path, "frames", fix="amefu frames")

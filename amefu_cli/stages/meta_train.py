@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from amefu_cli.artefacts.checkpoint import CheckpointHeader
-from amefu_cli.artefacts.feature_store import FeatureTable
-from amefu_cli.artefacts.training_run import Position, TrainingRun
-from amefu_cli.method.classifier import classify_episodes
+from amefu_cli.artefacts.stores.features import FeatureTable
+from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
+from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
 from amefu_cli.method.episodes import Episodes, draw_episodes
-from amefu_cli.method.fusion import FUSIONS
+from amefu_cli.method.heads.fusion import FUSIONS
+from amefu_cli.method.heads.learning import Temperature, meta_train_episode
+from amefu_cli.method.heads.prototypes import classify_episodes
 from amefu_cli.method.sampling import asynchronous_clips
-from amefu_cli.method.training import Temperature, meta_train_episode
-from amefu_cli.recipes import ClipRecipe, MetaTrainRecipe
+from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.pipeline import ahead
-from amefu_cli.stages.training_loop import Training
+from amefu_cli.stages.training import Training
 from amefu_cli.stages.vectors import test_rows, video_vectors
 
 
@@ -36,8 +36,8 @@ class MetaTraining:
 
     base: FeatureTable
     validation: FeatureTable | None
-    recipe: MetaTrainRecipe
-    clip: ClipRecipe
+    settings: MetaTrainSettings
+    clip: ClipSettings
     test_frames: str
     device: torch.device
 
@@ -57,22 +57,22 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
         UsageError: too few base classes, or too few videos in one, for the episodes asked for.
         NotFinite: a loss is NaN or infinite; names epoch and episode.
     """
-    recipe = setup.recipe
-    torch.manual_seed(recipe.seed)
-    fusion = FUSIONS[recipe.fusion](setup.base.rgb.shape[-1])
-    learner = Learner(fusion, Temperature(recipe.temperature, learned=recipe.learn_temperature)).to(setup.device)
+    settings = setup.settings
+    torch.manual_seed(settings.seed)
+    fusion = FUSIONS[settings.fusion](setup.base.rgb.shape[-1])
+    learner = Learner(fusion, Temperature(settings.temperature, learned=settings.learn_temperature)).to(setup.device)
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
-        trained, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        trained, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
     training = Training(
         model=learner,
         kept=learner.fusion,
         optimizer=optimizer,
-        epochs=recipe.epochs,
-        steps=recipe.episodes,
-        rates=(recipe.learning_rate,),
-        decay_after=recipe.decay_after,
+        epochs=settings.epochs,
+        steps=settings.episodes,
+        rates=(settings.learning_rate,),
+        decay_after=settings.decay_after,
         steps_from=lambda epoch, first: _steps(setup, learner, optimizer, epoch, first),
         validate=lambda: {
             "validation_accuracy": _validation_accuracy(setup, learner.fusion),
@@ -89,11 +89,11 @@ def _steps(
     setup: MetaTraining, learner: Learner, optimizer: torch.optim.Optimizer, epoch: int, first: int
 ) -> Iterator[float]:
     """The episodes of one epoch from number `first` on; yields the mean loss of the optimizer steps of each."""
-    recipe = setup.recipe
+    settings = setup.settings
     for rgb, depth in _episodes(setup, epoch, first):
         losses = meta_train_episode(
             learner.fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
-            shot=recipe.shot, classifier=recipe.classifier, temperature=learner.temperature, loss=recipe.loss,
+            shot=settings.shot, classifier=settings.classifier, temperature=learner.temperature, loss=settings.loss,
         )  # fmt: skip
         yield float(losses.mean())
 
@@ -101,18 +101,18 @@ def _steps(
 def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The episodes of one epoch from number `first` on, float16: RGB (way, shot + queries, frames, dim) and depth
     clips (1 + num_aug, way, shot + queries, frames, dim)."""
-    recipe, table = setup.recipe, setup.base
+    settings, table = setup.settings, setup.base
     drawn = draw_episodes(
-        table.labels, way=recipe.way, shot=recipe.shot, queries=recipe.queries, count=recipe.episodes,
-        rng=np.random.default_rng([recipe.seed, epoch]), class_names=table.class_names,
+        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
+        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
     )  # fmt: skip
     videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
 
     def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng([recipe.seed, epoch, episode])
-        return gather_episode(table, videos[episode], num_aug=recipe.num_aug, clip=setup.clip, rng=rng)
+        rng = np.random.default_rng([settings.seed, epoch, episode])
+        return gather_episode(table, videos[episode], num_aug=settings.num_aug, clip=setup.clip, rng=rng)
 
-    return ahead(gather, range(first, recipe.episodes), threads=1, depth=4)
+    return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
 
 
 def gather_episode(
@@ -120,7 +120,7 @@ def gather_episode(
     videos: NDArray[np.int64],
     *,
     num_aug: int,
-    clip: ClipRecipe,
+    clip: ClipSettings,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The features of one episode's `videos` (way, each): RGB, and 1 + num_aug depth clips of the same view."""
@@ -151,18 +151,20 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None
     fusion.eval()
     vectors = video_vectors(table, rows, model="amefu", fusion=fusion, device=setup.device)
     fusion.train()
-    outcomes = classify_episodes(vectors, validation_episodes(table, setup.recipe), classifier=setup.recipe.classifier)
+    outcomes = classify_episodes(
+        vectors, validation_episodes(table, setup.settings), classifier=setup.settings.classifier
+    )
     return float(outcomes.mean())
 
 
-def validation_episodes(table: FeatureTable, recipe: MetaTrainRecipe) -> Episodes:
+def validation_episodes(table: FeatureTable, settings: MetaTrainSettings) -> Episodes:
     """Episodes of the validation classes; fewer ways where there are fewer classes.
 
     Raises:
         UsageError: fewer than two classes, or a class with too few videos.
     """
     return draw_episodes(
-        table.labels, way=min(recipe.way, len(table.class_names)), shot=recipe.shot, queries=recipe.queries,
-        count=recipe.validation_episodes, rng=np.random.default_rng([recipe.seed, 0x7A1]),
+        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
+        count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, 0x7A1]),
         class_names=table.class_names,
     )  # fmt: skip

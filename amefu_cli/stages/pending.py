@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.clips import Clip, image_files
-from amefu_cli.artefacts.fingerprint import file_sha256, fingerprint
-from amefu_cli.artefacts.split import Split
-from amefu_cli.artefacts.store_headers import VideoRecord
-from amefu_cli.artefacts.video_store import VideoStore
+from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
+from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.videos.find import Clip, image_files
 from amefu_cli.method.sampling import TEST_CLIPS
-from amefu_cli.recipes import ClipRecipe, FeaturesRecipe
+from amefu_cli.settings import ClipSettings, FeaturesSettings
 
 Takes = Callable[[str], bool]
 """Whether this run takes a video, by its id: `--only` and `--shard`."""
@@ -70,22 +70,22 @@ def pending_clips(
     *,
     checksum: bool,
     takes: Callable[[str], bool],
-    anew: Collection[str],
+    again: Collection[str],
 ) -> tuple[list[ClipJob], int]:
     """The clips whose frames are not in the store as they should be; how many are."""
     jobs = (ClipJob(clip, source_identity(clip, checksum=checksum)) for clip in clips if takes(clip.id))
-    return _not_done(store, jobs, takes, anew)
+    return _not_done(store, jobs, takes, again)
 
 
 def pending_depth(
-    frames: VideoStore, depth: VideoStore, *, takes: Takes, anew: Collection[str]
+    frames: VideoStore, depth: VideoStore, *, takes: Takes, again: Collection[str]
 ) -> tuple[list[VideoJob], int]:
     """The videos whose disparity is not in `depth` as it should be, and how many are."""
     jobs = (
         VideoJob(record, {"frames": record.fingerprint}, np.arange(record.frames, dtype=np.int64))
         for record in frames.records().values()
     )
-    return _not_done(depth, jobs, takes, anew)
+    return _not_done(depth, jobs, takes, again)
 
 
 def pending_features(
@@ -94,15 +94,15 @@ def pending_features(
     features: VideoStore,
     *,
     split: Split,
-    recipe: FeaturesRecipe,
-    clip: ClipRecipe,
+    settings: FeaturesSettings,
+    clip: ClipSettings,
     takes: Takes,
-    anew: Collection[str],
+    again: Collection[str],
     basenet: Mapping[str, Any] | None = None,
 ) -> tuple[list[VideoJob], int]:
     """The videos of the split's classes whose features are not in `features` as they should be."""
-    jobs = feature_jobs(frames.records(), depth.records(), split=split, recipe=recipe, clip=clip, basenet=basenet)
-    return _not_done(features, jobs, takes, anew)
+    jobs = feature_jobs(frames.records(), depth.records(), split=split, settings=settings, clip=clip, basenet=basenet)
+    return _not_done(features, jobs, takes, again)
 
 
 def feature_jobs(
@@ -110,8 +110,8 @@ def feature_jobs(
     depth: Mapping[str, VideoRecord],
     *,
     split: Split,
-    recipe: FeaturesRecipe,
-    clip: ClipRecipe,
+    settings: FeaturesSettings,
+    clip: ClipSettings,
     basenet: Mapping[str, Any] | None = None,
 ) -> Iterator[VideoJob]:
     """Base and validation videos: every stride-th frame; novel ones: the frames that evaluation reads.
@@ -126,8 +126,8 @@ def feature_jobs(
         if part is None or disparity is None or disparity.made_from.get("frames") != record.fingerprint:
             continue
         imagenet = basenet is not None and part == "novel"
-        numbers = kept_frames(record.frames, novel=part == "novel", recipe=recipe, clip=clip, basenet=imagenet)
-        views = 1 + (recipe.views if part == "base" else 0)
+        numbers = kept_frames(record.frames, novel=part == "novel", settings=settings, clip=clip, basenet=imagenet)
+        views = 1 + (settings.views if part == "base" else 0)
         made_from = {
             "frames": record.fingerprint,
             "depth": disparity.fingerprint,
@@ -138,22 +138,22 @@ def feature_jobs(
 
 
 def kept_frames(
-    frames: int, *, novel: bool, recipe: FeaturesRecipe, clip: ClipRecipe, basenet: bool = False
+    frames: int, *, novel: bool, settings: FeaturesSettings, clip: ClipSettings, basenet: bool = False
 ) -> NDArray[np.int64]:
     """The frame numbers of a video of `frames` frames that the feature store keeps, ascending."""
-    if not novel or recipe.frames == "dense":
-        return np.arange(0, frames, recipe.stride, dtype=np.int64)
-    rules = (recipe.test_frames, "consecutive") if basenet else (recipe.test_frames,)
+    if not novel or settings.frames == "dense":
+        return np.arange(0, frames, settings.stride, dtype=np.int64)
+    rules = (settings.test_frames, "consecutive") if basenet else (settings.test_frames,)
     size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}
     return np.unique(np.concatenate([TEST_CLIPS[rule](frames, **size) for rule in rules]))
 
 
 def _not_done(
-    store: VideoStore, jobs: Iterable[AnyJob], takes: Takes, anew: Collection[str]
+    store: VideoStore, jobs: Iterable[AnyJob], takes: Takes, again: Collection[str]
 ) -> tuple[list[AnyJob], int]:
     there = store.records()
     wanted = [job for job in jobs if takes(job.id)]
-    pending = [job for job in wanted if job.id in anew or not store.is_done(there.get(job.id), job.made_from)]
+    pending = [job for job in wanted if job.id in again or not store.is_done(there.get(job.id), job.made_from)]
     return pending, len(wanted) - len(pending)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.video_writer import VideoWriter
+from amefu_cli.artefacts.stores.writing import VideoWriter
 from amefu_cli.errors import AmefuError, DamagedFile, VideoError
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.pending import VideoJob

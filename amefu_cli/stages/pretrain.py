@@ -17,22 +17,21 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from amefu_cli.artefacts.checkpoint import CheckpointHeader
-from amefu_cli.artefacts.depth_store import read_disparity
-from amefu_cli.artefacts.frame_store import read_frames
-from amefu_cli.artefacts.store_headers import VideoRecord
-from amefu_cli.artefacts.training_run import Position, TrainingRun
-from amefu_cli.artefacts.video_store import VideoStore
+from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
+from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
 from amefu_cli.errors import UsageError
-from amefu_cli.method.backbones import Backbone
-from amefu_cli.method.depth_encoding import encode_disparity
-from amefu_cli.method.geometry import crop_corner, normalise
+from amefu_cli.method.backbones import Backbone, normalise
+from amefu_cli.method.depth.encoding import encode_disparity
+from amefu_cli.method.geometry import crop_corner
+from amefu_cli.method.heads.learning import clip_logits
 from amefu_cli.method.sampling import middle_clip, random_clips
-from amefu_cli.method.training import clip_logits
-from amefu_cli.recipes import ClipRecipe, PretrainRecipe, StreamRecipe
+from amefu_cli.settings import ClipSettings, PretrainSettings, StreamSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.pipeline import LOADERS, ahead
-from amefu_cli.stages.training_loop import Training
+from amefu_cli.stages.training import Training
 
 DEPTH_PERCENTILE = 95.0
 
@@ -62,21 +61,21 @@ class StreamClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Pretraining:
-    """All that one pretraining needs besides its model: the data, the recipes, the device."""
+    """All that one pretraining needs besides its model: the data, the settings, the device."""
 
     store: VideoStore
     train: Videos
     held_out: Videos
-    recipe: PretrainRecipe
-    stream: StreamRecipe
-    clip: ClipRecipe
+    settings: PretrainSettings
+    stream: StreamSettings
+    clip: ClipSettings
     device: torch.device
     precision: torch.dtype
 
     @property
     def steps(self) -> int:
         """Optimizer steps an epoch."""
-        return math.ceil(len(self.train.records) / self.recipe.videos_per_batch)
+        return math.ceil(len(self.train.records) / self.settings.videos_per_batch)
 
 
 def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -> tuple[Videos, Videos]:
@@ -105,19 +104,19 @@ def pretrain(
     Raises:
         NotFinite: the loss is NaN or infinite; names epoch and step.
     """
-    recipe = setup.recipe
-    torch.manual_seed(recipe.seed)
+    settings = setup.settings
+    torch.manual_seed(settings.seed)
     model = StreamClassifier(backbone, len(set(setup.train.labels))).to(setup.device)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, recipe)
+    optimizer = _optimizer(model, settings)
     training = Training(
         model=model,
         kept=model,
         optimizer=optimizer,
-        epochs=recipe.epochs,
+        epochs=settings.epochs,
         steps=setup.steps,
-        rates=(recipe.backbone_rate, recipe.classifier_rate),
-        decay_after=recipe.decay_after,
+        rates=(settings.backbone_rate, settings.classifier_rate),
+        decay_after=settings.decay_after,
         steps_from=lambda epoch, first: _steps(setup, model, optimizer, epoch, first),
         validate=lambda: {"held_out_accuracy": _held_out_accuracy(setup, model)},
         metric="held_out_accuracy",
@@ -131,15 +130,15 @@ def _steps(
     setup: Pretraining, model: StreamClassifier, optimizer: torch.optim.Optimizer, epoch: int, first: int
 ) -> Iterator[float]:
     """The optimizer steps of an epoch from number `first` on; yields their losses."""
-    recipe = setup.recipe
+    settings = setup.settings
     model.train()
-    if recipe.frozen_norm:
+    if settings.frozen_norm:
         freeze_norm(model)
     batches = ahead(
         lambda batch: _load_training(setup, epoch, batch), _batches(setup, epoch)[first:], threads=LOADERS, depth=2
     )
     for step, (images, labels) in enumerate(batches, first):
-        torch.manual_seed(hash((recipe.seed, epoch, step)) % 2**63)  # dropout inside a backbone, if it has any
+        torch.manual_seed(hash((settings.seed, epoch, step)) % 2**63)  # dropout inside a backbone, if it has any
         loss = functional.cross_entropy(_logits(setup, model, images), labels.to(setup.device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -164,7 +163,7 @@ def freeze_norm(model: nn.Module) -> None:
 @torch.inference_mode()
 def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float | None:
     """Share of the held-out videos (middle clip, centre crop) that fall to their class; None without any."""
-    videos, size = setup.held_out, setup.recipe.videos_per_batch
+    videos, size = setup.held_out, setup.settings.videos_per_batch
     if not videos.records:
         return None
     model.eval()
@@ -177,8 +176,8 @@ def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float | N
 
 def _batches(setup: Pretraining, epoch: int) -> list[NDArray[np.int64]]:
     """The indices of each step's training videos, in an order that depends on seed and epoch alone."""
-    order = np.random.default_rng([setup.recipe.seed, epoch]).permutation(len(setup.train.records))
-    return np.array_split(order, range(setup.recipe.videos_per_batch, len(order), setup.recipe.videos_per_batch))
+    order = np.random.default_rng([setup.settings.seed, epoch]).permutation(len(setup.train.records))
+    return np.array_split(order, range(setup.settings.videos_per_batch, len(order), setup.settings.videos_per_batch))
 
 
 def _load_training(setup: Pretraining, epoch: int, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,13 +185,13 @@ def _load_training(setup: Pretraining, epoch: int, batch: NDArray[np.int64]) -> 
     clips = []
     for index in batch:
         record = setup.train.records[index]
-        rng = np.random.default_rng([setup.recipe.seed, epoch, int(index)])
+        rng = np.random.default_rng([setup.settings.seed, epoch, int(index)])
         numbers = random_clips(
             np.array([record.frames]), segments=setup.clip.segments,
             frames_per_segment=setup.clip.frames_per_segment, rng=rng,
         )[0]  # fmt: skip
         images = _read_clip(setup, record, numbers, rng)
-        clips.append(images.flip(2) if rng.random() < setup.recipe.flip else images)
+        clips.append(images.flip(2) if rng.random() < setup.settings.flip else images)
     return torch.stack(clips), torch.tensor([setup.train.labels[index] for index in batch])
 
 
@@ -230,9 +229,9 @@ def _network_input(setup: Pretraining, backbone: Backbone, images: torch.Tensor)
     return normalise(flat, mean=backbone.mean, std=backbone.std, dtype=torch.float32)
 
 
-def _optimizer(model: StreamClassifier, recipe: PretrainRecipe) -> torch.optim.SGD:
+def _optimizer(model: StreamClassifier, settings: PretrainSettings) -> torch.optim.SGD:
     groups = [
-        {"params": list(model.backbone.parameters()), "lr": recipe.backbone_rate},
-        {"params": list(model.head.parameters()), "lr": recipe.classifier_rate},
+        {"params": list(model.backbone.parameters()), "lr": settings.backbone_rate},
+        {"params": list(model.head.parameters()), "lr": settings.classifier_rate},
     ]
-    return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)

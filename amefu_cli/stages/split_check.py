@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from amefu_cli.artefacts.duplicates import Source, duplicates
-from amefu_cli.artefacts.split import KEYS, Split, make_split
-from amefu_cli.method.split_names import near_names, same_letters
+from amefu_cli.artefacts.files.names import near_names, same_letters
+from amefu_cli.artefacts.files.split import KEYS, Split, make_split
+from amefu_cli.artefacts.videos.find import Source, duplicates
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def crosses(split: Split, videos: tuple[str, ...]) -> bool:
 
 def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
     """The split with names as the disk has them, and of clips that cross it only those of the last part."""
-    mended = _respelt(split, check.class_repairs, check.video_repairs)
-    left_out = {video for group in check.crossing for video in _not_in_last_part(mended, group)}
+    fixed = _respelt(split, check.class_repairs, check.video_repairs)
+    left_out = {video for group in check.crossing for video in _not_in_last_part(fixed, group)}
     if left_out:
-        listed = mended.listed(sources) if mended.videos is None else mended.videos
-        mended = replace(mended, videos=frozenset(listed) - left_out)
-    return mended
+        listed = fixed.listed(sources) if fixed.videos is None else fixed.videos
+        fixed = replace(fixed, videos=frozenset(listed) - left_out)
+    return fixed
 
 
 def _respelt(split: Split, class_repairs: Mapping[str, str], video_repairs: Mapping[str, str]) -> Split:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from amefu_cli.artefacts.checkpoint import read_header as read_checkpoint_header
-from amefu_cli.artefacts.clips import find_clips
-from amefu_cli.artefacts.failures import Failure, last_failures, read_failures
-from amefu_cli.artefacts.results import read_result
-from amefu_cli.artefacts.split import read_split
-from amefu_cli.artefacts.store_headers import VideoRecord, read_header
-from amefu_cli.artefacts.video_store import VideoStore
-from amefu_cli.artefacts.workspace import Workspace, located
+from amefu_cli.artefacts.files.results import read_result
+from amefu_cli.artefacts.files.split import read_split
+from amefu_cli.artefacts.files.workspace import Workspace, located
+from amefu_cli.artefacts.stores.failures import Failure, last_failures, read_failures
+from amefu_cli.artefacts.stores.header import VideoRecord, read_header
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.videos.find import find_clips
+from amefu_cli.artefacts.weights.checkpoint import read_header as read_checkpoint_header
 from amefu_cli.errors import DamagedFile
 from amefu_cli.stages.pending import source_identity
 
@@ -84,7 +84,7 @@ def _wanted(
     videos = located(frames.notes, "videos", frames.path) if frames else None
     if frames and videos and videos.is_dir():
         for clip in find_clips(videos, follow_links=frames.notes.get("follow_links", False)).clips:
-            if clip.id not in records["frames"] or not frames.recipe["checksum"]:
+            if clip.id not in records["frames"] or not frames.settings["checksum"]:
                 wanted["frames"][clip.id] = source_identity(clip, checksum=False)
     else:
         wanted["frames"] = {video: {} for video in failed} | wanted["frames"]
@@ -104,7 +104,7 @@ def _store(path: Path, store: VideoStore | None, done: int, failed: int, missing
         "done": done,
         "failed": failed,
         "missing": missing - failed,
-        "recipe": dict(store.recipe) if store else {},
+        "settings": dict(store.settings) if store else {},
         "made_from": dict(store.made_from) if store else {},
         "notes": dict(store.notes) if store else {},
     }
@@ -115,19 +115,19 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         header = read_checkpoint_header(path)
         snapshot = read_checkpoint_header(path.with_suffix(".snapshot.safetensors"))
     except DamagedFile:
-        return {"path": str(path), "state": "not a checkpoint", "recipe": {}, "data": {}, "notes": {}}
+        return {"path": str(path), "state": "not a checkpoint", "settings": {}, "data": {}, "notes": {}}
     if header is not None:
         imported = header.notes.get("imported_from")
         state = f"imported from {imported}" if imported else f"epoch {header.notes.get('epoch', '-')}, done"
         return {
             "path": str(path), "state": state,
-            "recipe": dict(header.recipe), "data": dict(header.data), "notes": dict(header.notes),
+            "settings": dict(header.settings), "data": dict(header.data), "notes": dict(header.notes),
         }  # fmt: skip
     if snapshot is not None:
         position = snapshot.notes["position"]
         state = f"in training: epoch {position['epoch']}, step {position['step']}"
-        return {"path": str(path), "state": state, "recipe": dict(snapshot.recipe), "data": {}, "notes": {}}
-    return {"path": str(path), "state": "not there", "recipe": {}, "data": {}, "notes": {}}
+        return {"path": str(path), "state": state, "settings": dict(snapshot.settings), "data": {}, "notes": {}}
+    return {"path": str(path), "state": "not there", "settings": {}, "data": {}, "notes": {}}
 
 
 def _result(path: Path) -> dict[str, Any]:

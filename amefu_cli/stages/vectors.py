@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from amefu_cli.artefacts.feature_store import FeatureTable
-from amefu_cli.method.fusion import video_vector
+from amefu_cli.artefacts.stores.features import FeatureTable
+from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.method.sampling import TEST_CLIPS
-from amefu_cli.recipes import MODELS
+from amefu_cli.settings import MODELS
 
 VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
 

@@ -1,0 +1,1 @@
+"""Small files: atomic writes, fingerprints, names, the workspace, splits, episodes, results."""

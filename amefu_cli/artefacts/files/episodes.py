@@ -1,0 +1,140 @@
+"""Episodes as video ids: drawn once, replayed bit for bit on any store that holds the videos.
+
+The file is safetensors: `support` and `query`, unsigned (episodes, way, shot or queries), are positions in the list
+of video ids that stands in its text header, beside how they were drawn and from which store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from amefu_cli.artefacts.files.atomic import write_atomic
+from amefu_cli.artefacts.files.fingerprint import fingerprint
+from amefu_cli.errors import DamagedFile, UsageError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class DrawnEpisodes:
+    """Episodes of the videos `ids` (sorted, each used by some episode), whatever store those come from.
+
+    `support` int64 (episodes, way, shot) and `query` int64 (episodes, way, queries) are positions in `ids`. `notes`
+    tell the seed and the fingerprint of the features that they were drawn from.
+    """
+
+    ids: tuple[str, ...]
+    support: NDArray[np.int64]
+    query: NDArray[np.int64]
+    notes: Mapping[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the episodes, sorted."""
+        return tuple(sorted({video.split("/", 1)[0] for video in self.ids}))
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """How many episodes there are, and of what."""
+        episodes, way, shot = self.support.shape
+        return {"way": way, "shot": shot, "queries": self.query.shape[2], "episodes": episodes}
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same videos in the same places, wherever the episodes were drawn or read."""
+        parts = [hashlib.sha256(part.astype("<i8").tobytes()).hexdigest() for part in (self.support, self.query)]
+        return fingerprint(list(self.ids), self.shape, parts)
+
+    @classmethod
+    def of(
+        cls, ids: tuple[str, ...], support: NDArray[np.int64], query: NDArray[np.int64], notes: Mapping[str, Any]
+    ) -> DrawnEpisodes:
+        """Episodes whose indices are positions in `ids`, of which they may use only some."""
+        used = np.unique(np.concatenate([support.ravel(), query.ravel()]))
+        used = np.array(sorted(used, key=lambda video: ids[video]), np.int64)
+        place = np.zeros(len(ids), np.int64)
+        place[used] = np.arange(len(used))
+        return cls(tuple(ids[video] for video in used), place[support], place[query], notes)
+
+    def placed_in(self, ids: tuple[str, ...], *, source: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Support and query as positions in `ids`, another list; `source` names it in messages.
+
+        Raises:
+            UsageError: `ids` lacks some of the videos.
+        """
+        there = {video: index for index, video in enumerate(ids)}
+        missing = [video for video in self.ids if video not in there]
+        if missing:
+            raise UsageError(
+                f"{source}: lacks {len(missing)} of the {len(self.ids)} videos that the episodes use, such as "
+                f"{missing[0]!r}; draw others with `amefu episodes`"
+            )
+        place = np.array([there[video] for video in self.ids], np.int64)
+        return place[self.support], place[self.query]
+
+
+def write_episodes(path: Path, drawn: DrawnEpisodes) -> None:
+    """Write episodes, with positions as narrow as they can be."""
+    kind = np.uint16 if len(drawn.ids) <= 1 << 16 else np.uint32
+    header = {"schema": SCHEMA, "videos": list(drawn.ids), "notes": drawn.notes}
+    parts = {"support": drawn.support, "query": drawn.query}
+    arrays = {name: np.ascontiguousarray(part, kind) for name, part in parts.items()}  # save() takes memory as it lies
+    write_atomic(path, save(arrays, metadata={"amefu-episodes": json.dumps(header, allow_nan=False)}))
+
+
+def read_episodes(path: Path) -> DrawnEpisodes:
+    """Read episodes and hold them to what they promise.
+
+    Raises:
+        UsageError: no such file.
+        DamagedFile: another file, or one that was changed: axes that disagree, a position outside the list.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file of episodes; write one with `amefu episodes --out {path}`")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["amefu-episodes"])
+            support, query = (file.get_tensor(name).astype(np.int64) for name in ("support", "query"))
+        ids, notes, schema = header["videos"], header["notes"], header["schema"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(
+            f"{path}: not a file of episodes ({error}); write one with `amefu episodes --out OTHER`"
+        ) from error
+    if schema != SCHEMA or not isinstance(notes, dict) or not _is_list_of_names(ids):
+        raise DamagedFile(f"{path}: the header holds a field of another type or schema")
+    _check_positions(path, len(ids), support, query)
+    _check_classes(path, ids, np.concatenate([support, query], axis=2))
+    return DrawnEpisodes(tuple(ids), support, query, notes)
+
+
+def _is_list_of_names(ids: Any) -> bool:
+    return isinstance(ids, list) and all(isinstance(video, str) for video in ids) and ids == sorted(set(ids))
+
+
+def _check_positions(path: Path, videos: int, support: NDArray[np.int64], query: NDArray[np.int64]) -> None:
+    if support.ndim != 3 or query.ndim != 3 or support.shape[:2] != query.shape[:2] or not support.size * query.size:
+        raise DamagedFile(
+            f"{path}: support {support.shape} and query {query.shape} must share their first two axes (episodes, way)"
+        )
+    largest = max(int(support.max()), int(query.max()))
+    if largest >= videos or min(int(support.min()), int(query.min())) < 0:
+        raise DamagedFile(f"{path}: an episode points at video {largest}, the file lists {videos}")
+
+
+def _check_classes(path: Path, ids: list[str], videos: NDArray[np.int64]) -> None:
+    """All videos of one way are of one class, and no two ways of an episode are of the same."""
+    labels = np.unique([video.split("/", 1)[0] for video in ids], return_inverse=True)[1]
+    classes = labels[videos]  # (episodes, way, shot + queries)
+    ways = np.sort(classes[..., 0], axis=1)
+    if (classes != classes[..., :1]).any() or (ways[:, 1:] == ways[:, :-1]).any():
+        raise DamagedFile(f"{path}: an episode mixes classes in one way, or has one class in two ways")

@@ -1,0 +1,84 @@
+"""Fingerprints: short hashes of what an artefact was made by and from, and the difference between two of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amefu_cli.errors import DamagedFile
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of the parts as canonical JSON (sorted keys, no spaces)."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def labelled_sha256(parts: Iterable[tuple[str, Any]]) -> str:
+    """One SHA-256 of several (label, bytes), which tells any change of either, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for label, content in parts:
+        digest.update(f"{label}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """What two groups of settings say differently, one line each: `stride: 1 in the file, 2 asked for`.
+
+    >>> differences({"stride": 1, "views": 2}, {"stride": 2, "views": 2})
+    ['stride: 1 in the file, 2 asked for']
+    """
+    return list(_differences(found, expected, ""))
+
+
+def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str) -> Iterable[str]:
+    for name in sorted(found.keys() | expected.keys()):
+        here, there = found.get(name), expected.get(name)
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            yield from _differences(here, there, f"{prefix}{name}.")
+        elif here != there:
+            yield f"{prefix}{name}: {_shown(here)} in the file, {_shown(there)} asked for"
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from, as stores and checkpoints record it."""
+
+    source: str
+    sha256: str
+    licence: str | None
+
+
+class Fields(dict[str, Any]):
+    """A JSON object of the header of the file `where`. Raises DamagedFile where a name that is asked for is missing."""
+
+    where: Path | None = None
+
+    def __missing__(self, name: str) -> Any:
+        raise DamagedFile(f"{self.where}: its header has no {name!r}; make it again with --rebuild")
+
+
+def as_fields(value: Any, where: Path) -> Any:
+    """Parsed JSON with every object in it as Fields."""
+    if isinstance(value, list):
+        return [as_fields(item, where) for item in value]
+    if not isinstance(value, dict):
+        return value
+    fields = Fields((name, as_fields(item, where)) for name, item in value.items())
+    fields.where = where
+    return fields

@@ -1,0 +1,134 @@
+"""How a video's id becomes a path inside a store: one Zarr group for every folder of the id."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote_to_bytes
+
+from amefu_cli.errors import UsageError
+
+LONGEST_COMPONENT = 255  # bytes: the limit of a file name on the common file systems
+
+
+def group_path(video: str) -> PurePosixPath:
+    """The path of a video's group below `videos/`; raises UsageError if the id could leave the store.
+
+    Letters, digits and most punctuation stay as they are. What a Zarr key or a file system reserves (control
+    characters, `%`, `\\`, bytes that are not UTF-8, a leading dot or double underscore, the name `zarr.json`)
+    is percent-encoded.
+
+    >>> str(group_path("archery/v_03 (left)"))
+    'archery/v_03 (left)'
+    >>> str(group_path("a/50%"))
+    'a/50%25'
+    """
+    components = video.split("/")
+    if any(component in ("", ".", "..") for component in components) or "\0" in video:
+        raise UsageError(f"video id {video!r} is not a relative path below a class folder")
+    return PurePosixPath(*(_encode(component) for component in components))
+
+
+def video_id(path: PurePosixPath) -> str:
+    """The id whose group stands at `path`: the inverse of `group_path`."""
+    return "/".join(unquote_to_bytes(component).decode("utf-8", "surrogateescape") for component in path.parts)
+
+
+def _encode(component: str) -> str:
+    encoded = "".join(_encode_character(character) for character in component)
+    if component.startswith((".", "__")) or component == "zarr.json":
+        encoded = f"%{ord(component[0]):02X}{encoded[1:]}"
+    if len(encoded.encode()) > LONGEST_COMPONENT:
+        raise UsageError(
+            f"video id part {component[:40]!r}… needs {len(encoded.encode())} bytes as a file name; "
+            f"the limit is {LONGEST_COMPONENT}: rename the clip"
+        )
+    return encoded
+
+
+def _encode_character(character: str) -> str:
+    if character.isprintable() and character not in "%\\":
+        return character
+    return quote(character.encode("utf-8", "surrogateescape"), safe="")
+
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
+VIDEO_SUFFIXES = _suffixes(
+    """
+    266 3g2 3gp 3gpp amv asf av1 avc avi avs dav dif divx dv f4v flv gif h261 h263 h264 264 h265 265 hevc h266 h26l
+    ismv ivf m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp4 mp4v mpe mpeg mpeg4 mpg mpv mts mxf nut
+    obu ogm ogv ogx qt rm rmvb swf tod ts trp ty vc1 vid viv vob vvc webm wmv wtv xvid y4m
+    """
+)
+
+
+ALIKE = 0.8  # of two words: 2 * letters in common / letters of both
+
+
+def letters(name: str) -> str:
+    """A name without case, spaces and punctuation.
+
+    >>> letters("Brush_hair")
+    'brushhair'
+    """
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def same_letters(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+    """For names that are not there, the one that differs in case, spaces and punctuation alone, if there is just one.
+
+    >>> same_letters(["brush hair", "climb"], ["brush_hair", "run"])
+    {'brush hair': 'brush_hair'}
+    """
+    wanted, there = set(wanted), set(there)
+    spelled: dict[str, list[str]] = {}
+    for name in there - wanted:
+        spelled.setdefault(letters(name), []).append(name)
+    found = {name: spelled.get(letters(name), []) for name in sorted(wanted - there)}
+    return _one_to_one({name: names[0] for name, names in found.items() if len(names) == 1})
+
+
+def near_names(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+    """As `same_letters`, and besides the name there with as many words, each alike and with the same first letter
+    (`unfolding` is not `folding`).
+
+    >>> near_names(["brush hairs", "swing baseketball", "golf"], ["brush_hair", "swing_baseball", "shoot_ball"])
+    {'brush hairs': 'brush_hair', 'swing baseketball': 'swing_baseball'}
+    """
+    wanted, there = set(wanted), set(there)
+    found = same_letters(wanted, there)
+    free = sorted(there - wanted - set(found.values()))
+    nearest = {}
+    for name in sorted(wanted - there - found.keys()):
+        ranked = sorted(((_likeness(name, other), other) for other in free), reverse=True)
+        if ranked and ranked[0][0] >= ALIKE and (len(ranked) == 1 or ranked[0][0] > ranked[1][0]):
+            nearest[name] = ranked[0][1]
+    return dict(sorted({**found, **_one_to_one(nearest)}.items()))
+
+
+def _likeness(name: str, other: str) -> float:
+    """How alike the least alike words of two names are; 0 where their number or their first letters differ."""
+    words, others = _words(name), _words(other)
+    if len(words) != len(others) or not words:
+        return 0.0
+    pairs = list(zip(words, others, strict=True))
+    if any(word[0] != with_word[0] for word, with_word in pairs):
+        return 0.0
+    return min(SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+
+def _words(name: str) -> list[str]:
+    """Words in lower case; a capital inside a word begins one: `PlayingDaf` is playing, daf."""
+    return re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).casefold())
+
+
+def _one_to_one(proposed: dict[str, str]) -> dict[str, str]:
+    """Without the names that two others would both become."""
+    count = Counter(proposed.values())
+    return {name: other for name, other in proposed.items() if count[other] == 1}

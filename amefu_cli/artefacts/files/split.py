@@ -1,0 +1,244 @@
+"""split.json: which classes are base (train), validation (val) and novel (test), and maybe which videos of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from amefu_cli.artefacts.files.atomic import to_json, write_atomic
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES
+from amefu_cli.errors import UsageError
+
+KEYS = {"train": "base", "val": "validation", "test": "novel"}
+
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Class names of each part, sorted; disjoint. `videos` are the ids that a list restricts it to; None: all."""
+
+    base: tuple[str, ...]
+    validation: tuple[str, ...]
+    novel: tuple[str, ...]
+    videos: frozenset[str] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names: base, validation, novel."""
+        return self.base + self.validation + self.novel
+
+    def part_of(self, class_name: str) -> str | None:
+        """`base`, `validation` or `novel`; None for a class that the split does not name."""
+        for part in KEYS.values():
+            if class_name in getattr(self, part):
+                return part
+        return None
+
+    def listed(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """What of `records`, by id, belongs to the split: its classes, and its videos where it lists them."""
+        classes, videos = set(self.classes), self.videos
+        return {
+            video: record
+            for video, record in records.items()
+            if video.split("/", 1)[0] in classes and (videos is None or video in videos)
+        }
+
+    def missing(self, part: str, there: Iterable[str]) -> list[str]:
+        """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
+        classes = set(getattr(self, part))
+        lacking = (self.videos or frozenset()).difference(there)
+        return sorted(video for video in lacking if video.split("/", 1)[0] in classes)
+
+    def present(self, part: str, class_names: Iterable[str]) -> tuple[str, ...]:
+        """The classes of one part that are among `class_names`."""
+        there = set(class_names)
+        return tuple(name for name in getattr(self, part) if name in there)
+
+
+def make_split(
+    train: Iterable[str], val: Iterable[str], test: Iterable[str], *, source: str, videos: Iterable[str] | None = None
+) -> Split:
+    """A split of the three lists; raises UsageError, naming the classes, where two of them share one."""
+    parts = {"train": set(train), "val": set(val), "test": set(test)}
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = sorted(parts[first] & parts[second])
+        if shared:
+            raise UsageError(
+                f"{source}: {first} and {second} share {', '.join(map(repr, shared))}; "
+                "base, validation and novel classes must be disjoint: take each out of one of them"
+            )
+    listed = None if videos is None else frozenset(videos)
+    base, validation, novel = (tuple(sorted(part)) for part in parts.values())
+    return Split(base, validation, novel, listed)
+
+
+def read_split(path: Path) -> Split:
+    """A split file: TOML or JSON with the keys train, val and test, each a list of class names, and maybe `videos`, a
+    list of ids.
+
+    Raises:
+        UsageError: absent, not TOML or JSON, another shape, or a class that stands in two lists.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such split file") from error
+    except (ValueError, RecursionError) as error:
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        raise UsageError(f"{path}: not a {kind} split file: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: must hold the keys train, val and test, each a list of class names")
+    lists: list[Any] = [document.get(key, [] if key == "val" else None) for key in KEYS]
+    for key, names in zip(KEYS, lists, strict=True):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{path}: {key!r} must be a list of class names")
+    videos = document.get("videos")
+    if videos is not None and not (isinstance(videos, list) and all(isinstance(video, str) for video in videos)):
+        raise UsageError(f"{path}: 'videos' must be a list of ids, class/video")
+    return make_split(*lists, source=str(path), videos=videos)
+
+
+def write_split(path: Path, split: Split, **notes: Any) -> None:
+    """Write a split as JSON, with notes on how it was made."""
+    document: dict[str, Any] = {key: list(getattr(split, part)) for key, part in KEYS.items()}
+    if split.videos is not None:
+        document["videos"] = sorted(split.videos)
+    write_atomic(path, to_json(document | notes))
+
+
+def draw_split(class_names: Sequence[str], *, ratio: str, seed: int) -> Split:
+    """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
+
+    The same names, ratio and seed give the same split, whatever the order of the names.
+
+    Raises:
+        UsageError: the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
+    """
+    shares = _parse_ratio(ratio)
+    names = sorted(set(class_names))
+    counts = _deal(len(names), shares)
+    if counts[0] == 0 or counts[2] == 0:
+        raise UsageError(
+            f"--split-ratio {ratio}: {len(names)} classes give {counts[0]} base, {counts[1]} validation and "
+            f"{counts[2]} novel ones; at least one base and one novel class are needed"
+        )
+    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    first, second = counts[0], counts[0] + counts[1]
+    return make_split(order[:first], order[first:second], order[second:], source="--split-ratio")
+
+
+def _parse_ratio(ratio: str) -> tuple[int, int, int]:
+    try:
+        base, validation, novel = (int(part) for part in ratio.split(":"))
+    except ValueError as error:
+        raise UsageError(f"--split-ratio {ratio!r}: must be three whole numbers, such as 64:12:24") from error
+    if min(base, validation, novel) < 0 or base + validation + novel == 0:
+        raise UsageError(f"--split-ratio {ratio!r}: must be three whole numbers from 0, not all 0")
+    return base, validation, novel
+
+
+def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
+    """Whole numbers that sum to `count`, as near to the shares as they get.
+
+    >>> _deal(15, (64, 12, 24))
+    [9, 2, 4]
+    """
+    exact = [count * share / sum(shares) for share in shares]
+    dealt = [int(value) for value in exact]
+    by_remainder = sorted(range(3), key=lambda part: dealt[part] - exact[part])
+    for part in by_remainder[: count - sum(dealt)]:
+        dealt[part] += 1
+    return dealt
+
+
+BUILT_IN = ("kinetics100", "ucf101", "hmdb51")
+
+
+_SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
+
+
+SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
+
+
+def load_split(source: str) -> Split:
+    """The split of a built-in name, a .json or .toml file, a folder or prefix of three lists, or `A.txt,B.txt,C.txt`.
+
+    `lists` stands for `lists/*train.txt`, `lists/*val.txt` and `lists/*test.txt`; `lists/ucf101` for
+    `lists/ucf101_train.txt` and so on.
+
+    Raises:
+        UsageError: none of these; a line that is no `class/video`; a class that stands in two lists.
+    """
+    if source in BUILT_IN:
+        return built_in_split(source)
+    path = Path(source)
+    if path.suffix in (".json", ".toml"):
+        return read_split(path)
+    if path.is_dir():
+        paths = [_only_list(path, f"*{key}.txt") for key in KEYS]
+    elif Path(f"{source}_train.txt").is_file():
+        paths = [Path(f"{source}_{key}.txt") for key in KEYS]
+    elif source.count(",") == 2:
+        paths = [Path(part) for part in source.split(",")]
+    else:
+        raise UsageError(
+            f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, a folder or prefix of lists, or "
+            "three lists: train.txt,val.txt,test.txt"
+        )
+    return read_lists(paths)
+
+
+def built_in_split(name: str) -> Split:
+    """A split of the field by name: its classes, with whatever videos are there."""
+    document: Any = json.loads(
+        (files("amefu_cli.artefacts.files") / "data" / "splits.json").read_text(encoding="utf-8")
+    )
+    return make_split(*(document[name][key] for key in KEYS), source=name)
+
+
+def read_lists(paths: list[Path]) -> Split:
+    """The split of three lists: train, val, test."""
+    videos = [read_list(path) for path in paths]
+    classes = [{video.split("/", 1)[0] for video in some} for some in videos]
+    source = ", ".join(str(path) for path in paths)
+    return make_split(*classes, source=source, videos=[video for some in videos for video in some])
+
+
+def read_list(path: Path) -> list[str]:
+    """The ids of one list, in its order."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such list of videos") from error
+    ids = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = SUFFIX_AND_LABEL.sub("", line.strip())
+        if not entry:
+            continue
+        if not all(entry.partition("/")):
+            raise UsageError(f"{path}: line {number} is {line.strip()!r}; a line must be class/video")
+        ids.append(entry)
+    if not ids:
+        raise UsageError(f"{path}: lists no video")
+    return ids
+
+
+def _only_list(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise UsageError(
+            f"--split {folder}: {len(found)} files are named {pattern}; exactly one is needed: give a prefix, such as "
+            f"{folder}/ucf101, or the lists, train.txt,val.txt,test.txt"
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""Source videos: found, opened, decoded, and what can be wrong with one."""

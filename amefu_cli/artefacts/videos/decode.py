@@ -1,0 +1,278 @@
+"""One source video, as upright RGB frames in presentation order, in constant memory.
+
+What is decided here:
+
+- Which stream: the one FFmpeg calls best (default flag, then bit rate, then order), cover art left out.
+- Every decoded frame counts as one frame, at whatever rate. The decoder's order is the presentation order;
+  timestamps are not trusted for it (AVI has none of its own).
+- Turns and mirrors are applied (turns.py). The sample aspect ratio is not: frames are resized to a fixed
+  shape anyway. Alpha is dropped.
+- All frames get the size chosen for the first one, also after a change of resolution.
+- Undecodable packets before the first frame are passed over (recordings that start between keyframes); after
+  it they are an error. Damage that FFmpeg conceals inside a frame is not one.
+- The frame count of a header is believed only as a promise of at least so many frames (fragmented files say 0
+  or 4 for 30), less what an edit list hides. One tenth of it, and always 2, may be missing: AVI headers are
+  often one or two off. Where the file itself ends before its container says (MP4, AVI, Matroska), any missing
+  or damaged frame is an error.
+- The frame rate is the header's where its count is believable too, else measured from the timestamps, else
+  guessed by FFmpeg, else None; a rate above 240 is never taken from a header.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.videos.errors import (
+    CorruptVideo,
+    EncryptedVideo,
+    MissingDecoder,
+    NoFrames,
+    TruncatedVideo,
+    UnreadableFile,
+)
+from amefu_cli.artefacts.videos.find import Clip
+from amefu_cli.artefacts.videos.images import ImageReader
+from amefu_cli.artefacts.videos.opening import (
+    MAX_PIXELS,
+    encrypted_message,
+    open_container,
+    open_file,
+    promised_size,
+    video_stream,
+)
+from amefu_cli.errors import VideoError, shown
+
+SizeOf = Callable[[int, int], tuple[int, int]]
+"""Upright (height, width) of the first frame -> stored (height, width), pixels."""
+
+
+MAX_RATE = 240  # frames/s believed from a header; 1000 is what a millisecond clock pretends
+
+
+class ClipReader(Protocol):
+    """What `open_clip` gives, for a file as for a folder of images."""
+
+    partial: bool
+    """Set once `frames` has ended early on a damaged clip (only with allow_partial)."""
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second, None where unknown; final once `frames` is exhausted."""
+
+    def frames(self, size_of: SizeOf) -> Iterator[NDArray[np.uint8]]:
+        """Every frame once, (height, width, 3) uint8 RGB, contiguous. Raises a child of VideoError."""
+
+
+@contextmanager
+def open_clip(clip: Clip, *, allow_partial: bool, threads: int = 1) -> Iterator[ClipReader]:
+    """Open one clip for one pass over its frames. Raises a child of VideoError."""
+    if clip.kind == "images":
+        yield ImageReader(clip.path, max_pixels=MAX_PIXELS, allow_partial=allow_partial)
+        return
+    with open_file(clip.path) as file, closing(open_container(clip.path, file)) as container:
+        stream = video_stream(clip.path, container)
+        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_type = "SLICE" if threads == 1 else "AUTO"
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        yield VideoReader(clip.path, file, container, stream, allow_partial=allow_partial)
+
+
+class VideoReader:
+    """The frames of one video file; see ClipReader."""
+
+    def __init__(
+        self,
+        path: Path,
+        file: BinaryIO,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        allow_partial: bool,
+    ) -> None:
+        self.partial = False
+        self._path, self._file, self._container, self._stream = path, file, container, stream
+        self._allow_partial = allow_partial
+        self._decoded = 0
+        self._undecodable = False  # packets before the first frame
+        self._packet_cut = False
+        self._times: tuple[int, int] | None = None  # the earliest and latest frame so far, in the time base
+
+    @property
+    def fps(self) -> float | None:
+        rate, claimed = self._stream.average_rate, self._stream.frames
+        if rate and 0 < rate <= MAX_RATE and claimed and self._decoded <= claimed + _slack(claimed):
+            return float(rate)
+        if self._times is not None and self._times[1] > self._times[0] and self._stream.time_base:
+            return float((self._decoded - 1) / ((self._times[1] - self._times[0]) * self._stream.time_base))
+        guess = self._stream.guessed_rate
+        return float(guess) if guess and guess <= MAX_RATE else None
+
+    def frames(self, size_of: SizeOf) -> Iterator[NDArray[np.uint8]]:
+        reformatter = VideoReformatter()  # kept, as its scaler is costly to set up
+        turn, size = Turn(), (0, 0)
+        for frame in self._frames():
+            if self._decoded == 1:
+                turn = turn_of(frame, self._stream)
+                size = turn.size(*size_of(*turn.size(frame.height, frame.width)))
+            yield turn.apply(self._rgb(reformatter, frame, size))
+
+    def _rgb(self, reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+        try:
+            scaled = reformatter.reformat(
+                frame,
+                width=size[1],
+                height=size[0],
+                format="rgb24",
+                interpolation=Interpolation.BILINEAR,
+                threads=1,
+            )
+        except av.FFmpegError as error:
+            kind = f"{frame.format.name}, {frame.width}×{frame.height}"
+            raise CorruptVideo(
+                f"{shown(self._path)}: frame {self._decoded} ({kind}) does not turn into RGB: "
+                f"{error.strerror}; re-encode it"
+            ) from error
+        return cast(NDArray[np.uint8], scaled.to_ndarray())
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        """Decoded frames; at the end, what is missing is an error or, where allowed, sets `partial`."""
+        fault: VideoError | None = None
+        try:
+            for packet in self._container.demux(self._stream):
+                for frame in self._decode(packet):
+                    self._count(frame)
+                    yield frame
+        except (av.FFmpegError, OSError) as error:
+            fault = self._fault(error)
+        fault = fault or self._shortfall()
+        if fault is None:
+            return
+        if not (self._allow_partial and self._decoded):
+            raise fault
+        self.partial = True
+        with suppress(av.FFmpegError):
+            for frame in self._stream.decode(None):  # what the decoder held back for reordering
+                self._count(frame)
+                yield frame
+
+    def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+        if packet.has_sidedata("encryption_info"):
+            raise EncryptedVideo(encrypted_message(self._path))
+        self._packet_cut |= packet.is_corrupt
+        try:
+            return packet.decode()
+        except av.error.InvalidDataError:
+            if self._decoded:
+                raise
+            self._undecodable = True
+            return []
+
+    def _count(self, frame: VideoFrame) -> None:
+        self._decoded += 1
+        if frame.pts is not None:
+            first, last = self._times or (frame.pts, frame.pts)
+            self._times = min(first, frame.pts), max(last, frame.pts)
+
+    def _fault(self, error: OSError | av.FFmpegError) -> VideoError:
+        """What an exception while reading or decoding means."""
+        name = shown(self._path)
+        if not isinstance(error, av.FFmpegError):
+            return UnreadableFile(f"{name}: reading failed: {error.strerror}; check the disk")
+        if self._is_cut():
+            return self._truncated()
+        if isinstance(error, av.error.PatchWelcomeError | av.error.DecoderNotFoundError):
+            return MissingDecoder(f"{name}: FFmpeg cannot decode this {self._codec()}; re-encode it as H.264")
+        return CorruptVideo(
+            f"{name}: decoding fails after {self._decoded} frames: {error.strerror}; fetch it again, or keep "
+            "what decodes with --allow-partial"
+        )
+
+    def _shortfall(self) -> VideoError | None:
+        """What is wrong with a video that ended without an exception."""
+        if self._decoded == 0:
+            if self._undecodable:
+                return CorruptVideo(
+                    f"{shown(self._path)}: no frame of its {self._codec()} stream decodes: "
+                    "invalid data throughout; fetch it again"
+                )
+            return NoFrames(f"{shown(self._path)}: its {self._codec()} stream holds no frame; fetch it again")
+        claimed = self._claimed() if self._decoded < self._stream.frames else self._stream.frames
+        missing = claimed - self._decoded
+        cut = self._is_cut() and (missing != 0 or self._packet_cut)
+        return self._truncated() if cut or missing > _slack(claimed) else None
+
+    def _claimed(self) -> int:
+        """Frames that the header promises to show: an edit list may hide some of those an MP4 stores."""
+        if not self._container.format.name.startswith("mov"):
+            return self._stream.frames
+        shows = sum(not entry.is_discard for entry in self._stream.index_entries)
+        return min(self._stream.frames, shows) if shows else self._stream.frames
+
+    def _is_cut(self) -> bool:
+        promised = promised_size(self._file)
+        return promised is not None and promised > os.fstat(self._file.fileno()).st_size
+
+    def _truncated(self) -> TruncatedVideo:
+        size, promised = os.fstat(self._file.fileno()).st_size, promised_size(self._file)
+        found = f"{self._decoded} frames decode" + (
+            f" of the {self._stream.frames} that its header promises" if self._stream.frames else ""
+        )
+        if promised is not None and promised > size:
+            found += f", and the file ends at byte {size:,} of {promised:,}"
+        return TruncatedVideo(
+            f"{shown(self._path)}: {found}; fetch it again, or keep what decodes with --allow-partial"
+        )
+
+    def _codec(self) -> str:
+        return shown(self._stream.codec_context.name)
+
+
+def _slack(claimed: int) -> int:
+    """By how many frames a sound header may be off."""
+    return max(2, claimed // 10)
+
+
+class Turn(NamedTuple):
+    """How stored pixels become upright: rows and columns exchanged first, then mirrored."""
+
+    exchange: bool = False
+    mirror_rows: bool = False
+    mirror_columns: bool = False
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        return (width, height) if self.exchange else (height, width)
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.exchange:
+            pixels = pixels.swapaxes(0, 1)
+        rows, columns = -1 if self.mirror_rows else 1, -1 if self.mirror_columns else 1
+        return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
+def turn_of(frame: VideoFrame, stream: VideoStream) -> Turn:
+    """From the display matrix (x' = a·x + c·y, y' = b·x + d·y), rounded to quarter turns."""
+    side_data: Any = frame.side_data
+    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is not None:
+        a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    else:
+        turns = {"90": (0, 1, -1, 0), "180": (-1, 0, 0, -1), "270": (0, -1, 1, 0)}  # degrees clockwise
+        tag = {key.lower(): value for key, value in stream.metadata.items()}.get("rotate", "")
+        a, b, c, d = turns.get(tag.strip(), (1, 0, 0, 1))
+    exchange = abs(b) > abs(a)
+    return Turn(exchange, mirror_rows=(b if exchange else d) < 0, mirror_columns=(c if exchange else a) < 0)

@@ -1,0 +1,1 @@
+"""Weights: where they come from, what identifies them, checkpoints and the files of a training."""

@@ -1,0 +1,135 @@
+"""The cache of downloaded weights: fetched to a temporary name, held against a hash, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from ssl import SSLError
+from typing import cast
+from urllib import request
+from urllib.error import URLError
+from urllib.parse import unquote, urlsplit
+
+from amefu_cli.artefacts.files.atomic import sync, temporary_beside
+from amefu_cli.errors import AmefuError, UsageError
+
+SILENCE_SECONDS = 30.0  # a server that says nothing for this long has stalled
+SLOWEST_BYTES_PER_SECOND = 1024  # one that drips slower than this has stalled too
+LARGEST_BYTES = 4 << 30
+ATTEMPTS = 2
+UNREACHABLE = (URLError, TimeoutError, ConnectionError, SSLError, HTTPException, ValueError)
+DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where downloads are kept, whether the network may be used, and how long a server may stay silent."""
+
+    folder: Path
+    offline: bool
+    timeout_seconds: float = SILENCE_SECONDS
+
+
+def cache_from_environment(environment: Mapping[str, str] = os.environ) -> Cache:
+    """`AMEFU_CACHE` (~/.cache/amefu), offline where `AMEFU_OFFLINE` or `HF_HUB_OFFLINE` says so."""
+    folder = Path(environment.get("AMEFU_CACHE") or "~/.cache/amefu").expanduser()
+    switches = (environment.get(name, "").lower() for name in ("AMEFU_OFFLINE", "HF_HUB_OFFLINE"))
+    return Cache(folder, offline=any(switch in {"1", "true", "yes", "on"} for switch in switches))
+
+
+def fetch(url: str, *, digest: str, cache: Cache) -> Path:
+    """Path of the cached file of `url`, held against `digest`: "md5:…", or "sha256:…" and its first digits.
+
+    What is wrong or truncated is fetched once more. Raises UsageError (not http, not a digest) and
+    AmefuError (exit 1): offline and not in the cache; unreachable; wrong twice, with both hashes.
+    """
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise UsageError(f"{url}: only http and https are fetched")
+    if not DIGEST.fullmatch(digest):
+        raise UsageError(f"{url}: '{digest}' is not a digest; write sha256:… (8 to 64 digits) or md5:…")
+    path = cache.folder / "downloads" / _file_name(url, digest)
+    problem = _mismatch(path, digest) if path.is_file() else "not in the cache"
+    if problem is None:
+        return path
+    if cache.offline:
+        raise AmefuError(
+            f"{url}: {problem}, and AMEFU_OFFLINE or HF_HUB_OFFLINE is set; put the file with {digest} at {path}"
+        )
+    for _ in range(ATTEMPTS):
+        problem = _fetch_once(url, path, digest, cache.timeout_seconds)
+        if problem is None:
+            return path
+    raise AmefuError(f"{url}: {problem}, {ATTEMPTS} times; try again, or put the file with {digest} at {path}")
+
+
+def _file_name(url: str, digest: str) -> str:
+    """A name that cannot leave its folder and that no other digest shares."""
+    last = unquote(urlsplit(url).path).rpartition("/")[2]
+    return f"{digest.partition(':')[2][:16]}-{re.sub(r'[^A-Za-z0-9._-]', '_', last)[-100:]}"
+
+
+def _mismatch(path: Path, digest: str) -> str | None:
+    """Why the file is not the one of `digest`, or None where it is."""
+    algorithm, _, expected = digest.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    return None if found.startswith(expected) else f"found {algorithm}:{found}, expected {digest}"
+
+
+def _fetch_once(url: str, path: Path, digest: str, timeout_seconds: float) -> str | None:
+    """Download, check and rename; the reason where that failed. Two processes at once do no harm."""
+    temporary = temporary_beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _download(url, temporary, timeout_seconds)
+        problem = _mismatch(temporary, digest)
+        if problem is None:
+            sync(temporary)
+            os.replace(temporary, path)
+        return problem
+    except UNREACHABLE as error:
+        return str(error) or type(error).__name__
+    except OSError as error:  # the disk, not the network: trying again would not help
+        raise AmefuError(f"{path}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _download(url: str, path: Path, timeout_seconds: float) -> None:
+    """Write what the server sends to `path`, within bounds of size and time."""
+    started, received = time.monotonic(), 0
+    with _open(url, timeout_seconds) as response, path.open("wb") as file:
+        while block := response.read1(1 << 20):
+            received += len(block)
+            elapsed = time.monotonic() - started
+            if received > LARGEST_BYTES:
+                raise ValueError(f"larger than {LARGEST_BYTES >> 30} GiB")
+            if elapsed > timeout_seconds and received < elapsed * SLOWEST_BYTES_PER_SECOND:
+                raise TimeoutError(f"stalled: {received} bytes in {elapsed:.0f} s")
+            file.write(block)
+
+
+def _open(url: str, timeout_seconds: float) -> HTTPResponse:
+    """The response to a GET; redirects are followed to http and https and to nowhere else."""
+    opener = request.OpenerDirector()
+    handlers = (
+        request.ProxyHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.HTTPRedirectHandler,
+        request.HTTPErrorProcessor,
+        request.HTTPDefaultErrorHandler,
+        request.UnknownHandler,
+    )
+    for handler in handlers:
+        opener.add_handler(handler())
+    asked = request.Request(url, headers={"User-Agent": "amefu"})
+    return cast(HTTPResponse, opener.open(asked, timeout=timeout_seconds))

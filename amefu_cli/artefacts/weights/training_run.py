@@ -1,0 +1,177 @@
+"""What a training leaves on disk while it runs: a snapshot to resume from, the best epoch so far, its metrics.
+
+Beside `rgb.safetensors` stand, until it is finished, `rgb.snapshot.safetensors` and `rgb.best.safetensors`;
+`rgb.metrics.jsonl` stays. All randomness of a training is a function of (seed, epoch, step), so the position in
+the snapshot is its random state.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.files.atomic import acquire, release, sync, write_atomic
+from amefu_cli.artefacts.weights.checkpoint import (
+    CheckpointHeader,
+    Tensors,
+    is_finished,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
+from amefu_cli.errors import DamagedFile, UsageError
+
+State = Mapping[str, Tensors]
+"""Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands: `step` steps of `epoch` (0-based) are done, with the sums of that epoch so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+
+
+def started_header(out: Path) -> dict[str, Any] | None:
+    """The compared part of a training's header, from its result or else from its snapshot; None before it began."""
+    for path in (out, out.with_suffix(".snapshot.safetensors")):
+        header = read_header(path)
+        if header is not None:
+            return header.compared()
+    return None
+
+
+class TrainingRun:
+    """The files of one training whose result will be `out`. As a context it keeps other processes from them.
+
+    Raises:
+        UsageError: another process trains the same checkpoint at this moment.
+    """
+
+    def __init__(self, out: Path, header: CheckpointHeader) -> None:
+        self.out, self.header = out, header
+        self._snapshot = out.with_suffix(".snapshot.safetensors")
+        self._best = out.with_suffix(".best.safetensors")
+        self.metrics = out.with_suffix(".metrics.jsonl")
+        self._lock = out.with_suffix(".lock")
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> TrainingRun:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = acquire(self._lock)
+        if self._descriptor is None:
+            raise UsageError(f"{self.out}: another process is training it; wait for it, or choose another --out")
+        for leftover in self.out.parent.glob(f".{glob.escape(self.out.stem)}.*.tmp"):  # of a writer that was killed
+            leftover.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            release(self._lock, self._descriptor)
+
+    def is_finished(self, *, fix: str) -> bool:
+        """Whether the result is there; then nothing else is, even if the run that made it was killed at its very end.
+
+        Raises:
+            SettingsMismatch: what is there is the result of other settings or of other data.
+        """
+        if not is_finished(self.out, self.header, fix=fix):
+            return False
+        leftovers = (self._snapshot, self._best)
+        if any(path.exists() for path in (*leftovers, self._lock)):
+            with suppress(UsageError), self:  # unless another process ends at this moment
+                for path in leftovers:
+                    path.unlink(missing_ok=True)
+        return True
+
+    def position(self) -> Position | None:
+        """Where this very training goes on from; None where it begins at the beginning."""
+        found = read_header(self._snapshot)
+        if found is None or found.compared() != self.header.compared():
+            return None
+        position = _position(found.notes["position"], self._snapshot)
+        ended = position.best_epoch >= 0 and not self._best.exists()  # by a kill, just after `finish` took it
+        return None if ended else position
+
+    def resumption(self) -> str:
+        """The end of a line that says what is trained: where this very training goes on, if it has started."""
+        position = self.position()
+        return f"; goes on after step {position.step} of epoch {position.epoch + 1}" if position else ""
+
+    def resume(self) -> tuple[State, Position] | None:
+        """The state and position to go on from; None where there is no snapshot of this very training."""
+        position = self.position()
+        if position is None:
+            return None
+        groups: dict[str, dict[str, NDArray[Any]]] = {}
+        for name, tensor in read_checkpoint(self._snapshot).items():
+            group, _, rest = name.partition("/")
+            groups.setdefault(group, {})[rest] = tensor
+        return groups, position
+
+    def save(self, state: State, position: Position) -> None:
+        """Replace the snapshot."""
+        tensors = {f"{group}/{name}": tensor for group, named in state.items() for name, tensor in named.items()}
+        notes = {**self.header.notes, "position": asdict(position)}
+        write_checkpoint(self._snapshot, tensors, replace(self.header, notes=notes))
+
+    def keep_best(self, tensors: Tensors, notes: Mapping[str, Any]) -> None:
+        """Keep this epoch as the best so far."""
+        write_checkpoint(self._best, tensors, replace(self.header, notes={**self.header.notes, **notes}))
+
+    def finish(self) -> None:
+        """Make the best epoch the result, and drop the snapshot."""
+        os.replace(self._best, self.out)
+        sync(self.out.parent)
+        self._snapshot.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Forget the snapshot and the metrics, not the result. Raises UsageError while another process makes them."""
+        with self:
+            for path in (self._snapshot, self._best, self.metrics):
+                path.unlink(missing_ok=True)
+
+    def start_over(self) -> None:
+        """Forget a training that was interrupted, as --rebuild does; the result stays until `finish` replaces it.
+
+        A snapshot beside a result is of a --rebuild that was itself interrupted: that one goes on.
+        """
+        if not self.out.exists():
+            self.discard()
+
+    def record(self, epoch: int, numbers: Mapping[str, float | None]) -> None:
+        """One line of metrics; a line of this epoch or a later one, from before a kill, is replaced."""
+        lines = []
+        if self.metrics.exists():
+            lines = [line for line in self.metrics.read_text().splitlines() if _epoch_of(line) < epoch]
+        lines.append(json.dumps({"epoch": epoch, **numbers}))
+        write_atomic(self.metrics, ("\n".join(lines) + "\n").encode())
+
+
+def _position(fields: Any, snapshot: Path) -> Position:
+    try:
+        position = Position(**fields)
+        if not all(isinstance(number, int | float) for number in asdict(position).values()):
+            raise TypeError("a field that is no number")
+    except TypeError as error:
+        raise DamagedFile(f"{snapshot}: its position cannot be read ({error}); remove it to begin again") from error
+    return position
+
+
+def _epoch_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

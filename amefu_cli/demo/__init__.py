@@ -1,0 +1,1 @@
+"""The rendered world of `amefu demo`. Lifted out whole, nothing else would miss it."""

@@ -1,0 +1,193 @@
+"""Ray casting: every pixel of every frame of a scene, with its depth, in a few passes over flat arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from amefu_cli.demo.camera import Array, Camera, Indices, ball_bounds, corner_bounds, covered_pixels
+from amefu_cli.demo.scene import Materials, Scene, meet_boxes, meet_capsules
+
+SHADOW_CELLS, SHADOW_REACH = 128, 3.2
+"""Cells to a side of the map of shadows on the floor, and metres from its middle to its edge."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """colour (3, pixels of all frames) 0..1 and depth (pixels of all frames,) metres, filled pass by pass."""
+
+    colour: Array
+    depth: Array
+
+
+def render(scene: Scene, camera: Camera, rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Array]:
+    """Pictures uint8 (frames, height, width, 3) and their depth float32 (frames, height, width) in metres."""
+    frames = len(camera.position)
+    shape = (frames, camera.height, camera.width)
+    pixels = int(np.prod(shape))
+    canvas = Canvas(np.empty((3, pixels), np.float32), np.empty(pixels, np.float32))
+    paint_room(canvas, scene, camera)
+    paint_boxes(canvas, scene, camera)
+    paint_capsules(canvas, scene, camera)
+    return develop(canvas.colour.reshape(3, *shape), scene, rng), canvas.depth.reshape(shape)
+
+
+def paint_room(canvas: Canvas, scene: Scene, camera: Camera) -> None:
+    """Fill the canvas with the walls, floor and ceiling on which the rays leave the room."""
+    turn = scene.room.from_world()
+    to_room = np.einsum("ij,fkj->fik", turn, camera.rotation)
+    eye = camera.position @ turn.T
+    right, down = camera.columns(np.arange(camera.width)), camera.rows(np.arange(camera.height))
+    slopes, leave = [], []
+    for axis in range(3):
+        a, b, c = to_room[:, axis].T[:, :, None]
+        slope = (a * right)[:, None, :] + (b * down + c)[:, :, None]
+        slopes.append(slope)
+        with np.errstate(divide="ignore"):  # a ray along a wall never meets it: infinity
+            inverse = 1 / slope
+        place = eye[:, axis, None, None]
+        walls = scene.room.low[axis] - place, scene.room.high[axis] - place
+        leave.append(np.maximum(walls[0] * inverse, walls[1] * inverse))
+    depth = np.minimum(np.minimum(leave[0], leave[1]), leave[2])
+    canvas.depth[:] = depth.ravel()
+    shadow = floor_shadows(scene)
+    for axis, (one, other) in enumerate(((2, 1), (0, 2), (0, 1))):
+        of_axis = np.flatnonzero(leave[axis] == depth)
+        upwards = slopes[axis].ravel()[of_axis] > 0
+        for high in (False, True):
+            seen = of_axis[upwards == high]
+            if len(seen) == 0:
+                continue
+            frame = seen // (camera.height * camera.width)
+            away = canvas.depth[seen]
+            first = eye[frame, one] + away * slopes[one].ravel()[seen]
+            second = eye[frame, other] + away * slopes[other].ravel()[seen]
+            lit = max(0.0, float((scene.light @ turn.T)[axis]) * (-1 if high else 1))
+            light: Array | float = scene.ambient + (1 - scene.ambient) * lit
+            if axis == 1 and not high:
+                light = light - (1 - scene.ambient) * lit * look_up(shadow, frame, first, second)
+            canvas.colour[:, seen] = colours(scene.materials, 2 * axis + high, first, second) * light
+
+
+def paint_boxes(canvas: Canvas, scene: Scene, camera: Camera) -> None:
+    """Paint the boxes that lie nearer than what the canvas shows."""
+    boxes = scene.boxes
+    count = len(boxes.half)
+    if count == 0:
+        return
+    axes = np.einsum("fij,fnkj->fnki", camera.rotation, boxes.axes).reshape(-1, 3, 3)
+    centre = camera.from_world(boxes.centre).reshape(-1, 3)
+    half = np.tile(boxes.half, (len(boxes.centre), 1))
+    signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T.astype(np.float32)
+    corners = centre[:, None] + np.einsum("ck,nk,nkj->ncj", signs, half, axes)
+    owner, row, column = covered_pixels(camera, *corner_bounds(corners))
+    right, down = camera.columns(column), camera.rows(row)
+    eye = -np.einsum("nkj,nj->nk", axes, centre)
+    ray = [axes[owner, k, 0] * right + axes[owner, k, 1] * down + axes[owner, k, 2] for k in range(3)]
+    depth, side = meet_boxes(list(eye[owner].T), ray, list(half[owner].T))
+    pixel = ((owner // count) * camera.height + row) * camera.width + column
+    won = nearest(canvas, pixel, depth)
+    owner, depth, side = owner[won], depth[won], side[won]
+    place = np.stack([eye[owner, k] + depth * ray[k][won] for k in range(3)])
+    everyone = np.arange(len(won))
+    facing = np.sign(place[side, everyone])
+    normal = axes[owner, side] * facing[:, None]
+    first, second = place[(side + 1) % 3, everyone], place[(side + 2) % 3, everyone]
+    frame, material = np.divmod(owner, count)
+    tint = colours(scene.materials, boxes.material[material], first, second)
+    canvas.colour[:, pixel[won]] = tint * brightness(scene, camera, frame, normal.T)
+
+
+def paint_capsules(canvas: Canvas, scene: Scene, camera: Camera) -> None:
+    """Paint the capsules and balls that lie nearer than what the canvas shows."""
+    capsules = scene.capsules
+    count = len(capsules.radius)
+    if count == 0:
+        return
+    start = camera.from_world(capsules.start).reshape(-1, 3)
+    end = camera.from_world(capsules.end).reshape(-1, 3)
+    radius = np.tile(capsules.radius, len(capsules.start))
+    bounds = [ball_bounds(point, radius) for point in (start, end)]
+    low, high = np.minimum(bounds[0][0], bounds[1][0]), np.maximum(bounds[0][1], bounds[1][1])
+    owner, row, column = covered_pixels(camera, low, high)
+    right, down = camera.columns(column), camera.rows(row)
+    axis = end - start
+    depth, place = meet_capsules(right, down, owner, start, axis, radius)
+    pixel = ((owner // count) * camera.height + row) * camera.width + column
+    won = nearest(canvas, pixel, depth)
+    owner, depth, place = owner[won], depth[won], place[won]
+    hit = np.stack([depth * right[won], depth * down[won], depth])
+    normal = (hit - start[owner].T - place * axis[owner].T) / radius[owner]
+    frame, which = np.divmod(owner, count)
+    length = place * np.sqrt((axis * axis).sum(1))[owner]
+    tint = colours(scene.materials, capsules.material[which], length, 0.15 * normal[0])
+    canvas.colour[:, pixel[won]] = tint * brightness(scene, camera, frame, normal)
+
+
+def nearest(canvas: Canvas, pixel: Indices, depth: Array) -> Indices:
+    """Enter depths at pixels into the canvas; which of them are now the ones seen."""
+    met = np.flatnonzero(np.isfinite(depth))
+    np.minimum.at(canvas.depth, pixel[met], depth[met])
+    won: Indices = met[depth[met] == canvas.depth[pixel[met]]]
+    return won
+
+
+def brightness(scene: Scene, camera: Camera, frame: Indices, normal: Array) -> Array:
+    """Light 0..1 (points,) on surfaces of normals (3, points) in camera axes: ambient and Lambert's law."""
+    light = (camera.rotation @ scene.light)[frame]
+    lit = normal[0] * light[:, 0] + normal[1] * light[:, 1] + normal[2] * light[:, 2]
+    light_there: Array = scene.ambient + (1 - scene.ambient) * np.maximum(lit, 0)
+    return light_there
+
+
+def colours(materials: Materials, material: Indices | int, first: Array, second: Array) -> Array:
+    """Colours (3, points) of one material, or of one a point, at surface coordinates (points,) in metres."""
+    frequency, phase = materials.frequency[material].T, materials.phase[material].T
+    wave = np.sin(frequency[0] * first + phase[0]) * np.sin(frequency[1] * second + phase[1])
+    share = np.clip(0.5 + materials.sharpness[material] * wave, 0, 1)
+    start, end = np.atleast_2d(materials.first[material]).T, np.atleast_2d(materials.second[material]).T
+    mixed: Array = start + share * (end - start)
+    return mixed
+
+
+def floor_shadows(scene: Scene) -> Array:
+    """Share of the lamp 0..1 that is kept from cells (frames, cells, cells) of the floor, in the room's axes.
+
+    Points of the capsules and boxes are thrown to the floor, away from the lamp, and blurred.
+    """
+    turn, share = scene.room.from_world(), np.linspace(0, 1, 7, dtype=np.float32)
+    capsules, boxes = scene.capsules, scene.boxes
+    frames = len(capsules.start)
+    limbs = capsules.start[:, :, None] + share[:, None] * (capsules.end - capsules.start)[:, :, None]
+    grid = np.stack(np.meshgrid(2 * share - 1, 2 * share - 1, 2 * share - 1), axis=-1).reshape(-1, 3)
+    inside = np.einsum("ck,nk,fnkj->fncj", grid, boxes.half, boxes.axes) + boxes.centre[:, :, None]
+    points = np.concatenate([limbs.reshape(frames, -1, 3), inside.reshape(frames, -1, 3)], axis=1)
+    points = (points - points[..., 1:2] / scene.light[1] * scene.light) @ turn.T
+    cell = ((points[..., [0, 2]] / SHADOW_REACH + 1) * (SHADOW_CELLS / 2)).astype(np.intp)
+    cell = np.clip(cell, 2, SHADOW_CELLS - 3)
+    dark = np.zeros((frames, SHADOW_CELLS, SHADOW_CELLS), np.float32)
+    frame = np.arange(frames)[:, None]
+    for step in ((-1, 0), (0, 0), (1, 0), (0, -1), (0, 1)):
+        dark[frame, cell[..., 0] + step[0], cell[..., 1] + step[1]] = 1
+    dark[:, 1:-1] = (dark[:, :-2] + dark[:, 1:-1] + dark[:, 2:]) / 3
+    dark[:, :, 1:-1] = (dark[:, :, :-2] + dark[:, :, 1:-1] + dark[:, :, 2:]) / 3
+    return dark
+
+
+def look_up(shadow: Array, frame: Indices, first: Array, second: Array) -> Array:
+    """Shadow 0..1 (points,) at the floor coordinates first and second (points,) in metres."""
+    places = [(value / SHADOW_REACH + 1) * (SHADOW_CELLS / 2) for value in (first, second)]
+    i, j = (np.clip(place, 0, SHADOW_CELLS - 1).astype(np.intp) for place in places)
+    return shadow[frame, i, j]
+
+
+def develop(colour: Array, scene: Scene, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Colours (3, frames, height, width) as pictures: exposure, and the grain of the sensor."""
+    height, width = colour.shape[2:]
+    grain = rng.normal(0, 255 * scene.noise, size=(height, width, 3)).astype(np.float32)
+    picture = (255 * scene.exposure) * colour.transpose(1, 2, 3, 0)
+    for image in picture:
+        image += np.roll(grain, rng.integers(height, size=2), axis=(0, 1))
+    return np.clip(picture, 0, 255).astype(np.uint8)

@@ -1,0 +1,119 @@
+"""Monodepth2 (Godard et al., "Digging Into Self-Supervised Monocular Depth Estimation", arXiv:1806.01260).
+
+A ResNet-18 encoder and a decoder with skip connections that gives a sigmoid disparity at four scales. The
+state dict carries the public names: `encoder.*` of encoder.pth and `decoder.*` of depth.pth side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import resnet18
+
+from amefu_cli.errors import UsageError
+from amefu_cli.method.depth.network import place
+
+ENCODER_WIDTHS = (64, 64, 128, 256, 512)
+
+
+DECODER_WIDTHS = (16, 32, 64, 128, 256)
+
+
+SCALES = (0, 1, 2, 3)  # scale s is 2^s times smaller than the input
+
+
+class Convolution(nn.Module):
+    """3×3 convolution whose border is the image reflected, (n, inputs, h, w) -> (n, outputs, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.conv(x))
+
+
+class ConvolutionElu(nn.Module):
+    """A `Convolution` and an exponential linear unit."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = Convolution(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.elu(self.conv(x), inplace=True)
+
+
+class Monodepth2(nn.Module):
+    """RGB float 0..1 (n, 3, h, w), h and w multiples of 32 -> disparity 0..1 of each scale asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = resnet18(weights=None)
+        del self.encoder.fc  # what the encoder was pretrained with; no part of the network
+        blocks: list[nn.Module] = []
+        for level in reversed(range(5)):
+            below = ENCODER_WIDTHS[4] if level == 4 else DECODER_WIDTHS[level + 1]
+            skipped = ENCODER_WIDTHS[level - 1] if level > 0 else 0
+            width = DECODER_WIDTHS[level]
+            blocks += [ConvolutionElu(below, width), ConvolutionElu(width + skipped, width)]
+        blocks += [Convolution(DECODER_WIDTHS[scale], 1) for scale in SCALES]
+        self.decoder = nn.ModuleList(blocks)
+
+    def forward(self, images: Tensor, scales: Sequence[int] = SCALES) -> dict[int, Tensor]:
+        """Disparity (n, 1, h / 2^scale, w / 2^scale) by scale; nothing finer than the finest is computed."""
+        features = self._encode(images)
+        x, disparities = features[4], {}
+        for level in reversed(range(min(scales), 5)):
+            before, after = self.decoder[2 * (4 - level)], self.decoder[2 * (4 - level) + 1]
+            x = functional.interpolate(before(x), scale_factor=2.0, mode="nearest")
+            x = after(torch.cat([x, features[level - 1]], dim=1) if level > 0 else x)
+            if level in scales:
+                disparities[level] = torch.sigmoid(self.decoder[10 + level](x).float())
+        return disparities
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        """Features of strides 2, 4, 8, 16 and 32."""
+        encoder = self.encoder
+        normalised = ((images - 0.45) / 0.225).to(encoder.conv1.weight.dtype)
+        x = encoder.relu(encoder.bn1(encoder.conv1(normalised)))
+        features = [x]
+        x = encoder.maxpool(x)
+        for layer in (encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4):
+            x = layer(x)
+            features.append(x)
+        return features
+
+
+def disparity_to_depth(disparity: Tensor, *, minimum_depth: float, maximum_depth: float) -> tuple[Tensor, Tensor]:
+    """(scaled disparity, depth) of a sigmoid disparity: 0 is `maximum_depth`, 1 is `minimum_depth`.
+
+    scaled = 1/maximum + (1/minimum - 1/maximum) · disparity; depth = 1/scaled (section 3 of the paper).
+    """
+    if not 0 < minimum_depth < maximum_depth:
+        raise UsageError(
+            f"minimum_depth {minimum_depth:g}, maximum_depth {maximum_depth:g}: 0 < minimum < maximum fails"
+        )
+    scaled = 1 / maximum_depth + (1 / minimum_depth - 1 / maximum_depth) * disparity
+    return scaled, 1 / scaled
+
+
+class Monodepth2Depth:
+    """The paper's estimator: Monodepth2 of 640×192, its finest disparity."""
+
+    larger_is_farther = False
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], *, device: torch.device, precision: torch.dtype, **_: object
+    ) -> None:
+        self.network = place(Monodepth2(), weights, name="monodepth2", device=device, precision=precision)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        return 192, 640
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.network(images, scales=(0,))[0][:, 0])

@@ -1,0 +1,1 @@
+"""Fusions and few-shot heads."""

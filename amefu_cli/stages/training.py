@@ -1,0 +1,132 @@
+"""The epochs of a training: steps, validation, the best weights kept, snapshots to go on from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from amefu_cli.artefacts.weights.training_run import Position, State, TrainingRun
+from amefu_cli.errors import Interrupted, NotFinite
+from amefu_cli.interruption import HeldSignals
+from amefu_cli.stages import Progress
+
+SNAPSHOT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What differs from one training to another.
+
+    `steps_from(epoch, first)` makes the steps of an epoch from number `first` on and yields the loss of each;
+    `validate()` gives the numbers of an epoch, of which `metric`, the higher the better, chooses the best one; None
+    where there is nothing to validate with, and the last epoch is kept.
+    """
+
+    model: nn.Module
+    kept: nn.Module
+    """The part of the model whose weights are the result."""
+    optimizer: torch.optim.Optimizer
+    epochs: int
+    steps: int
+    rates: Sequence[float]
+    """The learning rate of every parameter group."""
+    decay_after: int
+    """Epochs after which the rates fall by ×0.1; 0: never."""
+    steps_from: Callable[[int, int], Iterator[float]]
+    validate: Callable[[], Mapping[str, float | None]]
+    metric: str
+    advice: str
+    """What helps against a loss that is not finite."""
+
+    def run(self, files: TrainingRun, progress: Progress) -> Position:
+        """All epochs that are left, and the result; returns where the best epoch was.
+
+        Raises:
+            NotFinite: the loss is NaN or infinite; names epoch and step.
+            Interrupted: a signal arrived; the snapshot is of the step that it let finish.
+        """
+        position = resume(files, self.model, self.optimizer)
+        for epoch in range(position.epoch, self.epochs):
+            started = time.monotonic()
+            position = self._run_epoch(files, position, progress)
+            try:
+                numbers = {"loss": position.loss_sum / self.steps, **self.validate()}
+            except Interrupted:
+                files.save(state_of(self.model, self.optimizer), position)
+                raise
+            accuracy = numbers[self.metric] or 0.0
+            best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
+            if best:
+                files.keep_best(to_numpy(self.kept.state_dict()), {"epoch": epoch, **numbers})
+            files.record(epoch, {**numbers, "seconds": time.monotonic() - started})
+            position = Position(
+                epoch=epoch + 1,
+                best_epoch=epoch if best else position.best_epoch,
+                best_accuracy=max(accuracy, position.best_accuracy),
+            )
+            files.save(state_of(self.model, self.optimizer), position)
+        files.finish()
+        return position
+
+    def _run_epoch(self, files: TrainingRun, position: Position, progress: Progress) -> Position:
+        """The rest of one epoch, from `position` on."""
+        epoch, saved = position.epoch, time.monotonic()
+        factor = 0.1 if self.decay_after and epoch >= self.decay_after else 1.0
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        with HeldSignals() as signals:  # a snapshot is one of whole steps
+            for loss in self.steps_from(epoch, position.step):
+                if not math.isfinite(loss):
+                    raise NotFinite(f"the loss is {loss} at epoch {epoch}, step {position.step}; {self.advice}")
+                position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss)
+                if signals.arrived or time.monotonic() - saved > SNAPSHOT_SECONDS:
+                    files.save(state_of(self.model, self.optimizer), position)
+                    saved = time.monotonic()
+                if signals.arrived:
+                    break
+                what = f"epoch {epoch + 1} loss {position.loss_sum / position.step:.4f}"
+                progress(epoch * self.steps + position.step, self.epochs * self.steps, what)
+        return position
+
+
+def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Weights and optimizer momenta. Rates follow from the epoch, randomness from the position."""
+    momentum = {
+        f"{index}/{name}": value
+        for index, named in optimizer.state_dict()["state"].items()
+        for name, value in named.items()
+        if isinstance(value, torch.Tensor)
+    }
+    return {"model": to_numpy(model.state_dict()), "optimizer": to_numpy(momentum)}
+
+
+def resume(run: TrainingRun, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+    """Put the snapshot of this training, if there is one, into model and optimizer; returns where it stands."""
+    found = run.resume()
+    if found is None:
+        return Position()
+    state, position = found
+    model.load_state_dict(to_torch(state["model"]))
+    momentum: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in to_torch(state.get("optimizer", {})).items():
+        index, _, key = name.partition("/")
+        momentum.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": momentum, "param_groups": optimizer.state_dict()["param_groups"]})
+    return position
+
+
+def to_numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    """Tensors of any device as arrays."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def to_torch(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Arrays as CPU tensors."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,0 +1,340 @@
+"""Checkpoints of the paper's public code: the same numbers after an import, the same tensors after an export."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import FIXTURES
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.identity import stream_identity
+from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
+from amefu_cli.commands.app import app
+from amefu_cli.commands.evaluate import settings_of_result
+from amefu_cli.commands.import_ import _refuse_others
+from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
+from amefu_cli.method.heads.fusion import video_vector
+from amefu_cli.settings import EvaluateSettings
+from amefu_cli.stages.evaluate import load_fusion
+from amefu_cli.stages.networks import load_stream
+from amefu_cli.stages.public import export_public, public_fusion, read_public
+
+STREAM_SHAPES = json.loads((FIXTURES / "amefu_submodel_keys.json").read_text())
+FUSION_SHAPES = {
+    "instance_norm.affine_scale.weight": [2048, 2048],
+    "instance_norm.affine_scale.bias": [2048],
+    "instance_norm.affine_bias.weight": [2048, 2048],
+    "instance_norm.affine_bias.bias": [2048],
+    "fc.weight": [64, 2048],
+    "fc.bias": [64],
+}
+STREAMS_OF_FULL = {
+    f"submodel_{modality}.{name}": shape for modality in ("rgb", "depth") for name, shape in STREAM_SHAPES.items()
+}
+FULL_SHAPES = STREAMS_OF_FULL | FUSION_SHAPES
+CPU = torch.device("cpu")
+
+
+def amefu(*words: str | Path) -> str:
+    """What one command prints, run in this process; its error is raised."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def tensor_by_rule(name: str, shape: list[int], index: int) -> torch.Tensor:
+    """The index-th weight of the model that the reference numbers were computed with: noise of a seed."""
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros((), dtype=torch.int64)
+    drawn = np.random.default_rng([1, index]).standard_normal(shape, dtype=np.float32)
+    if name.endswith("running_var"):
+        drawn = np.float32(0.5) + np.abs(drawn)
+    elif len(shape) >= 2:
+        drawn = np.float32(0.7 * np.sqrt(2 / np.prod(shape[1:]))) * drawn
+    elif name.endswith(".weight"):
+        drawn = 1 + np.float32(0.1) * drawn
+    else:
+        drawn = np.float32(0.1) * drawn
+    return torch.from_numpy(np.asarray(drawn, np.float32))
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with `full.pkl` as the public code writes it, with the reference weights, and the import of it."""
+    folder = tmp_path_factory.mktemp("public")
+    tensors = {name: tensor_by_rule(name, shape, index) for index, (name, shape) in enumerate(FULL_SHAPES.items())}
+    torch.save(tensors, folder / "full.pkl")
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()  # 600 MB
+
+
+@pytest.fixture(scope="module")
+def imported(public: Path) -> Path:
+    amefu("import", public / "full.pkl", "--role", "full", "--workspace", public / "work")
+    return public / "work"
+
+
+def reference_inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng([1, 1000000])
+    clips = [torch.from_numpy(rng.standard_normal((16, 3, 64, 64), np.float32)) for _ in range(2)]
+    return clips[0], clips[1]
+
+
+@torch.inference_mode()
+def hold_to_the_reference(rgb: Path, depth: Path, fusion: Path) -> None:
+    expected = load_file(FIXTURES / "amefu_full.safetensors")
+    streams = [load_stream(rgb, "rgb").eval(), load_stream(depth, "depth").eval()]
+    features = [stream(clip) for stream, clip in zip(streams, reference_inputs(), strict=True)]
+    header = read_header(fusion)
+    assert header is not None
+    module = load_fusion(header, read_checkpoint(fusion), CPU)
+    fused = module.fuse_frames(*features)
+
+    found = {"rgb_features": features[0], "depth_features": features[1], "fused_frames": fused}
+    for name, values in found.items():
+        np.testing.assert_allclose(values[:, ::64], expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(video_vector(module, *features), expected["video_feature"], atol=1e-4)
+    assert np.abs(expected["video_feature"]).max() > 0.05  # so 1e-4 says something
+
+
+def test_a_full_file_gives_the_public_numbers(imported: Path) -> None:
+    hold_to_the_reference(*(imported / f"{part}.safetensors" for part in ("rgb", "depth", "fusion")))
+
+
+def test_two_submodels_and_a_fusion_give_the_public_numbers(public: Path) -> None:
+    full = torch.load(public / "full.pkl", weights_only=True, mmap=True)
+    work = public / "from-parts"
+    for modality in ("rgb", "depth"):
+        prefix = f"submodel_{modality}."
+        part = {name.removeprefix(prefix): tensor for name, tensor in full.items() if name.startswith(prefix)}
+        part["fc.weight"], part["fc.bias"] = part["fc.weight"][:32].clone(), part["fc.bias"][:32].clone()  # as HMDB51's
+        torch.save(part, public / f"{modality}_submodel.pkl")
+        said = amefu("import", public / f"{modality}_submodel.pkl", "--role", modality, "--workspace", work)
+        assert "32 training classes" in said
+    amefu("import", public / "full.pkl", "--role", "fusion", "--workspace", work)
+
+    hold_to_the_reference(*(work / f"{part}.safetensors" for part in ("rgb", "depth", "fusion")))
+
+
+def test_an_imported_model_says_what_it_is_and_fits_together(imported: Path) -> None:
+    rgb, fusion = read_header(imported / "rgb.safetensors"), read_header(imported / "fusion.safetensors")
+    assert rgb is not None
+    assert fusion is not None
+
+    assert (rgb.role, rgb.architecture) == ("rgb", {"backbone": "resnet50", "classes": None})
+    assert (rgb.settings["stream"]["crop"], rgb.settings["stream"]["depth_encoding"]) == (224, "magma")
+    assert rgb.notes["classes"] == 64
+    assert fusion.architecture == {"fusion": "dgadain", "dim": 2048}
+    assert rgb.settings["pretrain"] == {"flip": 0.5}
+    assert fusion.settings["meta-train"] == {"fusion": "dgadain", "loss": "double_softmax"}
+    assert fusion.data["streams"] == {
+        modality: stream_identity(imported / f"{modality}.safetensors", {}) for modality in ("rgb", "depth")
+    }
+
+
+def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path, tmp_path: Path) -> None:
+    shown = json.loads(amefu("status", "--workspace", imported, "--json"))["checkpoints"]
+    recorded = json.dumps([checkpoint["recipe"] for checkpoint in shown])
+    assert not re.search("epochs|episodes|rate|decay|seed|num_aug|weights", recorded)
+    assert [checkpoint["state"] for checkpoint in shown] == ["imported from full.pkl"] * 3
+    assert "fusion dgadain" in amefu("status", "--workspace", imported)
+
+    fusion = imported / "fusion.safetensors"
+    header = read_header(fusion)
+    assert header is not None
+    store = SimpleNamespace(
+        made_from=header.data["streams"],
+        path=tmp_path,
+        notes={},
+        settings={"features": {"test_frames": "", "flip": 0.5}},
+    )
+    drawn, classes = SimpleNamespace(shape={}, fingerprint="", notes={"seed": 0}), SimpleNamespace(novel=("run",))
+    novel = {"features": "", "missing_videos": 0, "missing_classes": []}
+    asked = settings_of_result(store, classes, novel, EvaluateSettings(), drawn, fusion)
+    assert (asked["fusion"], asked["num_aug"]) == ("dgadain", None)
+
+
+def test_an_export_gives_back_the_very_tensors_in_order(public: Path, imported: Path) -> None:
+    out = public / "again.pkl"
+    said = amefu("export", out, "--role", "full", "--workspace", imported, "--json")
+
+    assert json.loads(said)["tensors"] == 646
+    before, after = (torch.load(path, weights_only=True, mmap=True) for path in (public / "full.pkl", out))
+    assert list(before) == list(after)
+    for name, tensor in before.items():
+        assert tensor.dtype == after[name].dtype, name
+        assert torch.equal(tensor, after[name]), name
+    with pytest.raises(UsageError, match="is there already; replace it with --force"):
+        amefu("export", out, "--role", "full", "--workspace", imported)
+
+
+def test_importing_again_changes_nothing_and_another_file_is_refused(public: Path, imported: Path) -> None:
+    stamp = os.stat(imported / "rgb.safetensors").st_mtime_ns
+    said = amefu("import", public / "full.pkl", "--role", "full", "--workspace", imported)
+    assert said.count("is there already") == 3
+    assert os.stat(imported / "rgb.safetensors").st_mtime_ns == stamp
+
+    (public / "other.pkl").write_bytes(b"another file")
+    with pytest.raises(SettingsMismatch, match=r"rgb.safetensors: holds another checkpoint than .*other.pkl gives"):
+        _refuse_others(public / "other.pkl", [imported / "rgb.safetensors"])
+
+
+# Small files: what is refused --------------------------------------------------------------------------------
+
+
+def small_stream(**changed: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A stream without one byte of weights behind it (strides of 0), so that a test may make many."""
+    tensors = {
+        name: torch.zeros((), dtype=torch.int64) if name.endswith("tracked") else torch.zeros(1).expand(shape)
+        for name, shape in STREAM_SHAPES.items()
+    }
+    return tensors | changed
+
+
+def refusal(tensors: dict[str, torch.Tensor], role: str, tmp_path: Path) -> str:
+    path = tmp_path / "model.pkl"
+    torch.save(tensors, path)
+    with pytest.raises(UsageError) as raised:
+        read_public(path, role)
+    return str(raised.value).removeprefix(f"{path}: ")
+
+
+def test_a_stream_where_a_full_model_was_promised(tmp_path: Path) -> None:
+    assert refusal(small_stream(), "full", tmp_path) == (
+        "a file of --role full holds 646 tensors, this one holds 320: it lacks 'instance_norm.affine_bias.bias' and "
+        "also holds 'convnet.0.weight' (it looks like one stream: --role rgb or --role depth)"
+    )
+
+
+def test_a_full_model_where_a_stream_was_promised(tmp_path: Path) -> None:
+    tensors = small_stream() | {"instance_norm.affine_scale.bias": torch.zeros(2048)}
+    assert refusal(tensors, "rgb", tmp_path) == (
+        "a file of --role rgb holds 320 tensors, this one holds 321: it also holds 'instance_norm.affine_scale.bias' "
+        "(it looks like a full model: --role full)"
+    )
+
+
+def test_names_of_another_program(tmp_path: Path) -> None:
+    message = refusal({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "rgb", tmp_path)
+    assert message.endswith(
+        "it lacks 'convnet.0.weight' and also holds 'conv1.weight' (it looks like none of the public code's)"
+    )
+
+
+def test_names_that_another_module_wrapped(tmp_path: Path) -> None:
+    wrapped = {f"module.{name}": tensor for name, tensor in small_stream().items()}
+    assert refusal(wrapped, "rgb", tmp_path) == (
+        "a file of --role rgb holds 320 tensors, this one holds 320: it lacks 'convnet.0.weight' and also holds "
+        "'module.convnet.0.weight' (it looks like none of the public code's)"
+    )
+
+
+def test_another_width(tmp_path: Path) -> None:
+    changed = {"convnet.4.0.conv1.weight": torch.zeros(1).expand(32, 64, 1, 1)}
+    assert refusal(small_stream(**changed), "depth", tmp_path) == (
+        "'convnet.4.0.conv1.weight' is float32 (32, 64, 1, 1), float32 (64, 64, 1, 1) is expected of --role depth"
+    )
+
+
+def test_a_classifier_whose_parts_disagree(tmp_path: Path) -> None:
+    changed = {"fc.bias": torch.zeros(31)}
+    assert refusal(small_stream(**changed), "rgb", tmp_path) == (
+        "'fc.bias' is float32 (31,), float32 (64,) is expected of --role rgb"
+    )
+
+
+def test_halved_weights(tmp_path: Path) -> None:
+    changed = {"convnet.1.bias": torch.zeros(64, dtype=torch.float16)}
+    assert refusal(small_stream(**changed), "rgb", tmp_path) == (
+        "'convnet.1.bias' is float16 (64,), float32 (64,) is expected of --role rgb"
+    )
+
+
+class Trap:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch trapped",)
+
+
+def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"fc.weight": torch.zeros(3), "trap": Trap()}, "model.pkl")
+    with pytest.raises(UsageError, match=r"refused; it asks for posix\.system"):
+        read_public(Path("model.pkl"), "rgb")
+    assert not Path("trapped").exists()
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    torch.save(small_stream(), path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DamagedFile, match="not a torch file that can be read"):
+        read_public(path, "rgb")
+
+
+def test_a_text(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_text("epoch 1, accuracy 0.5")
+    with pytest.raises(DamagedFile, match="read \\(it is neither a zip archive nor a pickle, as torch writes them\\)"):
+        read_public(tmp_path / "model.pkl", "rgb")
+
+
+def test_a_file_that_is_not_there_and_a_role_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.pkl: no such file of weights"):
+        amefu("import", tmp_path / "none.pkl", "--role", "rgb", "--workspace", tmp_path)
+    with pytest.raises(UsageError, match="--role 'both': must be one of full, rgb, depth, fusion"):
+        amefu("import", tmp_path / "none.pkl", "--role", "both", "--workspace", tmp_path)
+    with pytest.raises(UsageError, match="a fusion goes with two streams, so import them first"):
+        amefu("import", tmp_path / "none.pkl", "--role", "fusion", "--workspace", tmp_path)
+
+
+# The bias of the scale ---------------------------------------------------------------------------------------
+
+
+def test_adding_one_to_a_bias_is_undone_exactly_where_taking_it_away_is_not() -> None:
+    read = np.array([0.1, 1e-9, -0.3], np.float32)
+    bias = read + np.float32(1)
+    assert not np.array_equal(bias - np.float32(1), read)
+
+    arrays = {"scale.bias": bias, "public.scale.bias": read}
+    assert public_fusion(arrays, classes=2)["public.scale.bias"].tobytes() == read.tobytes()
+
+
+def test_a_fusion_that_was_trained_here_is_exported_with_one_less_and_a_classifier_of_zeros() -> None:
+    trained = {"scale.bias": np.array([1.5, 0.75], np.float32), "public.scale.bias": np.array([9, 9], np.float32)}
+    found = public_fusion(trained, classes=3)
+
+    assert found["public.scale.bias"].tolist() == [0.5, -0.25]
+    assert found["public.fc.weight"].tolist() == [[0, 0]] * 3
+    assert found["public.fc.bias"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [({"backbone": "resnet18"}, "its backbone is 'resnet18'; the public code has 'resnet50' alone")],
+)
+def test_what_the_public_code_has_no_place_for(architecture: dict[str, str], message: str, tmp_path: Path) -> None:
+    header = CheckpointHeader("rgb", architecture, {}, {}, {})
+    write_checkpoint(tmp_path / "rgb.safetensors", {"x": np.zeros(1, np.float32)}, header)
+    with pytest.raises(UsageError, match=message):
+        export_public({"rgb": tmp_path / "rgb.safetensors"}, "rgb", tmp_path / "out.pkl")
+    assert not (tmp_path / "out.pkl").exists()
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "model.safetensors"])
+def test_written_tensors_read_back(name: str, tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(3.0), "a": torch.tensor(7)}
+    write_tensors(tmp_path / name, tensors)
+    found = read_tensors(tmp_path / name)
+    assert {key: value.tolist() for key, value in found.items()} == {"b": [0.0, 1.0, 2.0], "a": 7}

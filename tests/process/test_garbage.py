@@ -1,0 +1,250 @@
+"""Every reader of a file of ours, fed damaged copies of a sound one: it answers with our error, or is not misled.
+
+Damage is cuts, flips and splices of the bytes, and, where the file is JSON or TOML at heart, whole values replaced by
+others. A few hundred examples of each; `hypothesis` remembers and shrinks what fails.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amefu_cli.artefacts.files.episodes import DrawnEpisodes, read_episodes, write_episodes
+from amefu_cli.artefacts.files.results import open_result, outcomes_of, pack_outcomes, write_result
+from amefu_cli.artefacts.files.split import load_split, read_list, read_split
+from amefu_cli.artefacts.files.workspace import read_config
+from amefu_cli.artefacts.stores.check import damage_of
+from amefu_cli.artefacts.stores.failures import read_failures, record_failure
+from amefu_cli.artefacts.stores.features import feature_writer, read_features
+from amefu_cli.artefacts.stores.header import read_record
+from amefu_cli.artefacts.stores.pictures import append_frames, depth_writer, frame_writer, read_disparity, read_frames
+from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
+from amefu_cli.artefacts.videos.errors import EmptyFile
+from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
+from amefu_cli.errors import AmefuError
+from amefu_cli.settings import FramesSettings
+
+HEADER = CheckpointHeader("fusion", {"dim": 2}, {"meta-train": {"way": 5}}, {"streams": {}}, {"epoch": 1})
+VIDEO = "jump/one"
+ODD_VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just([]), st.just({}),
+    st.just("../../x"), st.just(10**30), st.just(-1), st.lists(st.integers(-1, 3), max_size=3),
+)  # fmt: skip
+
+
+@st.composite
+def damaged_bytes(draw: st.DrawFn, good: bytes) -> bytes:
+    """A cut, a flip of some bytes, a splice of the file with itself, or nothing of it."""
+    place, other = (draw(st.integers(0, len(good))) for _ in range(2))
+    kind = draw(st.sampled_from(("cut", "flip", "splice", "insert", "other")))
+    if kind == "cut":
+        return good[:place]
+    if kind == "flip":
+        flipped = bytearray(good)
+        for position in draw(st.lists(st.integers(0, len(good) - 1), min_size=1, max_size=4)):
+            flipped[position] ^= draw(st.integers(1, 255))
+        return bytes(flipped)
+    if kind == "splice":
+        return good[:place] + good[other:]
+    return good[:place] + draw(st.binary(max_size=60)) + (good[place:] if kind == "insert" else b"")
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value inside a JSON document."""
+    yield above
+    if isinstance(value, dict | list):
+        for key, below in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(below, (*above, key))
+
+
+@st.composite
+def damaged_json(draw: st.DrawFn, good: Any) -> bytes:
+    """One value anywhere in it is another, or gone."""
+    *above, last = draw(st.sampled_from([place for place in places(good) if place]))
+    document = copy.deepcopy(good)
+    inside = document
+    for key in above:
+        inside = inside[key]
+    if draw(st.booleans()):
+        inside[last] = draw(ODD_VALUES)
+    else:
+        del inside[last]
+    return json.dumps(document).encode()
+
+
+def damaged(good: bytes) -> st.SearchStrategy[bytes]:
+    try:
+        return damaged_bytes(good) | damaged_json(json.loads(good))
+    except ValueError:
+        return damaged_bytes(good)
+
+
+def checkpoint(path: Path) -> None:
+    write_checkpoint(path, {"a": np.ones(3, np.float32)}, HEADER)
+
+
+def episodes(path: Path) -> None:
+    one = np.array([[[0], [2]], [[3], [1]]])
+    query = np.array([[[1], [3]], [[2], [0]]])
+    write_episodes(path, DrawnEpisodes(("a/1", "a/2", "b/1", "b/2"), one, query, {"seed": 0}))
+
+
+def result(path: Path) -> None:
+    outcomes = pack_outcomes(np.array([[1, 0], [1, 1]]), np.array([[0, 1], [1, 0]]))
+    write_result(path, {
+        "model": "rgb", "way": 2, "shot": 1, "queries": 1, "episodes": 2, "accuracy": 0.75, "half_width_95": 0.1,
+        "by_class": {"a": 1.0, "b": 0.5}, "outcomes": outcomes, "episodes_fingerprint": "f", "fingerprints": {},
+    })  # fmt: skip
+
+
+def failures(path: Path) -> None:
+    for attempt in (1, 2):
+        record_failure(
+            path.parent, video=VIDEO, stage="frames", error=EmptyFile("empty"), fingerprint="f", attempt=attempt
+        )
+
+
+def split(path: Path) -> None:
+    path.write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["c"], "videos": ["a/1"]}))
+
+
+def snapshot(path: Path) -> None:
+    with TrainingRun(path.with_name("x.safetensors"), HEADER) as run:
+        run.save({"model": {"w": np.ones(2, np.float32)}, "optimizer": {}}, Position(epoch=1, step=2))
+
+
+def resumed(path: Path) -> None:
+    with TrainingRun(path.with_name("x.safetensors"), HEADER) as run:
+        run.resume()
+
+
+def numbers_of(path: Path) -> None:
+    outcomes_of(open_result(path), path)
+
+
+# name: (file name, writes a sound one there, reads it)
+FILES: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]]] = {
+    "the header of a checkpoint": ("c.safetensors", checkpoint, read_header),
+    "a checkpoint": ("c.safetensors", checkpoint, read_checkpoint),
+    "a snapshot": ("x.snapshot.safetensors", snapshot, resumed),
+    "episodes": ("e.safetensors", episodes, read_episodes),
+    "a result": ("r.json", result, numbers_of),
+    "failures": ("failures.jsonl", failures, lambda path: read_failures(path.parent)),
+    "a split": ("s.json", split, read_split),
+    "a split in TOML": (
+        "s.toml", lambda path: path.write_text('train = ["a"]\nval = ["b"]\ntest = ["c"]\n'), read_split,
+    ),
+    "a list": ("l.txt", lambda path: path.write_text("a/one.avi 1\nb/two.avi 2\n"), read_list),
+    "a split of lists": (
+        "l.json", lambda path: path.write_text('{"train": ["a"], "test": ["c"]}'), lambda path: load_split(str(path)),
+    ),
+    "amefu.toml": ("amefu.toml", lambda path: path.write_text('preset = "tiny"\n[frames]\nsize = 32\n'), read_config),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_damaged_file_is_answered_with_our_error(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file_name, write, read = FILES[name]
+    folder = tmp_path_factory.mktemp("garbage")
+    write(folder / file_name)
+    read(folder / file_name)
+    good = (folder / file_name).read_bytes()
+    (folder / file_name).write_bytes(data.draw(damaged(good)))
+    with suppress(AmefuError):
+        read(folder / file_name)
+    shutil.rmtree(folder)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_the_text_header_of_a_checkpoint_may_hold_any_json(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("garbage") / "x.snapshot.safetensors"
+    notes = {"position": {"epoch": 0, "step": 1, "loss_sum": 0.0, "best_epoch": 0, "best_accuracy": 0.0}}
+    text = data.draw(damaged_json({**HEADER.compared(), "notes": notes})).decode()
+    header = json.dumps({"__metadata__": {"amefu": text}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with suppress(AmefuError):
+        resumed(path)
+
+
+def fill(path: Path, kind: str) -> VideoStore:
+    """A store of one video of two frames."""
+    settings = FramesSettings().as_dict()
+    store = prepare_store(
+        path, kind, settings=settings, made_from={}, notes={"videos": "videos"}, rebuild=False
+    ).begin()
+    writer = {"frames": frame_writer, "depth": depth_writer, "features": feature_writer}[kind](store, VIDEO)
+    with store, writer:
+        if kind == "frames":
+            append_frames(writer, [np.full((16, 16, 3), value, np.uint8) for value in (0, 200)], quality=95)
+        elif kind == "depth":
+            writer.append("disparity", np.arange(512, dtype=np.uint8).reshape(2, 16, 16))
+            writer.append("low", np.zeros(2, np.float32))
+            writer.append("high", np.ones(2, np.float32))
+        else:
+            writer.append("frame", np.arange(2))
+            for stream in ("rgb", "depth"):
+                writer.append(stream, np.ones((1, 2, 4), np.float16))
+        writer.commit(frames=2, fps=25.0, source="jump/one.mp4", made_from={"size": 3})
+    return store
+
+
+def read_all(path: Path, kind: str) -> list[bytes]:
+    """All that the commands read of the video."""
+    store = open_store(path, kind, fix="amefu")
+    FramesSettings.recorded(store.settings, path)
+    records = store.records()
+    if kind == "features":
+        table = read_features(store, records, ["jump"], views=1)
+        return [table.frame.tobytes(), table.rgb.tobytes(), table.depth.tobytes()]
+    read = read_frames if kind == "frames" else read_disparity
+    return [read(store.read(VIDEO), np.array([0, 1])).tobytes()]
+
+
+ARRAYS = {
+    "frames": ("jpeg/zarr.json", "jpeg/c/0", "offset/zarr.json", "offset/c/0"),
+    "depth": ("disparity/zarr.json", "disparity/c/0/0/0", "low/zarr.json", "high/c/0"),
+    "features": ("frame/zarr.json", "frame/c/0", "rgb/zarr.json", "depth/c/0/0/0"),
+}
+
+
+@pytest.mark.parametrize(("kind", "file"), [(kind, file) for kind in ARRAYS for file in ("", "record", *ARRAYS[kind])])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_damaged_file_of_a_store_is_never_read_as_something_else(
+    kind: str, file: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("garbage") / "store.zarr"
+    store = fill(path, kind)
+    sound = read_all(path, kind)
+    folder = path / "videos" / VIDEO
+    harmed = {"": path / "zarr.json", "record": folder / "zarr.json"}.get(file, folder / file)
+    good = harmed.read_bytes()
+    harmed.write_bytes(data.draw(damaged(good)))
+    with suppress(AmefuError):
+        read_record(folder)
+    with suppress(AmefuError):
+        found = read_all(path, kind)
+        if file in ("", *ARRAYS[kind]) or VIDEO in open_store(path, kind, fix="").records():
+            assert found == sound or file.endswith("zarr.json")
+    if "/c/" in file and harmed.read_bytes() != good:
+        assert damage_of(folder, VIDEO, store)
+    shutil.rmtree(path)

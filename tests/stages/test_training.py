@@ -1,0 +1,133 @@
+"""The epoch loop that both trainings share, on one weight whose every step is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from synthetic_features import amefu
+from torch import nn
+
+from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint
+from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
+from amefu_cli.errors import Interrupted, NotFinite
+from amefu_cli.interruption import unwind_on_signals
+from amefu_cli.stages import training as training_loop
+from amefu_cli.stages.training import Training
+
+HEADER = CheckpointHeader("fusion", {}, {}, {}, {})
+Losses = Callable[[int, int], float]
+Scores = tuple[float | None, ...]
+
+
+def train(
+    out: Path, *, scores: Iterable[float | None] = (0.0, 0.0), losses: Losses = lambda epoch, step: 1.0
+) -> Position:
+    """Two epochs of two steps, each of which adds the learning rate, 1 and then 0.1, to the one weight."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=7.0)
+    left = iter(scores)
+
+    def steps_from(epoch: int, first: int) -> Iterator[float]:
+        for step in range(first, 2):
+            optimizer.zero_grad()
+            (-model.weight).sum().backward()
+            optimizer.step()
+            yield losses(epoch, step)
+
+    training = Training(
+        model=model, kept=model, optimizer=optimizer, epochs=2, steps=2, rates=(1.0,), decay_after=1,
+        steps_from=steps_from, validate=lambda: {"score": next(left)}, metric="score", advice="lower it",
+    )  # fmt: skip
+    with TrainingRun(out, HEADER) as files:
+        return training.run(files, lambda done, total, what: None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "weight", "best"),
+    [((0.2, 0.1), 2.0, 0), ((0.1, 0.2), 2.2, 1), ((0.1, 0.1), 2.2, 1), ((None, None), 2.2, 1)],
+)
+def test_the_rate_falls_and_the_best_epoch_is_kept_the_later_of_equal_ones(
+    tmp_path: Path, scores: Scores, weight: float, best: int
+) -> None:
+    position = train(tmp_path / "x.safetensors", scores=scores)
+    assert (position.best_epoch, position.best_accuracy) == (best, max(score or 0.0 for score in scores))
+    assert float(read_checkpoint(tmp_path / "x.safetensors")["weight"].item()) == pytest.approx(weight)
+    lines = [json.loads(line) for line in (tmp_path / "x.metrics.jsonl").read_text().splitlines()]
+    for epoch, line in enumerate(lines):
+        assert (line["epoch"], line["loss"], line["score"]) == (epoch, 1.0, scores[epoch])
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_rerun_goes_on_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_loop, "SNAPSHOT_SECONDS", 0.0)
+    out = tmp_path / "x.safetensors"
+    with pytest.raises(NotFinite, match="the loss is nan at epoch 1, step 1; lower it"):
+        train(out, losses=lambda epoch, step: float("nan") if (epoch, step) == (1, 1) else 1.0)
+    seen: list[tuple[int, int]] = []
+    train(out, scores=(0.5,), losses=lambda epoch, step: seen.append((epoch, step)) or 3.0)
+    assert seen == [(1, 1)]
+    assert float(read_checkpoint(out)["weight"].item()) == pytest.approx(2.2)
+    assert json.loads((tmp_path / "x.metrics.jsonl").read_text().splitlines()[1])["loss"] == 2.0  # of 1 and 3
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The handlers of signals are put back, as those of a run that was interrupted end the process at the next one."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    unwind_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("when", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
+def test_a_signal_lets_the_step_finish_and_the_rerun_goes_on_after_it(tmp_path: Path, when: tuple[int, int]) -> None:
+    out = tmp_path / "x.safetensors"
+    seen: list[tuple[int, int]] = []
+
+    def step(epoch: int, number: int) -> float:
+        seen.append((epoch, number))
+        if (epoch, number) == when and seen.count(when) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 1.0 + number
+
+    with pytest.raises(Interrupted) as interrupted:
+        train(out, losses=step)
+    assert interrupted.value.exit_code == 143
+    assert seen[-1] == when
+    assert TrainingRun(out, HEADER).resumption() == f"; goes on after step {when[1] + 1} of epoch {when[0] + 1}"
+    train(out, scores=(0.0, 0.0)[when[0] :], losses=step)
+    assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)]  # none twice, none left out
+    assert float(read_checkpoint(out)["weight"].item()) == pytest.approx(2.2)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "x.metrics.jsonl").read_text().splitlines()]
+    assert losses == [1.5, 1.5]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_in_validation_loses_no_step(tmp_path: Path) -> None:
+    def score() -> Iterator[float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield 0.0
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "x.safetensors", scores=score())
+    assert TrainingRun(tmp_path / "x.safetensors", HEADER).resumption() == "; goes on after step 2 of epoch 1"
+
+
+def test_a_temperature_stays_or_is_learned(feature_space: Path) -> None:
+    found = {}
+    for name, words in {"fixed": (), "learned": ("--learn-temperature",)}.items():
+        out = feature_space / f"{name}.safetensors"
+        amefu(feature_space, "meta-train", "--temperature", "10", *words, "--out", out)
+        found[name] = json.loads(out.with_suffix(".metrics.jsonl").read_text())["temperature"]
+    assert found["fixed"] == pytest.approx(10)
+    assert found["learned"] != pytest.approx(10, abs=1e-3)
