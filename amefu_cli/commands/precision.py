@@ -9,11 +9,11 @@ from typing import Any
 def settled_precision(asked: str, started: Mapping[str, Any] | None, device: str, *, training: bool = False) -> str:
     """`auto` is what it was started with, so that every machine that fills a store computes alike; else the faster.
 
-    `started` is a header with a `recipe`, or None.
+    `started` is a header with `settings`, or None.
     """
     if asked != "auto":
         return asked
-    recorded = _recorded(started["recipe"]) if started else None
+    recorded = _recorded(started["settings"]) if started else None
     if recorded:
         return recorded
     from amefu_cli.stages.networks import choose_device, choose_precision, precision_name
@@ -22,6 +22,6 @@ def settled_precision(asked: str, started: Mapping[str, Any] | None, device: str
 
 
 def _recorded(recipe: Mapping[str, Any]) -> str | None:
-    """The precision in a recipe, or in the first of its parts that has one."""
+    """The precision in settings, or in the first of its parts that has one."""
     parts = [recipe, *(part for part in recipe.values() if isinstance(part, Mapping))]
     return next((str(part["precision"]) for part in parts if "precision" in part), None)
