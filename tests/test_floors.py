@@ -32,7 +32,7 @@ ALLOWED = {
     "__init__": set(),
 }
 SHARED_BY_STAGES = {
-    "", "networks", "pending", "pipeline", "training", "vectors",
+    "", "computing", "networks", "pipeline", "training", "vectors",
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
     """
     settings = setup.settings
     torch.manual_seed(settings.seed)
-    fusion = FUSIONS[settings.fusion](setup.base.rgb.shape[-1])
+    fusion = FUSIONS[settings.fusion](setup.base.streams["rgb"].shape[-1])
     learner = Learner(fusion, Temperature(settings.temperature, learned=settings.learn_temperature)).to(setup.device)
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
@@ -130,10 +130,10 @@ def gather_episode(
         rng=rng,
     )  # fmt: skip
     rows = table.start[flat][:, None] + numbers  # (1 + num_aug, videos, frames)
-    views = table.rgb.shape[0]
+    views = table.streams["rgb"].shape[0]
     view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
-    rgb = torch.from_numpy(table.rgb[view, rows[0]])
-    depth = torch.from_numpy(table.depth[view[None], rows])
+    rgb = torch.from_numpy(table.streams["rgb"][view, rows[0]])
+    depth = torch.from_numpy(table.streams["depth"][view[None], rows])
     return rgb.view(*videos.shape, *rgb.shape[1:]), depth.view(len(numbers), *videos.shape, *depth.shape[2:])
 
 

@@ -44,7 +44,7 @@ def video_vectors(
     vectors = []
     for begin in range(0, len(rows), VIDEOS_AT_ONCE):
         some = rows[begin : begin + VIDEOS_AT_ONCE]  # (videos, frames)
-        clips = [torch.from_numpy(table.stream(name)[0][some]).to(device).float() for name in of.streams]
+        clips = [torch.from_numpy(table.streams[name][0][some]).to(device).float() for name in of.streams]
         if len(clips) == 2:
             assert fusion is not None
             vector = video_vector(fusion, *clips)
@@ -53,4 +53,4 @@ def video_vectors(
             if of.unit_length:
                 vector = functional.normalize(vector, dim=-1)
         vectors.append(vector.cpu().numpy())
-    return np.concatenate(vectors) if vectors else np.empty((0, table.rgb.shape[-1]), np.float32)
+    return np.concatenate(vectors) if vectors else np.empty((0, table.streams[of.streams[0]].shape[-1]), np.float32)

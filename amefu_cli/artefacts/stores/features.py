@@ -1,32 +1,27 @@
-"""features.zarr: per-frame features of both frozen streams, which every later experiment reads."""
+"""features.zarr in memory: per-frame features of named frozen streams, which every later experiment reads."""
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import fingerprint
 from amefu_cli.artefacts.stores.header import VideoRecord
-from amefu_cli.artefacts.stores.reading import StoredVideo
+from amefu_cli.artefacts.stores.kinds import FeaturesHeader
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.stores.writing import VideoWriter
 from amefu_cli.errors import DamagedFile, NotFinite, UsageError
 
-STREAMS = ("rgb", "depth")
 IMAGENET = "imagenet"  # RGB features without pretraining, of novel videos only: what the paper's basenets read
-
-
-def feature_writer(store: VideoStore, video: str, *, imagenet: bool = False) -> VideoWriter:
-    """A writer for one video: `frame` int64 (kept,), `rgb` and `depth` float16 (views, kept, dim).
-
-    View 0 is the centre crop, the others are random crops shared by both streams. With `imagenet` there is a third
-    array of that name: the centre crops through the network that the RGB stream started from.
-    """
-    streams = (*STREAMS, IMAGENET) if imagenet else STREAMS
-    return VideoWriter(store, video, {"frame": 0, **dict.fromkeys(streams, 1)})
+EXPONENT = np.uint16(0x7C00)  # of a float16: all of its bits are set in NaN and infinity
+READERS = 4  # threads: most of the time is spent where the interpreter is released
 
 
 def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -> str:
@@ -37,19 +32,18 @@ def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -
     )
 
 
-def dim_of(store: VideoStore, records: Mapping[str, VideoRecord]) -> int:
-    """How wide the features are."""
-    return store.read(next(iter(records))).shape("rgb")[2]
+def dim_of(store: VideoStore[FeaturesHeader], records: Mapping[str, VideoRecord], stream: str = "rgb") -> int:
+    """How wide the features of a stream are."""
+    return store.read(next(iter(records))).shape(stream)[2]
 
 
 @dataclass(frozen=True)
 class FeatureTable:
     """The features of some videos in memory: one row per kept frame, all videos one after the other.
 
-    `rgb` and `depth` float16 (views, rows, dim); `start` int64 (videos + 1,): video i owns the rows
+    `streams` by name, each float16 (views, rows, dim); `start` int64 (videos + 1,): video i owns the rows
     start[i]:start[i + 1]; `frame` int64 (rows,): the frame number of each row; `frames` int64 (videos,): how
-    many frames the whole video has; `labels` int64 (videos,): positions in `class_names`. `imagenet` float16
-    (1, rows, dim) is there only where it was asked for.
+    many frames the whole video has; `labels` int64 (videos,): positions in `class_names`.
     """
 
     ids: tuple[str, ...]
@@ -58,21 +52,12 @@ class FeatureTable:
     frame: NDArray[np.int64]
     frames: NDArray[np.int64]
     start: NDArray[np.int64]
-    rgb: NDArray[np.float16]
-    depth: NDArray[np.float16]
-    imagenet: NDArray[np.float16] | None = None
+    streams: Mapping[str, NDArray[np.float16]]
 
     @property
     def kept(self) -> NDArray[np.int64]:
         """How many frames of each video are kept, int64 (videos,)."""
         return np.diff(self.start)
-
-    def stream(self, name: str) -> NDArray[np.float16]:
-        """The features (views, rows, dim) of `rgb`, `depth` or `imagenet`."""
-        features: NDArray[np.float16] | None = getattr(self, name)
-        if features is None:
-            raise ValueError(f"the table was read without {name!r}")
-        return features
 
     def nearest_rows(self, video: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of the kept frames that are nearest to frame `numbers` of a video (the earlier one of two)."""
@@ -86,17 +71,19 @@ class FeatureTable:
 
 
 def read_features(
-    store: VideoStore,
+    store: VideoStore[FeaturesHeader],
     records: Mapping[str, VideoRecord],
     classes: Sequence[str],
     *,
+    streams: Sequence[str],
     views: int,
-    imagenet: bool = False,
 ) -> FeatureTable:
-    """Load the videos of `classes`, the first `views` views of each, in the order of their ids.
+    """Load some streams of the videos of `classes`, the first `views` views of each, in the order of their ids.
+
+    Streams that only novel videos have, have one view.
 
     Raises:
-        UsageError: `imagenet` is asked for, and a video does not have it.
+        UsageError: a video does not have a stream.
         DamagedFile: a checksum fails, or the streams of a video do not match; names the video.
         NotFinite: a feature is NaN or infinite; names the video.
     """
@@ -104,47 +91,58 @@ def read_features(
     ids = [video for video, record in records.items() if record.class_name in wanted]
     present = sorted({records[video].class_name for video in ids})
     position = {name: index for index, name in enumerate(present)}
-    videos = [store.read(video) for video in ids]
-    streams = (*STREAMS, IMAGENET) if imagenet else STREAMS
-    rows = [_rows(video, streams) for video in videos]
-    start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-    tables = {stream: _load(videos, stream, start, 1 if stream == IMAGENET else views) for stream in streams}
+    views_of = {name: 1 if store.header.streams[name].novel_only else views for name in streams}
+    with ThreadPoolExecutor(READERS, thread_name_prefix="features") as threads:
+        shapes = list(threads.map(partial(_shapes, store, streams=streams), ids))
+        kept = [shape["frame"][0] for shape in shapes]
+        start = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+        dims = shapes[0] if shapes else dict.fromkeys(streams, (0, 0, 0))
+        tables = {
+            name: np.empty((views, int(start[-1]), dims[name][2]), np.float16) for name, views in views_of.items()
+        }
+        frame = np.empty(start[-1], np.int64)
+        parts = [
+            {"frame": frame[begin:end], **{name: table[:, begin:end] for name, table in tables.items()}}
+            for begin, end in itertools.pairwise(start)
+        ]
+        collections.deque(threads.map(partial(_load, store), ids, parts), maxlen=0)
     return FeatureTable(
         ids=tuple(ids),
         class_names=tuple(present),
         labels=np.array([position[records[video].class_name] for video in ids], np.int64),
-        frame=np.concatenate([video.array("frame") for video in videos] or [np.empty(0, np.int64)]),
+        frame=frame,
         frames=np.array([records[video].frames for video in ids], np.int64),
         start=start,
-        **tables,
+        streams=tables,
     )
 
 
-def _rows(video: StoredVideo, streams: Sequence[str]) -> int:
-    kept = video.shape("frame")[0]
+def _shapes(store: VideoStore[FeaturesHeader], video: str, *, streams: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays of a video, which must agree."""
+    stored = store.read(video)
+    shapes = {"frame": stored.shape("frame")}
+    (kept,) = shapes["frame"]
+    there = stored.names()
     for stream in streams:
-        if stream == IMAGENET and stream not in video.arrays:
-            raise UsageError(
-                f"{video.store}: holds no ImageNet features of {video.record.id}, which the basenets read; "
-                "add them with `amefu features --basenet`"
-            )
-        if video.shape(stream)[1] != kept:
+        if stream not in there:
+            fix = "--basenet" if stream == IMAGENET else f"--stream {stream}=BACKBONE"
+            raise UsageError(f"{store.path}: holds no {stream!r} of {video}; add it with `amefu features {fix}`")
+        shapes[stream] = stored.shape(stream)
+        if shapes[stream][1] != kept:
             raise DamagedFile(
-                f"{video.store}: {stream!r} holds {video.shape(stream)[1]} frames of {video.record.id} "
-                f"but 'frame' lists {kept}; rebuild it with `amefu features --only {video.record.id}`"
+                f"{store.path}: {stream!r} holds {shapes[stream][1]} frames of {video} but 'frame' lists {kept}; "
+                f"rebuild it with `amefu features --only {video}`"
             )
-    return kept
+    return shapes
 
 
-def _load(videos: Sequence[StoredVideo], stream: str, start: NDArray[np.int64], views: int) -> NDArray[np.float16]:
-    dim = videos[0].shape(stream)[2] if videos else 0
-    table = np.empty((views, int(start[-1]), dim), np.float16)
-    for position, video in enumerate(videos):
-        block = video.array(stream, slice(0, views))
-        if not np.isfinite(block).all():
+def _load(store: VideoStore[FeaturesHeader], video: str, parts: Mapping[str, NDArray[Any]]) -> None:
+    """Put the arrays of a video where they belong in the table."""
+    stored = store.read(video)
+    for name, part in parts.items():
+        part[:] = block = stored.array(name, slice(0, len(part)))
+        if name != "frame" and ((block.view(np.uint16) & EXPONENT) == EXPONENT).any():
             raise NotFinite(
-                f"{video.store}: {stream!r} of {video.record.id} holds NaN or infinity; "
-                f"rebuild it with `amefu features --only {video.record.id}`"
+                f"{store.path}: {name!r} of {video} holds NaN or infinity; "
+                f"rebuild it with `amefu features --only {video}`"
             )
-        table[:, start[position] : start[position + 1]] = block
-    return table

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, _suffixes, group_path
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, _suffixes, archive_path
 from amefu_cli.errors import UsageError, shown
 
 IMAGE_SUFFIXES = _suffixes(
@@ -93,7 +93,7 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
     clips = []
     for clip in sorted(walk.clips, key=lambda clip: clip.id):
         try:
-            group_path(clip.id)
+            archive_path(clip.id)
         except UsageError as error:
             walk.skipped.append((clip.path, str(error)))
         else:
