@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,14 @@ from numpy.typing import NDArray
 from amefu_cli.artefacts.files.fingerprint import fingerprint
 from amefu_cli.artefacts.stores.header import VideoRecord
 from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.reading import StoredVideo
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile, NotFinite, UsageError
 
 IMAGENET = "imagenet"  # RGB features without pretraining, of novel videos only: what the paper's basenets read
 EXPONENT = np.uint16(0x7C00)  # of a float16: all of its bits are set in NaN and infinity
 READERS = 4  # threads: most of the time is spent where the interpreter is released
+VIDEOS_AT_ONCE = 64  # of one thread
 
 
 def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -> str:
@@ -91,58 +92,64 @@ def read_features(
     ids = [video for video, record in records.items() if record.class_name in wanted]
     present = sorted({records[video].class_name for video in ids})
     position = {name: index for index, name in enumerate(present)}
-    views_of = {name: 1 if store.header.streams[name].novel_only else views for name in streams}
-    with ThreadPoolExecutor(READERS, thread_name_prefix="features") as threads:
-        shapes = list(threads.map(partial(_shapes, store, streams=streams), ids))
-        kept = [shape["frame"][0] for shape in shapes]
-        start = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        dims = shapes[0] if shapes else dict.fromkeys(streams, (0, 0, 0))
-        tables = {
-            name: np.empty((views, int(start[-1]), dims[name][2]), np.float16) for name, views in views_of.items()
-        }
-        frame = np.empty(start[-1], np.int64)
-        parts = [
-            {"frame": frame[begin:end], **{name: table[:, begin:end] for name, table in tables.items()}}
-            for begin, end in itertools.pairwise(start)
-        ]
-        collections.deque(threads.map(partial(_load, store), ids, parts), maxlen=0)
-    return FeatureTable(
+    start = np.concatenate([[0], np.cumsum([records[video].kept for video in ids])]).astype(np.int64)
+    table = FeatureTable(
         ids=tuple(ids),
         class_names=tuple(present),
         labels=np.array([position[records[video].class_name] for video in ids], np.int64),
-        frame=frame,
+        frame=np.empty(start[-1], np.int64),
         frames=np.array([records[video].frames for video in ids], np.int64),
         start=start,
-        streams=tables,
+        streams={
+            name: np.empty((1 if store.header.streams[name].novel_only else views, int(start[-1]), dim), np.float16)
+            for name, dim in _dims(store, ids, streams).items()
+        },
     )
+    with ThreadPoolExecutor(READERS, thread_name_prefix="features") as threads:
+        for _ in threads.map(partial(_load, store, table), range(0, len(ids), VIDEOS_AT_ONCE)):
+            pass
+    return table
 
 
-def _shapes(store: VideoStore[FeaturesHeader], video: str, *, streams: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the arrays of a video, which must agree."""
-    stored = store.read(video)
-    shapes = {"frame": stored.shape("frame")}
-    (kept,) = shapes["frame"]
-    there = stored.names()
-    for stream in streams:
-        if stream not in there:
-            fix = "--basenet" if stream == IMAGENET else f"--stream {stream}=BACKBONE"
-            raise UsageError(f"{store.path}: holds no {stream!r} of {video}; add it with `amefu features {fix}`")
-        shapes[stream] = stored.shape(stream)
-        if shapes[stream][1] != kept:
-            raise DamagedFile(
-                f"{store.path}: {stream!r} holds {shapes[stream][1]} frames of {video} but 'frame' lists {kept}; "
-                f"rebuild it with `amefu features --only {video}`"
-            )
-    return shapes
+def _dims(store: VideoStore[FeaturesHeader], ids: Sequence[str], streams: Sequence[str]) -> dict[str, int]:
+    """How wide each stream is, by the first video."""
+    if not ids:
+        return dict.fromkeys(streams, 0)
+    stored = store.read(ids[0])
+    for name in streams:
+        _require_stream(stored, name)
+    return {name: stored.shape(name)[2] for name in streams}
 
 
-def _load(store: VideoStore[FeaturesHeader], video: str, parts: Mapping[str, NDArray[Any]]) -> None:
-    """Put the arrays of a video where they belong in the table."""
-    stored = store.read(video)
-    for name, part in parts.items():
-        part[:] = block = stored.array(name, slice(0, len(part)))
-        if name != "frame" and ((block.view(np.uint16) & EXPONENT) == EXPONENT).any():
-            raise NotFinite(
-                f"{store.path}: {name!r} of {video} holds NaN or infinity; "
-                f"rebuild it with `amefu features --only {video}`"
-            )
+def _require_stream(stored: StoredVideo, name: str) -> None:
+    if not stored.holds(name):
+        fix = "--basenet" if name == IMAGENET else f"--stream {name}=BACKBONE"
+        raise UsageError(f"{stored.store}: holds no {name!r} of {stored.record.id}; add it with `amefu features {fix}`")
+
+
+def _load(store: VideoStore[FeaturesHeader], table: FeatureTable, first: int) -> None:
+    """Put the features of some videos, from number `first` on, where they belong in the table."""
+    ends = table.start[first : first + VIDEOS_AT_ONCE + 1].tolist()
+    for video, (begin, end) in zip(table.ids[first:], itertools.pairwise(ends), strict=False):
+        stored = store.read(video)
+        table.frame[begin:end] = _block(stored, "frame", (end - begin,))
+        for name, features in table.streams.items():
+            part = features[:, begin:end]
+            part[:] = block = _block(stored, name, part.shape)
+            if ((block.view(np.uint16) & EXPONENT) == EXPONENT).any():
+                raise NotFinite(
+                    f"{store.path}: {name!r} of {video} holds NaN or infinity; "
+                    f"rebuild it with `amefu features --only {video}`"
+                )
+
+
+def _block(stored: StoredVideo, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The first rows of an array, which must be of this shape."""
+    _require_stream(stored, name)
+    block = stored.array(name, slice(0, shape[0]))
+    if block.shape != shape:
+        raise DamagedFile(
+            f"{stored.store}: {name!r} of {stored.record.id} is {block.shape}, not {shape}; "
+            f"rebuild it with `amefu features --only {stored.record.id}`"
+        )
+    return block

@@ -38,7 +38,8 @@ class UnusableName(VideoError):
 class VideoRecord:
     """What is known of one stored video; `damaged` where `amefu verify` has marked it.
 
-    `source` is its path below VIDEOS, `made_from` what identifies what it was made from.
+    `source` is its path below VIDEOS, `made_from` what identifies what it was made from. Of features, `kept` is how
+    many of the frames have some, so that a table of many videos is laid out without opening them.
     """
 
     id: str
@@ -48,6 +49,7 @@ class VideoRecord:
     made_from: Mapping[str, Any]
     fingerprint: str
     partial: bool = False
+    kept: int | None = None
     damaged: bool = False
 
     @property

@@ -32,12 +32,12 @@ class ArrayHeader:
     dtype: np.dtype[Any]
     compressed: bool
 
-    @property
+    @functools.cached_property
     def grid(self) -> tuple[int, ...]:
         """How many chunks there are along each axis."""
         return tuple(math.ceil(length / chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
 
-    @property
+    @functools.cached_property
     def chunk_bytes(self) -> int:
         return math.prod(self.chunks) * self.dtype.itemsize
 
@@ -80,6 +80,10 @@ class StoredVideo:
         """The names of the arrays."""
         return [name.removesuffix(f"/{HEADER}") for name in self.archive.members if name.endswith(f"/{HEADER}")]
 
+    def holds(self, name: str) -> bool:
+        """Whether there is an array of this name."""
+        return f"{name}/{HEADER}" in self.archive.members
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the array `name`, from its header."""
         with damage_named(self.store, self.record.id):
@@ -110,9 +114,8 @@ class StoredVideo:
         return self.archive.read(chunk_name(name, position))
 
     def _rows(self, name: str, header: ArrayHeader, first: int, last: int) -> NDArray[Any]:
-        if math.prod(header.grid) == 1:
-            whole = self._chunk(name, header, (0,) * len(header.shape))
-            return whole[tuple(map(slice, header.shape))][first:last]
+        if header.shape == header.chunks:  # as almost all are
+            return self._chunk(name, header, (0,) * len(header.shape))[first:last]
         rows = header.chunks[0]
         result = np.empty((last - first, *header.shape[1:]), header.dtype)
         grid = [range(first // rows, math.ceil(last / rows)), *map(range, header.grid[1:])]

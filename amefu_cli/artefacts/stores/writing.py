@@ -151,8 +151,9 @@ class VideoWriter:
         """Finish the arrays, sync the archive, and move it to its place in the store."""
         self._wait()
         self._write([chunk for array in self._arrays.values() for chunk in array.finish()])
+        kept = self._arrays["frame"].length if "frame" in self._arrays else None
         expected = self._store.expected_fingerprint(made_from)
-        record = record_json(VideoRecord(self._video, source, frames, fps, made_from, expected, partial))
+        record = record_json(VideoRecord(self._video, source, frames, fps, made_from, expected, partial, kept))
         for name, array in self._arrays.items():
             if not array.length:
                 raise DamagedFile(f"{self._store.path}: nothing of {name!r} of {self._video!r} was written")
