@@ -32,6 +32,15 @@ def group_path(video: str) -> PurePosixPath:
     return PurePosixPath(*(_encode(component) for component in components))
 
 
+def class_of(video: str) -> str:
+    """The class of a video: the first part of its id.
+
+    >>> class_of("archery/outdoors/v_03")
+    'archery'
+    """
+    return video.split("/", 1)[0]
+
+
 def video_id(path: PurePosixPath) -> str:
     """The id whose group stands at `path`: the inverse of `group_path`."""
     return "/".join(unquote_to_bytes(component).decode("utf-8", "surrogateescape") for component in path.parts)
