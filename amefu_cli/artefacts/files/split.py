@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from amefu_cli.artefacts.files.atomic import to_json, write_atomic
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
 from amefu_cli.errors import UsageError
 
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
@@ -37,32 +38,35 @@ class Split:
         """All class names: base, validation, novel."""
         return self.base + self.validation + self.novel
 
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        return {name: part for part in KEYS.values() for name in getattr(self, part)}
+
     def part_of(self, class_name: str) -> str | None:
         """`base`, `validation` or `novel`; None for a class that the split does not name."""
-        for part in KEYS.values():
-            if class_name in getattr(self, part):
-                return part
-        return None
+        return self._parts.get(class_name)
+
+    def lists(self, video: str) -> bool:
+        """Whether a video belongs to the split: its class, and itself where the split lists videos."""
+        return class_of(video) in self._parts and (self.videos is None or video in self.videos)
 
     def listed(self, records: Mapping[str, Record]) -> dict[str, Record]:
-        """What of `records`, by id, belongs to the split: its classes, and its videos where it lists them."""
-        classes, videos = set(self.classes), self.videos
-        return {
-            video: record
-            for video, record in records.items()
-            if video.split("/", 1)[0] in classes and (videos is None or video in videos)
-        }
+        """What of `records`, by id, belongs to the split."""
+        return {video: record for video, record in records.items() if self.lists(video)}
 
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
         """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
-        classes = set(getattr(self, part))
         lacking = (self.videos or frozenset()).difference(there)
-        return sorted(video for video in lacking if video.split("/", 1)[0] in classes)
+        return sorted(video for video in lacking if self.part_of(class_of(video)) == part)
 
     def present(self, part: str, class_names: Iterable[str]) -> tuple[str, ...]:
         """The classes of one part that are among `class_names`."""
         there = set(class_names)
         return tuple(name for name in getattr(self, part) if name in there)
+
+    def crosses(self, videos: Iterable[str]) -> bool:
+        """Whether videos of the split stand in two or more of base, validation and novel."""
+        return len({self.part_of(class_of(video)) for video in videos if self.lists(video)}) > 1
 
 
 def make_split(
