@@ -332,7 +332,9 @@ CLASSIFIED = ", or ".join(
 class EvaluateSettings(Settings):
     """Which episodes are classified, and how (the paper's §4.2)."""
 
-    model: str = option("amefu", "a row of the paper's tables: both streams fused, or a baseline", choices=(*MODELS,))
+    model: str = option(
+        "amefu", f"a row of the paper's tables ({', '.join(MODELS)}), or a further stream of the feature store"
+    )
     way: int | None = unsaid(EpisodesSettings, "way")
     shot: int | None = unsaid(EpisodesSettings, "shot")
     queries: int | None = unsaid(EpisodesSettings, "queries")

@@ -22,6 +22,7 @@ from amefu_cli.method.comparison import (
 
 RESAMPLES = 1000
 SEED = 0  # of the resamples: the same results give the same interval
+MARK = "≈"  # stands before a difference whose interval holds 0
 Bounds = tuple[float, float]
 
 
@@ -40,6 +41,15 @@ class Comparison:
     def deciding(self) -> Bounds:
         """The interval that decides whether the difference is significant: the wider one, where it was asked for."""
         return self.by_class_95 or self.over_episodes_95
+
+    @property
+    def text(self) -> str:
+        """The difference in points, with ≈ before it where its interval holds 0."""
+        return ("" if self.significant else f"{MARK} ") + _points(self.difference)
+
+    def interval_text(self, between: str) -> str:
+        """The bounds of the deciding interval, in points."""
+        return between.join(map(_points, self.deciding))
 
 
 @dataclass(frozen=True)
@@ -116,3 +126,8 @@ def _warn_of_tasks(session: Session, one: Result, other: Result) -> None:
     )
     if differing:
         session.say.warn(f"{one.path} and {other.path} are of different tasks ({differing})")
+
+
+def _points(share: float) -> str:
+    """A difference of accuracies (-1..1) in points: `+1.25`, `−0.40`."""
+    return f"{100 * share:+.2f}".replace("-", "−")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +91,3 @@ def _draw(
         rng=np.random.default_rng(settings.seed), class_names=names.tolist(),
     )  # fmt: skip
     return DrawnEpisodes.of(ids, episodes.support, episodes.query, EpisodeNotes(settings.seed, features))
-
-
-def as_document(path: Path, drawn: DrawnEpisodes) -> dict[str, object]:
-    """What the command shows of drawn episodes."""
-    return {"file": str(path), **asdict(drawn.shape), "videos": len(drawn.ids), "fingerprint": drawn.fingerprint}

@@ -43,14 +43,14 @@ def streams_of(
         UsageError: no such backbone, or no such file of weights.
     """
     pretrained = {
-        name: open_stream(path, role=name, fix=f"amefu pretrain --modality {name}")
+        name: open_stream(path, name)
         for name, path in checkpoints.items()
         if path.is_file()
     }
     asked = {}
     for name, path in checkpoints.items():
         if name in pretrained:
-            asked[name] = _pretrained(name, path, pretrained[name])
+            asked[name] = pretrained_stream(name, path, pretrained[name])
             continue
         others = [header.stream for header in pretrained.values()]
         asked[name] = (fallback is None and there and _recorded(name, there, beside)) or _untrained(
@@ -71,7 +71,7 @@ def _settled(session: Session, fallback: FallbackSettings | None, others: Iterab
     return settled
 
 
-def _pretrained(name: str, path: Path, header: StreamHeader) -> Asked:
+def pretrained_stream(name: str, path: Path, header: StreamHeader) -> Asked:
     sees = header.stream
     row = Stream(
         reads="frames" if name == "rgb" else "depth", backbone=header.backbone, network=file_sha256(path)[:16],

@@ -10,9 +10,9 @@ from pathlib import Path
 from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.stores.header import VideoRecord, header_of
 from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
-from amefu_cli.artefacts.stores.store import VideoStore, header_of
+from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import (
     CheckpointNotes,
     FusionClasses,
@@ -129,7 +129,7 @@ def _stream_header(session: Session, order: PretrainOrder, records: Sequence[Vid
     started = None if order.rebuild else started_header(order.out)
     before = started.training if isinstance(started, StreamHeader) else None
     precision = settled_precision(
-        order.settings.precision, before and before.settings.precision, order.device, training=True
+        order.settings.precision, before.settings.precision if before else None, order.device, training=True
     )
     classes = tuple(sorted({record.class_name for record in records}))
     return StreamHeader(
@@ -255,9 +255,7 @@ def training_tables(
     base = read_features(store, records, split.base, streams=STREAMS, views=views)
     validation = read_features(store, records, split.validation, streams=STREAMS, views=1)
     if len(validation.class_names) < 2:
-        session.say.warn(
-            "fewer than two validation classes: the last epoch is kept, as there is nothing to choose by"
-        )
+        session.say.warn("fewer than two validation classes: the last epoch is kept, as there is nothing to choose by")
         return base, None
     return base, validation
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import Provenance
-from amefu_cli.artefacts.weights.checkpoint import open_header, read_checkpoint, read_header
+from amefu_cli.artefacts.weights.checkpoint import open_stream, read_checkpoint, read_header
 from amefu_cli.artefacts.weights.downloads import cache_from_environment
 from amefu_cli.artefacts.weights.public import NETWORK
 from amefu_cli.artefacts.weights.sources import imagenet_weights, select_tensors
@@ -51,8 +51,7 @@ def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]
 
 def load_stream(checkpoint: Path, modality: str) -> Backbone:
     """The backbone of a pretrained stream."""
-    header = open_header(checkpoint, role=modality, fix=f"amefu pretrain --modality {modality}")
-    backbone = build_backbone(header.architecture["backbone"])
+    backbone = build_backbone(open_stream(checkpoint, modality).backbone)
     tensors = read_checkpoint(checkpoint)
     backbone.load(to_torch(_backbone_of(tensors)))
     return backbone

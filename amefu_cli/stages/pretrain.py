@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import Position, StreamHeader
@@ -61,7 +62,7 @@ class StreamClassifier(nn.Module):
 class Pretraining:
     """All that one pretraining needs: the data, the settings, the device, and the backbone that it starts from."""
 
-    store: VideoStore
+    store: VideoStore[FramesHeader] | VideoStore[DepthHeader]
     train: Videos
     held_out: Videos
     settings: PretrainSettings
