@@ -47,8 +47,8 @@ def status(
 
 def _status_rows(found: Status) -> list[list[str]]:
     rows = [["what", "state", "from"]]
-    for part in (*found.stores, *found.checkpoints):
-        rows.append([Path(part.path).name, part.state, _summary(part.header or {})])
+    rows += [[Path(store.path).name, store.state, _summary(store.header or {})] for store in found.stores]
+    rows += [[Path(part.path).name, part.state, _summary(part.header or {})] for part in found.checkpoints]
     for result in found.results:
         if result.accuracy is None or result.half_width_95 is None:
             rows.append([Path(result.path).name, "not a result", ""])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Tensors, open_stream, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import Kind, Tensors, open_stream, read_header, write_checkpoint
 from amefu_cli.artefacts.weights.identity import path_identity
 from amefu_cli.artefacts.weights.public import EXPORTED, IMPORTED
 from amefu_cli.artefacts.weights.training_run import TrainingRun
@@ -46,11 +46,11 @@ def import_public(session: Session, order: PublicOrder) -> dict[str, str]:
         refuse_others(order.file, [order.checkpoints[part] for part in parts])
     written = {}
     for part in parts:  # streams before the fusion that is bound to them
+        path, tensors = order.checkpoints[part], arrays[part]
         if part == "fusion":
-            header: AnyCheckpoint = import_fusion(order.file, arrays[part], _streams(order))
+            written[part] = _write(path, tensors, import_fusion(order.file, tensors, _streams(order)))
         else:
-            header = import_stream(order.file, part, arrays[part])
-        written[part] = _write(order.checkpoints[part], arrays[part], header)
+            written[part] = _write(path, tensors, import_stream(order.file, part, tensors))
     session.say.note("next: amefu features" + (", then amefu evaluate" if "fusion" in parts else ""))
     return written
 
@@ -87,7 +87,7 @@ def _streams(order: PublicOrder) -> dict[str, str]:
     return {name: pretrained_stream(name, path, open_stream(path, name)).row.fingerprint for name, path in rows.items()}
 
 
-def _write(path: Path, arrays: Tensors, header: AnyCheckpoint) -> str:
+def _write(path: Path, arrays: Tensors, header: Kind) -> str:
     """Write one checkpoint; returns what became of it."""
     found = read_header(path)
     if found is not None and found.compared() == header.compared():
