@@ -22,7 +22,7 @@ ALLOWED = {
     "commands": {"flows", "stages", "engines", "method", "artefacts", "settings", "demo"},
     "flows": {"stages", "engines", "method", "artefacts", "settings"},
     "stages": {"engines", "method", "artefacts", "settings"},
-    "engines": {"artefacts"},
+    "engines": set(),
     "demo": {"artefacts", "stages", "engines"},
     "method": set(),
     "artefacts": set(),
