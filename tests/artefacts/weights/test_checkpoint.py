@@ -84,8 +84,8 @@ def test_a_checkpoint_is_finished_only_for_the_same_recipe_and_data(path: Path) 
     with pytest.raises(SettingsMismatch) as error:
         is_finished(path, replace(HEADER, settings={"epochs": 9}, data={"videos": 4}), fix="amefu pretrain")
     assert str(error.value) == (
-        f"{path}: made with other settings or from other data (data.videos: 3 in the file, 4 asked for; settings.epochs: "
-        "6 in the file, 9 asked for); keep it and make a second one with `amefu pretrain --out OTHER.safetensors`, "
+        f"{path}: made with other settings or from other data (data.videos: 3 in the file, 4 asked for; settings."
+        "epochs: 6 in the file, 9 asked for); keep it and make a second one with `amefu pretrain --out OTHER.safetensors`, "
         "or replace it with `amefu pretrain --rebuild`"
     )
 
