@@ -33,7 +33,7 @@ def demo(
 
     Example: amefu demo ./amefu-demo
     """
-    from amefu_cli.demo.clips import render_world
+    from amefu_cli.demo.clips import World, render_world
     from amefu_cli.engines.workers import usable_cores
 
     started = time.monotonic()
@@ -44,8 +44,8 @@ def demo(
     size = _frame_size(preset)
     with progress("render") as report:
         world = render_world(
-            folder / "videos", folder / "split.toml", clips_per_class=recipe.clips, frames=recipe.frames, size=size,
-            fps=recipe.fps, seed=recipe.seed, jobs=usable_cores(), progress=report,
+            folder / "videos", folder / "split.toml", World(recipe.seed, recipe.frames, size, recipe.fps),
+            clips_per_class=recipe.clips, jobs=usable_cores(), progress=report,
         )  # fmt: skip
     note(
         f"rendered {len(world.done)} clips into {folder / 'videos'} in {world.seconds:.1f} s ({world.kept} were there)"

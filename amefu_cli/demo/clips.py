@@ -1,14 +1,16 @@
-"""The rendered world as files: an mp4 for every clip, and the split of its classes."""
+"""The rendered world as files: an mp4 for every clip, the split of its classes, and a picture of clips and depth."""
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,29 +18,59 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.video.stream import VideoStream
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
 
 from amefu_cli.artefacts.files.atomic import sync, temporary_beside, write_atomic
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import open_store
-from amefu_cli.demo.picture import Row, write_picture
 from amefu_cli.demo.world import WORLD_SPLIT, render_clip
 from amefu_cli.errors import AmefuError, SettingsMismatch
-from amefu_cli.stages import Outcome, Progress
+from amefu_cli.settings import DEPTH_PERCENTILE
+
+ENCODERS = {
+    "libx264": {"crf": "18", "preset": "superfast"},  # slower presets are not repeatable on tiny frames
+    "mpeg4": {"qmin": "2", "qmax": "4"},  # every build of FFmpeg has it; not every one may carry libx264
+}
+"""Encoder -> options of high quality, the best first."""
+
+Row = tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.generic]]
+"""Title, RGB frames uint8 (frames, height, width, 3), disparity (frames, any height, any width)."""
+
+SHOWN = 4  # frames of every clip
+MARGIN = 6
+TITLE_HEIGHT = 18
+
+
+@dataclass(frozen=True)
+class World:
+    """What one rendered world differs from another in: seed, frames of a clip, height and width in pixels, rate."""
+
+    seed: int
+    frames: int
+    size: int
+    fps: int
+
+
+@dataclass
+class Rendered:
+    """What one run rendered: ids of clips, how many were there before, and how long it took."""
+
+    done: list[str] = field(default_factory=list)
+    kept: int = 0
+    seconds: float = 0.0
 
 
 def render_world(
     folder: Path,
     split_file: Path,
+    world: World,
     *,
     clips_per_class: int,
-    frames: int,
-    size: int,
-    fps: int,
-    seed: int,
     jobs: int,
-    progress: Progress,
-) -> Outcome:
-    """Render `folder`/CLASS/CLASS_000.mp4 and so on, `size` pixels square, and write `split_file` (TOML).
+    progress: Callable[[int, int, str], None],
+) -> Rendered:
+    """Render `folder`/CLASS/CLASS_000.mp4 and so on, and write `split_file` (TOML).
 
     Clips that are there are kept. Every clip has its own random state (seed, class, clip), so that the world
     is the same whatever was rendered before and by how many processes.
@@ -47,27 +79,26 @@ def render_world(
         SettingsMismatch: the split file says that the clips there were rendered otherwise.
     """
     started = time.monotonic()
-    world = {"seed": seed, "frames": frames, "size": size, "fps": fps}
     write_split_file(split_file, world)
     wanted = [
-        (name, (seed, index, clip), folder / name / f"{name}_{clip:03d}.mp4")
+        (name, (world.seed, index, clip), folder / name / f"{name}_{clip:03d}.mp4")
         for index, name in enumerate(name for names in WORLD_SPLIT.values() for name in names)
         for clip in range(clips_per_class)
     ]
     missing = [clip for clip in wanted if not clip[2].exists()]
-    outcome = Outcome(kept=len(wanted) - len(missing))
+    rendered = Rendered(kept=len(wanted) - len(missing))
     for path in render_all(missing, world, min(jobs, len(missing))):
-        outcome.done.append(f"{path.parent.name}/{path.stem}")
-        progress(len(outcome.done), len(missing), outcome.done[-1])
-    outcome.seconds = time.monotonic() - started
-    return outcome
+        rendered.done.append(f"{path.parent.name}/{path.stem}")
+        progress(len(rendered.done), len(missing), rendered.done[-1])
+    rendered.seconds = time.monotonic() - started
+    return rendered
 
 
-def write_split_file(path: Path, world: Mapping[str, int]) -> None:
+def write_split_file(path: Path, world: World) -> None:
     """The classes of the world as train, val and test, and how it is rendered as [world]."""
     if path.exists():
         found: Any = tomllib.loads(path.read_text(encoding="utf-8")).get("world", {})
-        for name, value in world.items():
+        for name, value in asdict(world).items():
             if found.get(name) != value:
                 raise SettingsMismatch(
                     f"{path}: the clips there were rendered with {name} {found.get(name)}, not {value}; "
@@ -76,52 +107,29 @@ def write_split_file(path: Path, world: Mapping[str, int]) -> None:
     lines = ["# The classes of the rendered world: base, validation, novel."]
     for part, names in WORLD_SPLIT.items():
         lines.append(f"{part} = {json.dumps(names)}")  # a list of plain strings is the same in JSON and TOML
-    lines += ["", "[world]", *(f"{name} = {value}" for name, value in world.items()), ""]
+    lines += ["", "[world]", *(f"{name} = {value}" for name, value in asdict(world).items()), ""]
     write_atomic(path, "\n".join(lines).encode())
 
 
-def render_all(
-    clips: list[tuple[str, tuple[int, int, int], Path]], world: Mapping[str, int], jobs: int
-) -> Iterator[Path]:
+def render_all(clips: list[tuple[str, tuple[int, int, int], Path]], world: World, jobs: int) -> Iterator[Path]:
     """Render clips (action, seed of its random state, path), here or in spawned processes, as they end."""
     if jobs <= 1:
         yield from (render_one(*clip, world) for clip in clips)
         return
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     try:
-        for future in as_completed([pool.submit(render_one, *clip, dict(world)) for clip in clips]):
+        for future in as_completed([pool.submit(render_one, *clip, world) for clip in clips]):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def render_one(action: str, entropy: tuple[int, int, int], path: Path, world: Mapping[str, int]) -> Path:
+def render_one(action: str, entropy: tuple[int, int, int], path: Path, world: World) -> Path:
     """One clip, rendered and written."""
-    size = world["size"]
     rng = np.random.default_rng(entropy)
-    clip = render_clip(action, frames=world["frames"], height=size, width=size, rng=rng)
-    write_mp4(path, clip.rgb, world["fps"])
+    clip = render_clip(action, frames=world.frames, height=world.size, width=world.size, rng=rng)
+    write_mp4(path, clip.rgb, world.fps)
     return path
-
-
-def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
-    """Draw the first clip of each novel class beside its stored disparity, as a PNG."""
-    frames = open_store(frames_path, "frames", fix="amefu frames VIDEOS")
-    depth = open_store(depth_path, "depth", fix="amefu depth")
-    rows: list[Row] = []
-    for record in depth.records().values():
-        if record.class_name in WORLD_SPLIT["test"] and record.class_name not in {row[0] for row in rows}:
-            numbers = np.arange(record.frames)
-            images = read_frames(frames.read(record.id), numbers)
-            rows.append((record.class_name, images, read_disparity(depth.read(record.id), numbers)))
-    write_picture(path, rows)
-
-
-ENCODERS = {
-    "libx264": {"crf": "18", "preset": "superfast"},  # slower presets are not repeatable on tiny frames
-    "mpeg4": {"qmin": "2", "qmax": "4"},  # every build of FFmpeg has it; not every one may carry libx264
-}
-"""Encoder -> options of high quality, the best first."""
 
 
 def write_mp4(path: Path, frames: npt.NDArray[np.uint8], fps: int) -> None:
@@ -148,3 +156,56 @@ def write_mp4(path: Path, frames: npt.NDArray[np.uint8], fps: int) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
+    """Draw the first clip of each novel class beside its stored disparity, as a PNG."""
+    frames = open_store(frames_path, "frames", fix="amefu frames VIDEOS")
+    depth = open_store(depth_path, "depth", fix="amefu depth")
+    rows: list[Row] = []
+    for record in depth.records().values():
+        if record.class_name in WORLD_SPLIT["test"] and record.class_name not in {row[0] for row in rows}:
+            numbers = np.arange(record.frames)
+            images = read_frames(frames.read(record.id), numbers)
+            rows.append((record.class_name, images, read_disparity(depth.read(record.id), numbers)))
+    write_picture(path, rows)
+
+
+def magma_of(disparity: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """One disparity map (height, width) as the depth stream sees it: black is far, pale yellow near."""
+    values = disparity.astype(np.float64)
+    low, high = values.min(), np.percentile(values, DEPTH_PERCENTILE)
+    share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
+    colours: npt.NDArray[np.uint8] = colormaps["magma"](share, bytes=True)
+    return colours[..., :3]
+
+
+def picture_of_clips(clips: Sequence[Row], *, tile: int) -> Image.Image:
+    """A row for every clip: its title, four of its frames and their depth, each `tile` pixels high."""
+    rows = [_row_of(title, frames, disparity, tile) for title, frames, disparity in clips]
+    width = max(row.width for row in rows) + 2 * MARGIN
+    picture = Image.new("RGB", (width, sum(row.height + MARGIN for row in rows) + MARGIN), "white")
+    top = MARGIN
+    for row in rows:
+        picture.paste(row, (MARGIN, top))
+        top += row.height + MARGIN
+    return picture
+
+
+def write_picture(path: Path, clips: Sequence[Row], *, tile: int = 112) -> None:
+    """Write `picture_of_clips` as a PNG, wholly or not at all."""
+    content = io.BytesIO()
+    picture_of_clips(clips, tile=tile).save(content, format="png", optimize=True)
+    write_atomic(path, content.getvalue())
+
+
+def _row_of(title: str, frames: npt.NDArray[np.uint8], disparity: npt.NDArray[np.generic], tile: int) -> Image.Image:
+    shown = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
+    wide = round(tile * frames.shape[2] / frames.shape[1])
+    row = Image.new("RGB", (2 * SHOWN * (wide + 1) + MARGIN, TITLE_HEIGHT + tile), "white")
+    ImageDraw.Draw(row).text((0, 2), title, fill="black", font_size=12)
+    for place, index in enumerate(shown):
+        for part, pixels in enumerate((frames[index], magma_of(disparity[index]))):
+            left = place * (wide + 1) + part * (SHOWN * (wide + 1) + MARGIN)
+            row.paste(Image.fromarray(pixels).resize((wide, tile)), (left, TITLE_HEIGHT))
+    return row
