@@ -44,7 +44,7 @@ def demo(
     size = _frame_size(preset)
     with progress("render") as report:
         world = render_world(
-            folder / "videos", folder / "split.toml", World(recipe.seed, recipe.frames, size, recipe.fps),
+            World(recipe.seed, recipe.length, size, recipe.fps), folder / "videos", folder / "split.toml",
             clips_per_class=recipe.clips, jobs=usable_cores(), progress=report,
         )  # fmt: skip
     note(
@@ -79,7 +79,7 @@ def _type(*words: str) -> None:
 
 
 def _picture(workspace: Path, path: Path) -> None:
-    from amefu_cli.demo.clips import picture_of_stores
+    from amefu_cli.demo.picture import picture_of_stores
 
     picture_of_stores(workspace / "frames.zarr", workspace / "depth.zarr", path)
 

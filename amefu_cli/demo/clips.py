@@ -1,14 +1,13 @@
-"""The rendered world as files: an mp4 for every clip, the split of its classes, and a picture of clips and depth."""
+"""The rendered world as files: an mp4 for every clip, and the split of its classes."""
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import os
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,28 +17,16 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.video.stream import VideoStream
-from matplotlib import colormaps
-from PIL import Image, ImageDraw
 
 from amefu_cli.artefacts.files.atomic import sync, temporary_beside, write_atomic
-from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
-from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.demo.world import WORLD_SPLIT, render_clip
 from amefu_cli.errors import AmefuError, SettingsMismatch
-from amefu_cli.settings import DEPTH_PERCENTILE
 
 ENCODERS = {
     "libx264": {"crf": "18", "preset": "superfast"},  # slower presets are not repeatable on tiny frames
-    "mpeg4": {"qmin": "2", "qmax": "4"},  # every build of FFmpeg has it; not every one may carry libx264
+    "mpeg4": {"qmin": "2", "qmax": "4"},  # every build of FFmpeg has it; not every one may have libx264
 }
 """Encoder -> options of high quality, the best first."""
-
-Row = tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.generic]]
-"""Title, RGB frames uint8 (frames, height, width, 3), disparity (frames, any height, any width)."""
-
-SHOWN = 4  # frames of every clip
-MARGIN = 6
-TITLE_HEIGHT = 18
 
 
 @dataclass(frozen=True)
@@ -62,9 +49,9 @@ class Rendered:
 
 
 def render_world(
+    world: World,
     folder: Path,
     split_file: Path,
-    world: World,
     *,
     clips_per_class: int,
     jobs: int,
@@ -156,56 +143,3 @@ def write_mp4(path: Path, frames: npt.NDArray[np.uint8], fps: int) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
-    """Draw the first clip of each novel class beside its stored disparity, as a PNG."""
-    frames = open_store(frames_path, "frames", fix="amefu frames VIDEOS")
-    depth = open_store(depth_path, "depth", fix="amefu depth")
-    rows: list[Row] = []
-    for record in depth.records().values():
-        if record.class_name in WORLD_SPLIT["test"] and record.class_name not in {row[0] for row in rows}:
-            numbers = np.arange(record.frames)
-            images = read_frames(frames.read(record.id), numbers)
-            rows.append((record.class_name, images, read_disparity(depth.read(record.id), numbers)))
-    write_picture(path, rows)
-
-
-def magma_of(disparity: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """One disparity map (height, width) as the depth stream sees it: black is far, pale yellow near."""
-    values = disparity.astype(np.float64)
-    low, high = values.min(), np.percentile(values, DEPTH_PERCENTILE)
-    share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
-    colours: npt.NDArray[np.uint8] = colormaps["magma"](share, bytes=True)
-    return colours[..., :3]
-
-
-def picture_of_clips(clips: Sequence[Row], *, tile: int) -> Image.Image:
-    """A row for every clip: its title, four of its frames and their depth, each `tile` pixels high."""
-    rows = [_row_of(title, frames, disparity, tile) for title, frames, disparity in clips]
-    width = max(row.width for row in rows) + 2 * MARGIN
-    picture = Image.new("RGB", (width, sum(row.height + MARGIN for row in rows) + MARGIN), "white")
-    top = MARGIN
-    for row in rows:
-        picture.paste(row, (MARGIN, top))
-        top += row.height + MARGIN
-    return picture
-
-
-def write_picture(path: Path, clips: Sequence[Row], *, tile: int = 112) -> None:
-    """Write `picture_of_clips` as a PNG, wholly or not at all."""
-    content = io.BytesIO()
-    picture_of_clips(clips, tile=tile).save(content, format="png", optimize=True)
-    write_atomic(path, content.getvalue())
-
-
-def _row_of(title: str, frames: npt.NDArray[np.uint8], disparity: npt.NDArray[np.generic], tile: int) -> Image.Image:
-    shown = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
-    wide = round(tile * frames.shape[2] / frames.shape[1])
-    row = Image.new("RGB", (2 * SHOWN * (wide + 1) + MARGIN, TITLE_HEIGHT + tile), "white")
-    ImageDraw.Draw(row).text((0, 2), title, fill="black", font_size=12)
-    for place, index in enumerate(shown):
-        for part, pixels in enumerate((frames[index], magma_of(disparity[index]))):
-            left = place * (wide + 1) + part * (SHOWN * (wide + 1) + MARGIN)
-            row.paste(Image.fromarray(pixels).resize((wide, tile)), (left, TITLE_HEIGHT))
-    return row

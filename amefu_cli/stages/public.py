@@ -23,15 +23,11 @@ from amefu_cli.stages.training import to_numpy, to_torch
 # What holds for every file of the public code; how long one was trained, and from which weights, none tells.
 BACKBONE, FUSION = "resnet50", "dgadain"
 
-
 STREAM = {"backbone": BACKBONE, "crop": 224, "depth_encoding": "magma"}
-
 
 CLIP = {"segments": 4, "frames_per_segment": 4}
 
-
 OFFICIAL = RECIPES["official"]
-
 
 LOOKS_LIKE = {
     "full": "it looks like a full model: --role full",
@@ -121,7 +117,6 @@ def _notes(path: Path, head: NDArray[Any]) -> dict[str, Any]:
 
 
 Arrays = dict[str, NDArray[Any]]
-
 
 FIXES = {
     "rgb": "amefu pretrain --modality rgb",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from amefu_cli.artefacts.files.names import near_names, same_letters
+from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
 from amefu_cli.artefacts.files.split import KEYS, Split, make_split
 from amefu_cli.artefacts.videos.find import Source, duplicates
 
@@ -42,14 +42,14 @@ class SplitCheck:
 
 def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
     """Hold a split against the videos that are there, by id; equally large ones are read whole."""
-    there = {_class_of(video) for video in sources}
+    there = {class_of(video) for video in sources}
     class_repairs = near_names(split.classes, there)
     lacking = set(split.classes) - there - class_repairs.keys()
     video_repairs = _video_repairs(split, sources, class_repairs)
     spelt = _respelt(split, class_repairs, video_repairs)
     same, _ = duplicates(sources)
-    present = Counter(map(_class_of, split.listed(sources)))
-    listed = Counter(map(_class_of, split.videos or ()))
+    present = Counter(map(class_of, split.listed(sources)))
+    listed = Counter(map(class_of, split.videos or ()))
     return SplitCheck(
         classes=tuple(
             ClassCount(part, name, None if split.videos is None else listed[name], present[name])
@@ -67,7 +67,7 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
 
 def crosses(split: Split, videos: tuple[str, ...]) -> bool:
     """Whether videos of the split stand in two or more of base, validation and novel."""
-    return len({split.part_of(_class_of(video)) for video in split.listed(dict.fromkeys(videos))}) > 1
+    return len({split.part_of(class_of(video)) for video in split.listed(dict.fromkeys(videos))}) > 1
 
 
 def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
@@ -94,9 +94,9 @@ def _video_repairs(split: Split, sources: Mapping[str, Source], class_repairs: M
     repairs: dict[str, str] = {}
     lacking = {video: _in_class(video, class_repairs) for video in (split.videos or ()) if video not in sources}
     free = set(sources).difference(split.videos or ())
-    for name in sorted({_class_of(video) for video in lacking.values()}):
-        there = {video for video in free if _class_of(video) == name}
-        found = same_letters((video for video in lacking.values() if _class_of(video) == name), there)
+    for name in sorted({class_of(video) for video in lacking.values()}):
+        there = {video for video in free if class_of(video) == name}
+        found = same_letters((video for video in lacking.values() if class_of(video) == name), there)
         exact = {video: video for video in lacking.values() if video in there}
         repairs |= {old: (exact | found)[new] for old, new in lacking.items() if new in exact | found}
     return repairs
@@ -109,9 +109,5 @@ def _in_class(video: str, class_repairs: Mapping[str, str]) -> str:
 
 def _not_in_last_part(split: Split, videos: tuple[str, ...]) -> list[str]:
     rank = [None, *KEYS.values()]
-    ranks = {video: rank.index(split.part_of(_class_of(video))) for video in videos}
+    ranks = {video: rank.index(split.part_of(class_of(video))) for video in videos}
     return [video for video in videos if ranks[video] < max(ranks.values())]
-
-
-def _class_of(video: str) -> str:
-    return video.split("/", 1)[0]

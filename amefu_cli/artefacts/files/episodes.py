@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import fingerprint
+from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.errors import DamagedFile, UsageError
 
 SCHEMA = 1
@@ -41,7 +42,7 @@ class DrawnEpisodes:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes of the episodes, sorted."""
-        return tuple(sorted({video.split("/", 1)[0] for video in self.ids}))
+        return tuple(sorted({class_of(video) for video in self.ids}))
 
     @property
     def shape(self) -> dict[str, int]:
@@ -133,7 +134,7 @@ def _check_positions(path: Path, videos: int, support: NDArray[np.int64], query:
 
 def _check_classes(path: Path, ids: list[str], videos: NDArray[np.int64]) -> None:
     """All videos of one way are of one class, and no two ways of an episode are of the same."""
-    labels = np.unique([video.split("/", 1)[0] for video in ids], return_inverse=True)[1]
+    labels = np.unique([class_of(video) for video in ids], return_inverse=True)[1]
     classes = labels[videos]  # (episodes, way, shot + queries)
     ways = np.sort(classes[..., 0], axis=1)
     if (classes != classes[..., :1]).any() or (ways[:, 1:] == ways[:, :-1]).any():

@@ -72,9 +72,9 @@ def read_result(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: not a result of amefu's ({error}); remove it") from error
+        raise DamagedFile(f"{path}: not an amefu result ({error}); remove it") from error
     if not isinstance(document, dict) or not isinstance(document.get("fingerprints"), dict):
-        raise DamagedFile(f"{path}: not a result of amefu's; choose another --out")
+        raise DamagedFile(f"{path}: not an amefu result; choose another --out")
     return document
 
 

@@ -14,11 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from amefu_cli.artefacts.files.atomic import to_json, write_atomic
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
 from amefu_cli.errors import UsageError
 
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
-
 
 Record = TypeVar("Record")
 
@@ -50,14 +49,14 @@ class Split:
         return {
             video: record
             for video, record in records.items()
-            if video.split("/", 1)[0] in classes and (videos is None or video in videos)
+            if class_of(video) in classes and (videos is None or video in videos)
         }
 
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
         """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
         classes = set(getattr(self, part))
         lacking = (self.videos or frozenset()).difference(there)
-        return sorted(video for video in lacking if video.split("/", 1)[0] in classes)
+        return sorted(video for video in lacking if class_of(video) in classes)
 
     def present(self, part: str, class_names: Iterable[str]) -> tuple[str, ...]:
         """The classes of one part that are among `class_names`."""
@@ -164,9 +163,7 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
 
 BUILT_IN = ("kinetics100", "ucf101", "hmdb51")
 
-
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
-
 
 SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
 
@@ -178,7 +175,7 @@ def load_split(source: str) -> Split:
     `lists/ucf101_train.txt` and so on.
 
     Raises:
-        UsageError: none of these; a line that is no `class/video`; a class that stands in two lists.
+        UsageError: none of these; a line that is not `class/video`; a class that stands in two lists.
     """
     if source in BUILT_IN:
         return built_in_split(source)
@@ -210,7 +207,7 @@ def built_in_split(name: str) -> Split:
 def read_lists(paths: list[Path]) -> Split:
     """The split of three lists: train, val, test."""
     videos = [read_list(path) for path in paths]
-    classes = [{video.split("/", 1)[0] for video in some} for some in videos]
+    classes = [{class_of(video) for video in some} for some in videos]
     source = ", ".join(str(path) for path in paths)
     return make_split(*classes, source=source, videos=[video for some in videos for video in some])
 

@@ -45,7 +45,7 @@ class Position:
 
 
 def started_header(out: Path) -> dict[str, Any] | None:
-    """The compared part of a training's header, from its result or else from its snapshot; None before it began."""
+    """The compared part of a training's header, from its result or else its snapshot; None before it started."""
     for path in (out, out.with_suffix(".snapshot.safetensors")):
         header = read_header(path)
         if header is not None:
@@ -97,7 +97,7 @@ class TrainingRun:
         return True
 
     def position(self) -> Position | None:
-        """Where this very training goes on from; None where it begins at the beginning."""
+        """Where this very training goes on from; None where it starts at the beginning."""
         found = read_header(self._snapshot)
         if found is None or found.compared() != self.header.compared():
             return None
@@ -164,9 +164,9 @@ def _position(fields: Any, snapshot: Path) -> Position:
     try:
         position = Position(**fields)
         if not all(isinstance(number, int | float) for number in asdict(position).values()):
-            raise TypeError("a field that is no number")
+            raise TypeError("a field that is not a number")
     except TypeError as error:
-        raise DamagedFile(f"{snapshot}: its position cannot be read ({error}); remove it to begin again") from error
+        raise DamagedFile(f"{snapshot}: its position cannot be read ({error}); remove it to start again") from error
     return position
 
 

@@ -1,0 +1,78 @@
+"""A picture of a few clips beside their depth, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+
+from amefu_cli.artefacts.files.atomic import write_atomic
+from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
+from amefu_cli.artefacts.stores.store import open_store
+from amefu_cli.demo.actions import WORLD_SPLIT
+from amefu_cli.settings import DEPTH_PERCENTILE
+
+Row = tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.generic]]
+"""Title, RGB frames uint8 (frames, height, width, 3), disparity (frames, any height, any width)."""
+
+SHOWN = 4  # frames of every clip
+MARGIN = 6
+TITLE_HEIGHT = 18
+
+
+def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
+    """Draw the first clip of each novel class beside its stored disparity, as a PNG."""
+    frames = open_store(frames_path, "frames", fix="amefu frames VIDEOS")
+    depth = open_store(depth_path, "depth", fix="amefu depth")
+    rows: list[Row] = []
+    for record in depth.records().values():
+        if record.class_name in WORLD_SPLIT["test"] and record.class_name not in {row[0] for row in rows}:
+            numbers = np.arange(record.frames)
+            images = read_frames(frames.read(record.id), numbers)
+            rows.append((record.class_name, images, read_disparity(depth.read(record.id), numbers)))
+    write_picture(path, rows)
+
+
+def magma_of(disparity: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """One disparity map (height, width) as the depth stream sees it: black is far, pale yellow near."""
+    values = disparity.astype(np.float64)
+    low, high = values.min(), np.percentile(values, DEPTH_PERCENTILE)
+    share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
+    colours: npt.NDArray[np.uint8] = colormaps["magma"](share, bytes=True)
+    return colours[..., :3]
+
+
+def picture_of_clips(clips: Sequence[Row], *, tile: int) -> Image.Image:
+    """A row for every clip: its title, four of its frames and their depth, each `tile` pixels high."""
+    rows = [_row_of(title, frames, disparity, tile) for title, frames, disparity in clips]
+    width = max(row.width for row in rows) + 2 * MARGIN
+    picture = Image.new("RGB", (width, sum(row.height + MARGIN for row in rows) + MARGIN), "white")
+    top = MARGIN
+    for row in rows:
+        picture.paste(row, (MARGIN, top))
+        top += row.height + MARGIN
+    return picture
+
+
+def write_picture(path: Path, clips: Sequence[Row], *, tile: int = 112) -> None:
+    """Write `picture_of_clips` as a PNG, wholly or not at all."""
+    content = io.BytesIO()
+    picture_of_clips(clips, tile=tile).save(content, format="png", optimize=True)
+    write_atomic(path, content.getvalue())
+
+
+def _row_of(title: str, frames: npt.NDArray[np.uint8], disparity: npt.NDArray[np.generic], tile: int) -> Image.Image:
+    shown = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
+    wide = round(tile * frames.shape[2] / frames.shape[1])
+    row = Image.new("RGB", (2 * SHOWN * (wide + 1) + MARGIN, TITLE_HEIGHT + tile), "white")
+    ImageDraw.Draw(row).text((0, 2), title, fill="black", font_size=12)
+    for place, index in enumerate(shown):
+        for part, pixels in enumerate((frames[index], magma_of(disparity[index]))):
+            left = place * (wide + 1) + part * (SHOWN * (wide + 1) + MARGIN)
+            row.paste(Image.fromarray(pixels).resize((wide, tile)), (left, TITLE_HEIGHT))
+    return row
