@@ -33,7 +33,11 @@ def group_path(video: str) -> PurePosixPath:
 
 
 def class_of(video: str) -> str:
-    """The class of a video, the first folder of its id."""
+    """The class of a video: the first part of its id.
+
+    >>> class_of("archery/outdoors/v_03")
+    'archery'
+    """
     return video.split("/", 1)[0]
 
 

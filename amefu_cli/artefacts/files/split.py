@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
 from amefu_cli.errors import UsageError
 
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
+
 
 Record = TypeVar("Record")
 
@@ -36,32 +38,35 @@ class Split:
         """All class names: base, validation, novel."""
         return self.base + self.validation + self.novel
 
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        return {name: part for part in KEYS.values() for name in getattr(self, part)}
+
     def part_of(self, class_name: str) -> str | None:
         """`base`, `validation` or `novel`; None for a class that the split does not name."""
-        for part in KEYS.values():
-            if class_name in getattr(self, part):
-                return part
-        return None
+        return self._parts.get(class_name)
+
+    def lists(self, video: str) -> bool:
+        """Whether a video belongs to the split: its class, and itself where the split lists videos."""
+        return class_of(video) in self._parts and (self.videos is None or video in self.videos)
 
     def listed(self, records: Mapping[str, Record]) -> dict[str, Record]:
-        """What of `records`, by id, belongs to the split: its classes, and its videos where it lists them."""
-        classes, videos = set(self.classes), self.videos
-        return {
-            video: record
-            for video, record in records.items()
-            if class_of(video) in classes and (videos is None or video in videos)
-        }
+        """What of `records`, by id, belongs to the split."""
+        return {video: record for video, record in records.items() if self.lists(video)}
 
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
         """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
-        classes = set(getattr(self, part))
         lacking = (self.videos or frozenset()).difference(there)
-        return sorted(video for video in lacking if class_of(video) in classes)
+        return sorted(video for video in lacking if self.part_of(class_of(video)) == part)
 
     def present(self, part: str, class_names: Iterable[str]) -> tuple[str, ...]:
         """The classes of one part that are among `class_names`."""
         there = set(class_names)
         return tuple(name for name in getattr(self, part) if name in there)
+
+    def crosses(self, videos: Iterable[str]) -> bool:
+        """Whether videos of the split stand in two or more of base, validation and novel."""
+        return len({self.part_of(class_of(video)) for video in videos if self.lists(video)}) > 1
 
 
 def make_split(
@@ -163,7 +168,9 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
 
 BUILT_IN = ("kinetics100", "ucf101", "hmdb51")
 
+
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
+
 
 SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
 
@@ -175,7 +182,7 @@ def load_split(source: str) -> Split:
     `lists/ucf101_train.txt` and so on.
 
     Raises:
-        UsageError: none of these; a line that is not `class/video`; a class that stands in two lists.
+        UsageError: none of these; a line that is no `class/video`; a class that stands in two lists.
     """
     if source in BUILT_IN:
         return built_in_split(source)
@@ -207,7 +214,7 @@ def built_in_split(name: str) -> Split:
 def read_lists(paths: list[Path]) -> Split:
     """The split of three lists: train, val, test."""
     videos = [read_list(path) for path in paths]
-    classes = [{class_of(video) for video in some} for some in videos]
+    classes = [{video.split("/", 1)[0] for video in some} for some in videos]
     source = ", ".join(str(path) for path in paths)
     return make_split(*classes, source=source, videos=[video for some in videos for video in some])
 
