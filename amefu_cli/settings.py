@@ -277,7 +277,7 @@ class FeaturesSettings(Settings):
     """Which frames, views and arithmetic the feature store holds."""
 
     stride: int = option(1, "every STRIDE-th frame of base and validation videos", minimum=1, maximum=1000)
-    frames: str = option(
+    novel_frames: str = option(
         "auto",
         "novel videos: auto: the frames that evaluation reads; dense: as the others",
         choices=("auto", "dense"),
@@ -307,7 +307,7 @@ class MetaTrainSettings(Sgd, TaskShape):
     temperature: float = option(1.0, "factor on the logits", minimum=1e-3, maximum=1e4)
     learn_temperature: bool = option(False, "train the temperature too, from where it is set")
     loss: str = option("cross_entropy", each(LOSSES), choices=(*LOSSES,))
-    classifier: str = option("cosine", "how a query is held against the prototypes", choices=(*CLASSIFIERS,))
+    classifier: str = option("cosine", "how a query is compared with the prototypes", choices=(*CLASSIFIERS,))
     validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
 
@@ -393,7 +393,7 @@ class DemoSettings(Settings):
     """How large the rendered world of `amefu demo` is."""
 
     clips: int = option(20, "clips a class", minimum=4, maximum=1000)
-    frames: int = option(24, "frames a clip", minimum=8, maximum=1000)
+    length: int = option(24, "frames a clip", minimum=8, maximum=1000)
     fps: int = option(12, "frames a second", minimum=1, maximum=240)
     seed: int = option(0, "seed of the world", minimum=0)
 

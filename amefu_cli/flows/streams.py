@@ -42,11 +42,7 @@ def streams_of(
     Raises:
         UsageError: no such backbone, or no such file of weights.
     """
-    pretrained = {
-        name: open_stream(path, name)
-        for name, path in checkpoints.items()
-        if path.is_file()
-    }
+    pretrained = {name: open_stream(path, name) for name, path in checkpoints.items() if path.is_file()}
     asked = {}
     for name, path in checkpoints.items():
         if name in pretrained:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.stores.pictures import append_frames, frame_writer
@@ -20,12 +21,24 @@ from amefu_cli.artefacts.stores.writing import StagedVideo, publish_video
 from amefu_cli.artefacts.videos.decode import open_clip
 from amefu_cli.artefacts.videos.errors import VanishedFile
 from amefu_cli.artefacts.videos.find import Clip, is_unchanged
-from amefu_cli.engines.workers import Task, WorkerPool
+from amefu_cli.engines.workers import WorkerPool
 from amefu_cli.errors import AmefuError, VideoError, shown
 from amefu_cli.method.geometry import stored_size
 from amefu_cli.settings import FramesSettings
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.pending import ClipJob
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip, and the folder that it is to be written to, in the staging area of the process that publishes it."""
+
+    job: ClipJob
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.job.clip.path)
 
 
 def extract_frames(
@@ -59,7 +72,7 @@ def extract_frames(
     threads = ThreadPoolExecutor(processes, thread_name_prefix="publish")
     publishing: dict[Future[None], Clip] = {}  # the disk is waited for there, while the workers decode the next clips
     try:
-        with WorkerPool(decode, tasks, processes=processes, timeout=timeout) as pool:
+        with WorkerPool(decode, tasks, deed="decoded", processes=processes, timeout=timeout) as pool:
             while pool.fill() or publishing:
                 for task, result in pool.ended():
                     if isinstance(result, VideoError):

@@ -141,7 +141,7 @@ def kept_frames(
     frames: int, *, novel: bool, settings: FeaturesSettings, clip: ClipSettings, basenet: bool = False
 ) -> NDArray[np.int64]:
     """The frame numbers of a video of `frames` frames that the feature store keeps, ascending."""
-    if not novel or settings.frames == "dense":
+    if not novel or settings.novel_frames == "dense":
         return np.arange(0, frames, settings.stride, dtype=np.int64)
     rules = (settings.test_frames, "consecutive") if basenet else (settings.test_frames,)
     size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}

@@ -175,7 +175,7 @@ def read_result(path: Path) -> Result | None:
     except FileNotFoundError:
         return None
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: not a result of amefu's ({error}); {FIX}") from error
+        raise DamagedFile(f"{path}: not an amefu result ({error}); {FIX}") from error
 
 
 def open_result(path: Path) -> Result:

@@ -26,7 +26,7 @@ from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageErro
 from amefu_cli.settings import ClipSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
 LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
-NO_HEADER = "safetensors, but without the header of a checkpoint of amefu's"
+NO_HEADER = "safetensors, but without the header of an amefu checkpoint"
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
 FIXES = {
     "rgb": "amefu pretrain --modality rgb",
@@ -182,7 +182,7 @@ def write_checkpoint(path: Path, tensors: Tensors, header: AnyCheckpoint) -> Non
 
 
 def read_header(path: Path) -> AnyCheckpoint | None:
-    """The header of a checkpoint of ours; None where there is no file.
+    """The header of an amefu checkpoint; None where there is no file.
 
     Raises:
         DamagedFile: not safetensors, cut short, or without our header.
@@ -269,7 +269,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _document(file: BinaryIO, path: Path) -> tuple[dict[str, Any], object]:
-    """The header of ours in a safetensors file (8 bytes of little-endian length, then that much JSON), and the
+    """The amefu header in a safetensors file (8 bytes of little-endian length, then that much JSON), and the
     checksum in it."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= LARGEST_HEADER:

@@ -1,4 +1,4 @@
-"""What weights are: told from names and files without loading a network, and by their hash once they are loaded."""
+"""What weights are: known from names and files without loading a network, and by their hash once they are loaded."""
 
 from __future__ import annotations
 

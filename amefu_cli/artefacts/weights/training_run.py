@@ -84,7 +84,7 @@ class TrainingRun(Generic[Kind]):
         return True
 
     def position(self) -> Position | None:
-        """Where this very training goes on from; None where it begins at the beginning."""
+        """Where this very training goes on from; None where it starts at the beginning."""
         found = read_header(self._snapshot)
         if found is None or found.compared() != self.header.compared():
             return None

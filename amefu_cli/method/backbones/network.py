@@ -15,7 +15,7 @@ from amefu_cli.method.geometry import Colour
 class Backbone(nn.Module):
     """Images float (n, 3, height, width), normalised by `mean` and `std`, -> features (n, dim).
 
-    `network.state_dict()` carries torchvision's or timm's own names; `load` reads such a dictionary.
+    `network.state_dict()` holds torchvision's or timm's own names; `load` takes such a dictionary.
     """
 
     def __init__(self, network: nn.Module, *, dim: int, mean: Colour, std: Colour) -> None:

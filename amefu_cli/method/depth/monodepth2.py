@@ -1,7 +1,7 @@
 """Monodepth2 (Godard et al., "Digging Into Self-Supervised Monocular Depth Estimation", arXiv:1806.01260).
 
 A ResNet-18 encoder and a decoder with skip connections that gives a sigmoid disparity at four scales. The
-state dict carries the public names: `encoder.*` of encoder.pth and `decoder.*` of depth.pth side by side.
+state dict holds the public names: `encoder.*` of encoder.pth and `decoder.*` of depth.pth side by side.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def enlarged(features: Tensor, like: Tensor) -> Tensor:
 
 
 class TinyDepthDepth:
-    """The network that the package carries, at the size that it was trained on."""
+    """The network that is part of the package, at the size that it was trained on."""
 
     larger_is_farther = False
 
