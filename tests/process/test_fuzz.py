@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
 import av
 import pytest
-from conftest import amefu_command, amefu_environment, moving_clip
+from conftest import Done, moving_clip, run
 
 from amefu_cli.artefacts.stores.failures import read_failures
 from amefu_cli.artefacts.stores.store import open_store
@@ -90,10 +89,8 @@ def test_any_bytes_are_a_video_or_one_line_of_failure(tmp_path: Path) -> None:
             path = videos / "any" / f"{number:02d}{Path(rng.choice(list(good))).suffix}"
             path.write_bytes(damaged)
             ids.add(f"any/{path.stem}")
-        ended = subprocess.run(
-            amefu_command("frames", videos, "--workspace", workspace, "--size", "32", "--jobs", "1", "--timeout", "20"),
-            env=amefu_environment(), capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+        options = ("--size", "32", "--jobs", "1", "--timeout", "20")
+        ended = run("frames", videos, "--workspace", workspace, *options, code=None)
         try:
             check_run(ended, workspace, ids, known)
         except AssertionError as error:
@@ -103,7 +100,7 @@ def test_any_bytes_are_a_video_or_one_line_of_failure(tmp_path: Path) -> None:
         shutil.rmtree(workspace)
 
 
-def check_run(ended: subprocess.CompletedProcess[str], workspace: Path, ids: set[str], known: set[str]) -> None:
+def check_run(ended: Done, workspace: Path, ids: set[str], known: set[str]) -> None:
     """Every file is in the store, whole, or in failures.jsonl, once, by a class that names what is wrong."""
     assert ended.returncode in (0, 3), ended.stderr[-2000:]
     assert "Traceback" not in ended.stderr, ended.stderr[-2000:]
@@ -112,7 +109,4 @@ def check_run(ended: subprocess.CompletedProcess[str], workspace: Path, ids: set
     stored = open_store(workspace / "frames.zarr", "frames", fix="").records()
     assert sorted([*failed, *stored]) == sorted(ids)
     assert {failure.error for failure in failures} <= known
-    verified = subprocess.run(
-        amefu_command("verify", "--workspace", workspace), env=amefu_environment(), capture_output=True, check=False
-    )
-    assert verified.returncode == 0, verified.stderr
+    run("verify", "--workspace", workspace)

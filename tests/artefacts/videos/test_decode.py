@@ -759,8 +759,8 @@ def test_a_folder_without_images_or_gone(tmp_path: Path) -> None:
 MEASURE = """
 import sys
 from pathlib import Path
-from amefu_cli.artefacts.clips import Clip
-from amefu_cli.artefacts.decoding import open_clip
+from amefu_cli.artefacts.videos.find import Clip
+from amefu_cli.artefacts.videos.decode import open_clip
 with open_clip(Clip("c/v", "c", Path(sys.argv[1]), "video", 0, 0), allow_partial=False) as reader:
     print(sum(1 for _ in reader.frames(lambda height, width: (height, width))))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
