@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -164,6 +165,15 @@ def amefu(*words: object, code: int = 0, **environment: str) -> Result:
     done = CliRunner().invoke(app, [*map(str, words)], env=environment, catch_exceptions=False)
     assert done.exit_code == code, f"amefu {' '.join(map(str, words))}\n{done.output}"
     return done
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until the condition holds; a test that waits too long fails."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail("it did not come to pass")
+        time.sleep(0.02)
 
 
 def moving_clip(seed: int, *, frames: int, size: int) -> np.ndarray:

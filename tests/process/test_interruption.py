@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from conftest import (
     start_amefu,
     start_python,
     tree,
+    wait_for,
 )  # fmt: skip
 from PIL import Image
 from warm import Process
@@ -30,7 +30,6 @@ from amefu_cli.artefacts.stores.store import open_store
 
 SLOW = """
 import os
-import time
 from pathlib import Path
 from amefu_cli.stages import frames
 sound = frames.open_clip
@@ -75,13 +74,6 @@ def start_slow(videos: Path, work: Path, *, seconds: float) -> Process:
     script = videos.parent / "slow.py"
     script.write_text(SLOW.format(seconds=seconds))
     return start_python(script, "frames", videos, "--workspace", work, "--size", "32", "--jobs", "2")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def stored(work: Path) -> int:
