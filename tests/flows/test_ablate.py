@@ -157,7 +157,7 @@ def test_all_rows_on_the_same_episodes_and_once(feature_space, counted):
     written = json.loads((folder / "tables.json").read_text())
     assert written == {name: value for name, value in told.items() if name != "folder"}
     assert (folder / "tables.md").read_text() == to_markdown(told)
-    assert (told["preset"], told["settings"]["fusion"], told["data_set"]) == ("paper", "paper", None)
+    assert (told["preset"], told["recipe"]["fusion"], told["data_set"]) == ("paper", "paper", None)
 
 
 def _name(row, shot):

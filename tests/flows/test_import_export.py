@@ -147,7 +147,7 @@ def test_an_imported_model_says_what_it_is_and_fits_together(imported: Path) -> 
 
 def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path, tmp_path: Path) -> None:
     shown = json.loads(amefu("status", "--workspace", imported, "--json"))["checkpoints"]
-    recorded = json.dumps([checkpoint["recipe"] for checkpoint in shown])
+    recorded = json.dumps([checkpoint["settings"] for checkpoint in shown])
     assert not re.search("epochs|episodes|rate|decay|seed|num_aug|weights", recorded)
     assert [checkpoint["state"] for checkpoint in shown] == ["imported from full.pkl"] * 3
     assert "fusion dgadain" in amefu("status", "--workspace", imported)

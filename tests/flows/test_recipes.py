@@ -58,24 +58,24 @@ def test_a_recipe_wins_over_a_preset_and_the_file_over_both(tmp_path: Path) -> N
     assert settings(tmp_path, "meta-train", preset="ucf101") == {
         "episodes": 1000, "learning_rate": 1e-5, "decay_after": 3,
     }  # fmt: skip
-    both = settings(tmp_path, "meta-train", preset="ucf101", settings="tuned")
+    both = settings(tmp_path, "meta-train", preset="ucf101", recipe="tuned")
     assert (both["episodes"], both["learning_rate"]) == (1000, RECIPES["tuned"]["meta-train"]["learning_rate"])
 
     toml = "[meta-train]\nlearning-rate = 0.5\n"
-    assert settings(tmp_path, "meta-train", preset="ucf101", settings="tuned", toml=toml)["learning_rate"] == 0.5
+    assert settings(tmp_path, "meta-train", preset="ucf101", recipe="tuned", toml=toml)["learning_rate"] == 0.5
 
 
 def test_the_file_names_both_sets_and_the_command_line_wins_over_it(tmp_path: Path) -> None:
     toml = 'preset = "hmdb51"\nrecipe = "official"\n'
     assert settings(tmp_path, "meta-train", toml=toml)["loss"] == "double_softmax"
     assert settings(tmp_path, "meta-train", toml=toml)["decay_after"] == 3
-    assert "loss" not in settings(tmp_path, "meta-train", toml=toml, settings="paper")
+    assert "loss" not in settings(tmp_path, "meta-train", toml=toml, recipe="paper")
     assert chosen_sets(Workspace(tmp_path), None, None) == {"preset": "hmdb51", "recipe": "official"}
 
 
 def test_the_depth_stream_has_a_schedule_of_its_own_below_all_sets(tmp_path: Path) -> None:
     assert settings(tmp_path, "pretrain", variant="depth") == dict(DEPTH_PRETRAIN)
-    official = settings(tmp_path, "pretrain", variant="depth", settings="official")
+    official = settings(tmp_path, "pretrain", variant="depth", recipe="official")
     assert (official["epochs"], official["flip"]) == (60, 0.5)
     assert settings(tmp_path, "pretrain", variant="depth", toml="[pretrain-depth]\nepochs = 7\n")["epochs"] == 7
 
@@ -200,10 +200,10 @@ def test_a_value_that_a_step_of_another_command_cannot_take_is_named_with_its_ta
 
 
 @pytest.mark.parametrize(("preset", "recipe"), [("paper", "paper"), ("tiny", "official"), ("hmdb51", "tuned")])
-def test_every_line_of_the_commented_file_works_or_is_a_placeholder(preset: str, settings: str, tmp_path: Path) -> None:
+def test_every_line_of_the_commented_file_works_or_is_a_placeholder(preset: str, recipe: str, tmp_path: Path) -> None:
     lines = [
         line.removeprefix("# ") if re.match(r"# [a-z-]+ = ", line) else line
-        for line in config_text(preset, settings).splitlines()
+        for line in config_text(preset, recipe).splitlines()
     ]
     taken = [line for line in lines if " = ...  #" not in line]
     undecided = [
@@ -212,7 +212,7 @@ def test_every_line_of_the_commented_file_works_or_is_a_placeholder(preset: str,
         for kind in kinds
         for field in dataclasses.fields(kind)
         if field.default is None
-        and field.name not in {**preset_defaults(preset, name), **recipe_defaults(settings, name)}
+        and field.name not in {**preset_defaults(preset, name), **recipe_defaults(recipe, name)}
     ]
     assert [line.split()[0] for line in lines if line not in taken] == undecided != []
     (tmp_path / "amefu.toml").write_text("\n".join(taken))
