@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from conftest import RunAmefu
 from synthetic_features import FRAMES, NOVEL, amefu, clip_features, make_store
 
 from amefu_cli.artefacts.files.episodes import read_episodes
-from amefu_cli.artefacts.files.results import open_result, outcomes_of
+from amefu_cli.artefacts.files.results import PackedOutcomes, open_result
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
 from amefu_cli.errors import DamagedFile, UsageError
@@ -55,7 +56,7 @@ def plain_loop(model, drawn, fusion):
                     scores = [this @ prototype / np.linalg.norm(prototype) for prototype in prototypes]
                 count += int(np.argmax(scores) == own)
         right.append(count)
-    return right
+    return tuple(right)
 
 
 def test_the_frames_of_the_plain_loop():
@@ -73,26 +74,26 @@ def test_every_model_agrees_with_a_plain_loop(feature_space, tmp_path, model):
         fusion.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in trained.items()})
     told = json.loads(amefu(feature_space, "evaluate", "--model", model, "--episodes", tmp_path / "file", "--json"))
     result = open_result(feature_space / "results" / told["file"].rpartition("/")[2])
-    assert result["right"] == plain_loop(model, read_episodes(tmp_path / "file"), fusion)
-    assert result["classifier"] == ("euclidean" if model == "rgb-basenet" else "cosine")
-    assert result["test_frames"] == ("consecutive" if model == "rgb-basenet" else "middle")
-    assert result["accuracy"] == pytest.approx(np.mean(result["right"]) / 10)
-    assert told["accuracy"] == result["accuracy"]
+    assert result.found.right == plain_loop(model, read_episodes(tmp_path / "file"), fusion)
+    assert result.asked.classifier == ("euclidean" if model == "rgb-basenet" else "cosine")
+    assert result.asked.test_frames == ("consecutive" if model == "rgb-basenet" else "middle")
+    assert result.found.accuracy == pytest.approx(np.mean(result.found.right) / 10)
+    assert told["accuracy"] == result.found.accuracy
     assert "right" not in told
 
 
 def test_a_result_keeps_every_class_of_every_episode(feature_space, tmp_path):
     amefu(feature_space, "evaluate", "--model", "rgb", "--queries", "3", "--out", tmp_path / "r.json")
     result = open_result(tmp_path / "r.json")
-    outcomes = outcomes_of(result, tmp_path / "r.json")
-    assert outcomes.class_names == NOVEL == tuple(result["by_class"])
+    outcomes = result.outcomes()
+    assert outcomes.class_names == NOVEL == tuple(result.found.by_class)
     assert outcomes.shares.shape == outcomes.classes.shape == (200, 5)
-    assert np.rint(outcomes.shares * 3).sum(1).astype(int).tolist() == result["right"]
-    assert outcomes.accuracies.mean() == pytest.approx(result["accuracy"])
+    assert np.rint(outcomes.shares * 3).sum(1).astype(int).tolist() == [*result.found.right]
+    assert outcomes.accuracies.mean() == pytest.approx(result.found.accuracy)
     for label, name in enumerate(NOVEL):
-        assert outcomes.shares[outcomes.classes == label].mean() == pytest.approx(result["by_class"][name])
+        assert outcomes.shares[outcomes.classes == label].mean() == pytest.approx(result.found.by_class[name])
     assert {len(set(classes)) for classes in outcomes.classes.tolist()} == {5}
-    assert result["fingerprints"].keys() == {"features"}
+    assert result.asked.fingerprints.fusion is None
 
 
 def test_the_same_evaluation_is_done_once(feature_space, tmp_path):
@@ -123,7 +124,7 @@ def test_a_classifier_can_be_set_for_any_model(feature_space, tmp_path):
         for out in outs:
             classifier = out.stem.rpartition("-")[2]
             amefu(feature_space, "evaluate", "--model", model, "--classifier", classifier, "--out", out)
-        first, second = (open_result(out)["right"] for out in outs)
+        first, second = (open_result(out).found.right for out in outs)
         assert (first == second) is same
 
 
@@ -166,7 +167,7 @@ def test_a_store_without_imagenet_features_names_the_fix(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"outcomes": None}, "its outcomes cannot be read"),
+        ({"outcomes": PackedOutcomes("", "")}, "its outcomes cannot be read"),
         ({"episodes": 300}, "2000 bytes of outcomes, 300 × 5 need 3000"),
         ({"queries": 0}, "an outcome lies outside its queries or classes"),
         ({"by_class": {"run": 1.0}}, "an outcome lies outside its queries or classes"),
@@ -174,8 +175,11 @@ def test_a_store_without_imagenet_features_names_the_fix(tmp_path):
 )
 def test_outcomes_that_do_not_fit_are_damage(feature_space, tmp_path, change, message):
     amefu(feature_space, "evaluate", "--model", "rgb", "--out", tmp_path / "r.json")
+    result = open_result(tmp_path / "r.json")
+    part = "asked" if change.keys() <= vars(result.asked).keys() else "found"
+    changed = replace(result, **{part: replace(getattr(result, part), **change)})
     with pytest.raises(DamagedFile, match=re.escape(message)):
-        outcomes_of(open_result(tmp_path / "r.json") | change, tmp_path / "r.json")
+        changed.outcomes()
 
 
 def test_the_basenets_add_their_features_to_novel_videos_only(workspace, run_amefu):
