@@ -36,7 +36,6 @@ OFFICIAL = RECIPES["official"]
 
 Arrays = dict[str, NDArray[Any]]
 
-
 LOOKS_LIKE = {
     "full": "it looks like a full model: --role full",
     "stream": "it looks like one stream: --role rgb or --role depth",

@@ -19,8 +19,6 @@ from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
 from amefu_cli.errors import UsageError
 
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
-
-
 Record = TypeVar("Record")
 
 
@@ -167,11 +165,7 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
 
 
 BUILT_IN = ("kinetics100", "ucf101", "hmdb51")
-
-
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
-
-
 SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
 
 

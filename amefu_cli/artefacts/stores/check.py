@@ -35,10 +35,7 @@ ARRAYS = {
 }
 """By kind of store, the arrays of every video: type and number of axes."""
 
-
 OPTIONAL = {"features": {"imagenet": ("float16", 3)}}
-
-
 EXPONENT = {"float16": ("uint16", 0x7C00), "float32": ("uint32", 0x7F800000)}  # all of its bits set: NaN or infinity
 
 
@@ -173,8 +170,6 @@ def _check_length(record: VideoRecord, array: StoredArray, found: int, expected:
 
 
 CHECKS = {"frames": _check_frames, "depth": _check_depth, "features": _check_features}
-
-
 READERS = 8  # threads: reading releases the interpreter, and a disk is fastest when it is asked for several files
 
 

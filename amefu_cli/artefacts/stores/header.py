@@ -17,17 +17,9 @@ from amefu_cli.artefacts.files.fingerprint import as_fields, fingerprint
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError, VideoError
 
 SCHEMA = 1
-
-
 HEADER = "zarr.json"
-
-
 DAMAGED = ".damaged"  # a file with the reason, in the folder of a video that `amefu verify` found damaged
-
-
 LARGEST_HEADER = 1 << 17  # bytes; ours are a few hundred, so anything near this is not ours
-
-
 FIX = "`amefu verify` marks it, and the command that made it makes it again"
 
 

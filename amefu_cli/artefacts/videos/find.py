@@ -27,7 +27,6 @@ IMAGE_SUFFIXES = suffixes(
     """
 )
 
-
 # What lies beside videos in real data sets: passed over without a word.
 OTHER_SUFFIXES = suffixes(
     """
