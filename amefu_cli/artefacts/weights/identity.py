@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.header import read_header
-from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.errors import SettingsMismatch, UsageError
-
-if TYPE_CHECKING:
-    from amefu_cli.artefacts.files.fingerprint import Provenance
+from amefu_cli.errors import UsageError
 
 NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
 
@@ -46,24 +40,6 @@ def located_weights(notes: Mapping[str, Any], beside: Path) -> str:
     """What `noted_weights` wrote under "weights", as --weights takes it. Raises DamagedFile where it wrote nothing."""
     weights = notes.get("weights")
     return weights if weights in NO_FILES else str(located(notes, "weights", beside))
-
-
-def note_provenance(store: VideoStore, loaded: Mapping[str, Provenance]) -> None:
-    """Write down, before any video is, where the weights of a store's networks (by name) come from.
-
-    Raises:
-        SettingsMismatch: the store has videos by other weights of the same name.
-    """
-    header = read_header(store.path)  # another process may have started it meanwhile
-    before = header["notes"].get("provenance", {}) if header else {}
-    for name, provenance in loaded.items():
-        if name in before and before[name]["sha256"] != provenance.sha256:
-            raise SettingsMismatch(
-                f"{store.path}: made by other weights of {name!r} (sha256:{before[name]['sha256']} in the file, "
-                f"sha256:{provenance.sha256} from {provenance.source} now); keep it and make a second one with "
-                f"`amefu {store.kind} --out OTHER.zarr`, or replace it with `amefu {store.kind} --rebuild`"
-            )
-    store.add_notes({"provenance": before | {name: asdict(provenance) for name, provenance in loaded.items()}})
 
 
 def estimator_identity(estimator: str, weights: Path | None) -> dict[str, Any]:
