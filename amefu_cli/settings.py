@@ -55,7 +55,7 @@ def unsaid(kind: type[Settings], name: str, taken: str = "") -> Any:
 
 
 def _field(kind: type[Settings], name: str) -> dataclasses.Field[Any]:
-    return next(field for field in dataclasses.fields(kind) if field.name == name)  # type: ignore[arg-type]
+    return next(field for field in dataclasses.fields(kind) if field.name == name)
 
 
 def either(rows: Mapping[str, Row]) -> str:
@@ -69,12 +69,13 @@ def each(rows: Mapping[str, Row]) -> str:
     return "; ".join(f"{name}: {row.title}" for name, row in rows.items())
 
 
+@dataclass(frozen=True)
 class Settings:
     """Base of all recipes: checks every field against its own type and range when one is made."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             flag, value = "--" + field.name.replace("_", "-"), getattr(self, field.name)
             check_type(flag, value, hints[field.name])
             _check_range(flag, value, field.metadata)
@@ -91,7 +92,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, for a header."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+        return dataclasses.asdict(self)
 
 
 # What a value of each type may be, and how that is said. A number may stand for its digits (`episodes = 50`).
