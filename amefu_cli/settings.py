@@ -267,9 +267,7 @@ class PretrainSettings(Sgd):
     held_out: float = option(0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5)
     seed: int = option(0, "seed of order, frames, crops and classifier", minimum=0)
     precision: str = option(
-        "auto",
-        "arithmetic of forward and backward; auto: the faster one here",
-        choices=("auto", *PRECISIONS),
+        "auto", "arithmetic of forward and backward; auto: the faster one here", choices=("auto", *PRECISIONS)
     )
 
 
@@ -279,9 +277,7 @@ class FeaturesSettings(Settings):
 
     stride: int = option(1, "every STRIDE-th frame of base and validation videos", minimum=1, maximum=1000)
     novel_frames: str = option(
-        "auto",
-        "novel videos: auto: the frames that evaluation reads; dense: as the others",
-        choices=("auto", "dense"),
+        "auto", "novel videos: auto: the frames that evaluation reads; dense: as the others", choices=("auto", "dense")
     )
     views: int = option(1, "random crops of base videos besides the centre one", minimum=0, maximum=64)
     flip: float = option(
@@ -321,12 +317,7 @@ class EpisodesSettings(TaskShape):
     seed: int = option(0, "seed of the episodes", minimum=0)
 
 
-CLASSIFIED = ", or ".join(
-    [
-        Model.classifier,
-        *(f"{row.classifier} for {name}" for name, row in MODELS.items() if row.classifier != Model.classifier),
-    ]
-)
+_OTHERS = [f"{row.classifier} for {name}" for name, row in MODELS.items() if row.classifier != Model.classifier]
 
 
 @dataclass(frozen=True)
@@ -341,7 +332,9 @@ class EvaluateSettings(Settings):
         str(EpisodesSettings.count),
         "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
     )
-    classifier: str | None = unsaid(MetaTrainSettings, "classifier", f"that of the model: {CLASSIFIED}")
+    classifier: str | None = unsaid(
+        MetaTrainSettings, "classifier", f"that of the model: {', or '.join([Model.classifier, *_OTHERS])}"
+    )
     seed: int | None = unsaid(EpisodesSettings, "seed")
 
     @property

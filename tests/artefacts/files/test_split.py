@@ -18,7 +18,7 @@ def test_a_split_comes_back_from_its_file(tmp_path: Path) -> None:
     assert (split.base, split.validation, split.novel) == (("a", "b"), ("c",), ("d", "e"))
     assert [split.part_of(name) for name in "acex"] == ["base", "validation", "novel", None]
     assert split.present("novel", ["e", "a"]) == ("e",)
-    write_split(tmp_path / "split.json", split, rng=np.random.default_rng(3))
+    write_split(tmp_path / "split.json", split, seed=3)
     assert read_split(tmp_path / "split.json") == split
 
 
