@@ -30,6 +30,12 @@ def test_a_table_loads_nothing_heavy(module: str) -> None:
     assert run(f"import sys, amefu_cli.{module}; {found}") == "[]\n"
 
 
+def test_the_tiny_estimator_loads_neither_torchvision_nor_matplotlib() -> None:
+    """They are half of what starting `amefu depth` cost, for six numbers and a colour table."""
+    program = "import sys, amefu_cli.stages.depth as stage; stage.ESTIMATORS['tiny'].load()"
+    assert run(f"{program}; print({{'torchvision', 'matplotlib'}} & {{*sys.modules}})") == "set()\n"
+
+
 @pytest.mark.parametrize(
     ("table", "name", "row", "words", "said"),
     [
