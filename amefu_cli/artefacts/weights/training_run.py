@@ -49,7 +49,8 @@ class TrainingRun(Generic[Kind]):
     """
 
     def __init__(self, out: Path, header: Kind) -> None:
-        self.out, self.header = out, header
+        self.out = out
+        self.header: Kind = header
         self._snapshot = out.with_suffix(".snapshot.safetensors")
         self._best = out.with_suffix(".best.safetensors")
         self.metrics = out.with_suffix(".metrics.jsonl")
@@ -77,7 +78,7 @@ class TrainingRun(Generic[Kind]):
         """
         if not is_finished(self.out, self.header):
             return False
-        leftovers = (self._snapshot, self._best)
+        leftovers: tuple[Path, ...] = (self._snapshot, self._best)
         if any(path.exists() for path in (*leftovers, self._lock)):
             with suppress(UsageError), self:  # unless another process ends at this moment
                 for path in leftovers:
