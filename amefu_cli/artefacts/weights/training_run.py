@@ -48,7 +48,8 @@ class TrainingRun(Generic[Kind]):
     """
 
     def __init__(self, out: Path, header: Kind) -> None:
-        self.out, self.header = out, header
+        self.out = out
+        self.header: Kind = header
         self._snapshot = out.with_suffix(".snapshot.safetensors")
         self._best = out.with_suffix(".best.safetensors")
         self.metrics = out.with_suffix(".metrics.jsonl")
