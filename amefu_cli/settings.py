@@ -55,7 +55,7 @@ def unsaid(kind: type[Settings], name: str, taken: str = "") -> Any:
 
 
 def _field(kind: type[Settings], name: str) -> dataclasses.Field[Any]:
-    return next(field for field in dataclasses.fields(kind) if field.name == name)  # type: ignore[arg-type]
+    return next(field for field in dataclasses.fields(kind) if field.name == name)
 
 
 def either(rows: Mapping[str, Row]) -> str:
@@ -69,12 +69,13 @@ def each(rows: Mapping[str, Row]) -> str:
     return "; ".join(f"{name}: {row.title}" for name, row in rows.items())
 
 
+@dataclass(frozen=True)
 class Settings:
     """Base of all recipes: checks every field against its own type and range when one is made."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             flag, value = "--" + field.name.replace("_", "-"), getattr(self, field.name)
             check_type(flag, value, hints[field.name])
             _check_range(flag, value, field.metadata)
@@ -91,7 +92,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, for a header."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+        return dataclasses.asdict(self)
 
 
 # What a value of each type may be, and how that is said. A number may stand for its digits (`episodes = 50`).
@@ -266,9 +267,7 @@ class PretrainSettings(Sgd):
     held_out: float = option(0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5)
     seed: int = option(0, "seed of order, frames, crops and classifier", minimum=0)
     precision: str = option(
-        "auto",
-        "arithmetic of forward and backward; auto: the faster one here",
-        choices=("auto", *PRECISIONS),
+        "auto", "arithmetic of forward and backward; auto: the faster one here", choices=("auto", *PRECISIONS)
     )
 
 
@@ -278,9 +277,7 @@ class FeaturesSettings(Settings):
 
     stride: int = option(1, "every STRIDE-th frame of base and validation videos", minimum=1, maximum=1000)
     novel_frames: str = option(
-        "auto",
-        "novel videos: auto: the frames that evaluation reads; dense: as the others",
-        choices=("auto", "dense"),
+        "auto", "novel videos: auto: the frames that evaluation reads; dense: as the others", choices=("auto", "dense")
     )
     views: int = option(1, "random crops of base videos besides the centre one", minimum=0, maximum=64)
     flip: float = option(
@@ -320,12 +317,7 @@ class EpisodesSettings(TaskShape):
     seed: int = option(0, "seed of the episodes", minimum=0)
 
 
-CLASSIFIED = ", or ".join(
-    [
-        Model.classifier,
-        *(f"{row.classifier} for {name}" for name, row in MODELS.items() if row.classifier != Model.classifier),
-    ]
-)
+_OTHERS = [f"{row.classifier} for {name}" for name, row in MODELS.items() if row.classifier != Model.classifier]
 
 
 @dataclass(frozen=True)
@@ -342,7 +334,9 @@ class EvaluateSettings(Settings):
         str(EpisodesSettings.count),
         "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
     )
-    classifier: str | None = unsaid(MetaTrainSettings, "classifier", f"that of the model: {CLASSIFIED}")
+    classifier: str | None = unsaid(
+        MetaTrainSettings, "classifier", f"that of the model: {', or '.join([Model.classifier, *_OTHERS])}"
+    )
     seed: int | None = unsaid(EpisodesSettings, "seed")
 
     @property

@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
 from amefu_cli.artefacts.files.atomic import write_atomic
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.demo.actions import WORLD_SPLIT
@@ -27,8 +28,8 @@ TITLE_HEIGHT = 18
 
 def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
     """Draw the first clip of each novel class beside its stored disparity, as a PNG."""
-    frames = open_store(frames_path, "frames", fix="amefu frames VIDEOS")
-    depth = open_store(depth_path, "depth", fix="amefu depth")
+    frames = open_store(frames_path, FramesHeader, fix="amefu frames VIDEOS")
+    depth = open_store(depth_path, DepthHeader, fix="amefu depth")
     rows: list[Row] = []
     for record in depth.records().values():
         if record.class_name in WORLD_SPLIT["test"] and record.class_name not in {row[0] for row in rows}:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Generic
 
 from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.stores.header import AnyHeader
 from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
-from amefu_cli.artefacts.stores.store import AnyHeader, VideoStore, open_store
+from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.flows.depth import DepthOrder, DepthPlan, make_depth, refuse_depth
 from amefu_cli.flows.features import (
     FeaturesOrder,

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.files.workspace import located, noted
+from amefu_cli.artefacts.stores.header import header_of
 from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FeaturesNotes, FramesHeader
-from amefu_cli.artefacts.stores.store import VideoStore, header_of, prepare_store
+from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.artefacts.weights.identity import noted_weights
 from amefu_cli.flows.refusals import check_device
 from amefu_cli.flows.session import Session
@@ -31,7 +32,8 @@ from amefu_cli.settings import (
     StreamSettings,
     WorkRun,
 )
-from amefu_cli.stages import Outcome, VideoJob
+from amefu_cli.stages import Outcome
+from amefu_cli.stages.pipeline import VideoJob
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ class _Making:
         streams = load_streams(asked, device=device, precision=precision, seed=settings.seed)
         setup = Extraction(
             frames=self.frames, depth=self.depth, features=self.store, streams=streams, device=device,
-            precision=precision, batch=run.batch,
+            precision=precision, batch=run.batch, seed=settings.seed, flip=settings.flip,
         )  # fmt: skip
         with self.store as store, session.say.progress("features") as progress:
             store.note_provenance({name: of.provenance for name, of in streams.items() if of.provenance})

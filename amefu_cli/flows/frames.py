@@ -9,15 +9,17 @@ from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.files.workspace import located, noted
+from amefu_cli.artefacts.stores.header import header_of
 from amefu_cli.artefacts.stores.kinds import FramesHeader, FramesNotes
-from amefu_cli.artefacts.stores.store import VideoStore, header_of, open_store, prepare_store
+from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
 from amefu_cli.artefacts.videos.find import Clip, Found, find_clips, image_files
 from amefu_cli.engines.workers import usable_cores
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.work import WHOLE, Made, Work, recipe_noted
 from amefu_cli.settings import FramesRun, FramesSettings, WorkRun
-from amefu_cli.stages import ClipJob, Outcome
+from amefu_cli.stages import Outcome
+from amefu_cli.stages.pipeline import ClipJob
 
 FIX = "amefu frames VIDEOS"
 

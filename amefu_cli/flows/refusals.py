@@ -6,10 +6,13 @@ Each loads torch only where there is something to look up in it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from amefu_cli.artefacts.stores.kinds import FramesHeader
 from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.weights.identity import NO_FILES
 from amefu_cli.errors import UsageError
+from amefu_cli.method.backbones import family_of
 from amefu_cli.method.geometry import stored_size
 
 
@@ -23,9 +26,9 @@ def check_device(device: str) -> None:
 
 def check_backbone(backbone: str, weights: str) -> None:
     """Raises UsageError where there is no such backbone, or no such file of weights."""
-    from amefu_cli.stages.networks import require_backbone
-
-    require_backbone(backbone, weights)
+    family_of(backbone)
+    if weights not in NO_FILES and not Path(weights).is_file():
+        raise UsageError(f"--weights {weights}: no such file; give a file, imagenet or none")
 
 
 def check_crop(frames: VideoStore[FramesHeader], crops: Iterable[int]) -> None:

@@ -18,9 +18,9 @@ from amefu_cli.artefacts.files.split import (
     write_split,
 )
 from amefu_cli.artefacts.files.workspace import located
-from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.stores.header import AnyHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader, StoreHeader
-from amefu_cli.artefacts.stores.store import AnyHeader, VideoStore, header_of
+from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import Source, duplicates
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session

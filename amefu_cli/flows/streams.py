@@ -15,6 +15,7 @@ from amefu_cli.artefacts.weights.identity import NO_FILES, weights_identity
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.refusals import check_backbone
 from amefu_cli.flows.session import Session
+from amefu_cli.method.backbones import input_size
 from amefu_cli.settings import FallbackSettings, StreamSettings
 
 IMAGENET = "imagenet"  # the RGB stream's network without pretraining, of novel videos: what the paper's basenets read
@@ -132,8 +133,6 @@ def _further(source: str, rgb: Stream) -> Asked:
     reads = "depth" if backbone.startswith("depth:") else "frames"
     backbone, weights = backbone.removeprefix("depth:"), weights or "imagenet"
     check_backbone(backbone, weights)
-    from amefu_cli.stages.networks import input_size
-
     row = Stream(
         reads=reads, backbone=backbone, network=weights_identity(weights), crop=rgb.crop, size=input_size(backbone),
         encoding="magma" if reads == "depth" else None,

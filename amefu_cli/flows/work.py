@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from amefu_cli.artefacts.stores.failures import FILE_NAME, latest_failures, read_failures, record_failure
+from amefu_cli.artefacts.stores.header import AnyHeader
 from amefu_cli.artefacts.stores.kinds import StoreHeader
-from amefu_cli.artefacts.stores.store import AnyHeader, VideoStore
+from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.engines.shares import parse_shard, shard_of
 from amefu_cli.errors import AmefuError, DamagedFile, UsageError
 from amefu_cli.flows.session import Session

@@ -6,18 +6,20 @@ names its module, which is imported when the row is used.
 
 from __future__ import annotations
 
-import pkgutil
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: what people call it, and `module:name` below this package of what it stands for."""
+    """A row of a table: what people call it, and where it is: `module:name`, or `module`, below this package."""
 
     title: str
     where: str
 
     def load(self) -> Any:
         """What the row stands for, imported now."""
-        return pkgutil.resolve_name(f"{__name__}.{self.where}")
+        module, _, name = self.where.partition(":")
+        found = importlib.import_module(f"{__name__}.{module}")
+        return getattr(found, name) if name else found

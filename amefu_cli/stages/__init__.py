@@ -1,22 +1,13 @@
 """One room per stage, named as its command: artefacts in, artefact out. Stages never import one another.
 
-What they share: `pipeline.py` (decoding ahead of a network, writing behind it), `networks.py` (devices, loading),
-`training.py` (epochs and snapshots), `vectors.py` (one vector a video). Here is what a flow and a stage say to each
-other, which loads no torch.
+What they share: `pipeline.py` (jobs, work done ahead), `computing.py` (videos through a network), `networks.py`,
+`training.py` and `vectors.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from amefu_cli.artefacts.stores.header import VideoRecord
-    from amefu_cli.artefacts.videos.find import Clip
 
 Progress = Callable[[int, int, str], None]
 """What a flow passes down to be told of progress: done, total, and the item just finished."""
@@ -33,32 +24,3 @@ class Outcome:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     planned: bool = False
-
-
-@dataclass(frozen=True)
-class ClipJob:
-    """One clip to be decoded, and what identifies its source now."""
-
-    clip: Clip
-    made_from: Mapping[str, object]
-
-    @property
-    def id(self) -> str:
-        return self.clip.id
-
-
-@dataclass(frozen=True)
-class VideoJob:
-    """One video to be made: what it is made from, which frames of it, and how many views of each; of features, which
-    streams are computed and which are copied from the archive that is there."""
-
-    record: VideoRecord
-    made_from: Mapping[str, object]
-    numbers: NDArray[np.int64]
-    views: int = 1
-    streams: tuple[str, ...] = ()
-    copied: tuple[str, ...] = ()
-
-    @property
-    def id(self) -> str:
-        return self.record.id

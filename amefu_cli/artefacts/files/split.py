@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from amefu_cli.artefacts.files.atomic import to_json, write_atomic
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
 from amefu_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
 Record = TypeVar("Record")
@@ -119,10 +120,10 @@ def write_split(path: Path, split: Split, **notes: Any) -> None:
     write_atomic(path, to_json(document | notes))
 
 
-def draw_split(class_names: Sequence[str], *, ratio: str, seed: int) -> Split:
+def draw_split(class_names: Sequence[str], *, ratio: str, rng: np.random.Generator) -> Split:
     """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
 
-    The same names, ratio and seed give the same split, whatever the order of the names.
+    The same names, ratio and state of `rng` give the same split, whatever the order of the names.
 
     Raises:
         UsageError: the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
@@ -135,7 +136,7 @@ def draw_split(class_names: Sequence[str], *, ratio: str, seed: int) -> Split:
             f"--split-ratio {ratio}: {len(names)} classes give {counts[0]} base, {counts[1]} validation and "
             f"{counts[2]} novel ones; at least one base and one novel class are needed"
         )
-    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    order = [names[index] for index in rng.permutation(len(names))]
     first, second = counts[0], counts[0] + counts[1]
     return make_split(order[:first], order[first:second], order[second:], source="--split-ratio")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of, group_path, suffixes
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of, suffixes
 from amefu_cli.errors import UsageError, shown
 
 IMAGE_SUFFIXES = suffixes(
@@ -88,7 +88,7 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
     clips = []
     for clip in sorted(walk.clips, key=lambda clip: clip.id):
         try:
-            group_path(clip.id)
+            archive_path(clip.id)
         except UsageError as error:
             walk.skipped.append((clip.path, str(error)))
         else:

@@ -18,7 +18,8 @@ from typing import Any, Generic, Self
 
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.files.atomic import acquire, release, sync, write_atomic
+from amefu_cli.artefacts.files.atomic import sync, write_atomic
+from amefu_cli.artefacts.files.locks import acquire, release
 from amefu_cli.artefacts.weights.checkpoint import (
     AnyCheckpoint,
     Kind,
@@ -77,7 +78,7 @@ class TrainingRun(Generic[Kind]):
         """
         if not is_finished(self.out, self.header):
             return False
-        leftovers = (self._snapshot, self._best)
+        leftovers: tuple[Path, ...] = (self._snapshot, self._best)
         if any(path.exists() for path in (*leftovers, self._lock)):
             with suppress(UsageError), self:  # unless another process ends at this moment
                 for path in leftovers:

@@ -22,6 +22,9 @@ class Family(Protocol):
     def build(self, name: str) -> Backbone:
         """The model up to its pooled features, with random weights, on the CPU."""
 
+    def input_size(self, name: str) -> int:
+        """Height and width in pixels of the images that it was pretrained with."""
+
     def source(self, name: str) -> str:
         """Where its ImageNet weights are: "https://…-HASH.pth", "pip:PACKAGE/FILE#SHA256" or "hub:NAME"."""
 
@@ -37,6 +40,12 @@ def build_backbone(name: str) -> Backbone:
     """The backbone `name` with random weights, on the CPU. UsageError: unknown name, missing extra."""
     family, model = family_of(name)
     return family.build(model)
+
+
+def input_size(name: str) -> int:
+    """Height and width in pixels of the images that the backbone `name` was pretrained with."""
+    family, model = family_of(name)
+    return family.input_size(model)
 
 
 def imagenet_source(name: str) -> str:

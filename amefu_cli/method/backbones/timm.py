@@ -27,6 +27,13 @@ def build(name: str) -> Backbone:
     return Backbone(network, dim=dim, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
 
 
+def input_size(name: str) -> int:
+    """The input of its pretraining; of a model that never was pretrained, the one that it is made for."""
+    cfg = _pretrained(name)
+    made_for: Any = cfg.to_dict() if cfg else build(name).network.pretrained_cfg
+    return int(made_for["input_size"][-1])
+
+
 def source(name: str) -> str:
     """The package, or the repository of the hub, that its ImageNet weights are in."""
     if name in PIP_WEIGHTS:

@@ -36,8 +36,16 @@ def build(name: str) -> Backbone:
     return Backbone(network, dim=dim, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
+def input_size(name: str) -> int:
+    """The crop that its ImageNet weights were tested with."""
+    return int(_weights(name).transforms().crop_size[0])
+
+
 def source(name: str) -> str:
     """The address of its ImageNet weights, whose file name ends in their hash."""
+    return str(_weights(name).url)
+
+
+def _weights(name: str) -> models.WeightsEnum:
     weights = {entry.name: entry for entry in models.get_model_weights(name)}
-    chosen = next((weights[key] for key in PREFERRED_WEIGHTS if key in weights), next(iter(weights.values())))
-    return str(chosen.url)
+    return next((weights[key] for key in PREFERRED_WEIGHTS if key in weights), next(iter(weights.values())))
