@@ -139,5 +139,7 @@ def test_refusals(pair, tmp_path):
         amefu(tmp_path, "compare", pair[0], absent)
     old = tmp_path / "old.json"
     old.write_text('{"model": "rgb", "fingerprints": {}, "episodes_fingerprint": "e1"}')
-    with pytest.raises(DamagedFile, match=re.escape(f"{old}: not a result") + ".* lacks classifier, test_frames, way"):
+    with pytest.raises(
+        DamagedFile, match=re.escape(f"{old}: not an amefu result") + ".* lacks classifier, test_frames, way"
+    ):
         amefu(tmp_path, "compare", pair[0], old)

@@ -15,7 +15,9 @@ from synthetic_features import FRAMES, NOVEL, amefu, clip_features, make_store
 
 from amefu_cli.artefacts.files.episodes import read_episodes
 from amefu_cli.artefacts.files.results import PackedOutcomes, open_result
-from amefu_cli.artefacts.stores.store import open_store
+from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.store import open_store, prepare_store
+from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.method.heads import MODELS
@@ -157,11 +159,33 @@ def test_a_store_without_imagenet_features_names_the_fix(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["bow"], "test": NOVEL[:2]}))
     words = ("evaluate", "--way", "2", "--episodes", "9", "--model")
     amefu(tmp_path, *words, "rgb")
-    message = (
-        "holds no ImageNet features of run/v_00, which the basenets read; add them with `amefu features --basenet`"
-    )
+    message = "holds no 'imagenet' of run/v_00; add it with `amefu features --basenet`"
     with pytest.raises(UsageError, match=re.escape(message)):
         amefu(tmp_path, *words, "rgb-basenet++")
+
+
+def test_a_further_stream_of_the_store_is_a_model(feature_space):
+    """Here one that holds what RGB holds: the mean of the same frames, and the same classifier."""
+    there = open_store(feature_space / "features.zarr", FeaturesHeader, fix="")
+    rows = {name: there.header.streams[name] for name in ("rgb", "depth")} | {"clip": there.header.streams["rgb"]}
+    with prepare_store(feature_space / "more.zarr", replace(there.header, streams=rows), rebuild=False) as store:
+        for video, record in there.records().items():
+            arrays = {name: there.read(video).array(name) for name in ("frame", "rgb", "depth")}
+            with feature_writer(store, video, [*rows]) as writer:
+                writer.append({**arrays, "clip": arrays["rgb"]})
+                writer.commit(frames=record.frames, fps=None, source="", made_from=record.made_from)
+    found = {}
+    for model in ("rgb", "clip"):
+        out = feature_space / f"{model}.json"
+        amefu(feature_space, "evaluate", "--model", model, "--features", store.path, "--out", out)
+        found[model] = open_result(out)
+    assert found["clip"].found.right == found["rgb"].found.right
+    assert (found["clip"].asked.model, found["clip"].asked.classifier) == ("clip", "cosine")
+    message = (
+        "--model 'dino': must be one of amefu, rgb, depth, rgb-basenet, rgb-basenet++, clip; `amefu features --stream"
+    )
+    with pytest.raises(UsageError, match=re.escape(message)):
+        amefu(feature_space, "evaluate", "--model", "dino", "--features", store.path)
 
 
 @pytest.mark.parametrize(
@@ -185,15 +209,15 @@ def test_outcomes_that_do_not_fit_are_damage(feature_space, tmp_path, change, me
 def test_the_basenets_add_their_features_to_novel_videos_only(workspace, run_amefu):
     """Asked for the first time on a finished store: base and validation videos stay, novel ones are made again."""
     path = workspace / "features.zarr"
-    before = open_store(path, "features", fix="").records()
+    before = open_store(path, FeaturesHeader, fix="").records()
     made = run_amefu("evaluate", "--workspace", workspace, "--model", "rgb-basenet")
     assert "6 videos to make, 15 already in" in made.stderr
-    store = open_store(path, "features", fix="")
+    store = open_store(path, FeaturesHeader, fix="")
     after = store.records()
     for video, record in after.items():
         novel = record.class_name in ("spin", "wave")
         assert (record.fingerprint != before[video].fingerprint) is novel
-        assert ("imagenet" in store.read(video).arrays) is novel
+        assert ("imagenet" in store.read(video).names()) is novel
         if novel:  # 8 frames, 2 × 2 of them: middles 1, 2 and 5, 6, and 2 to 5 in a row
             assert store.read(video).array("frame").tolist() == [1, 2, 3, 4, 5, 6]
             assert store.read(video).shape("imagenet") == store.read(video).shape("rgb")
@@ -213,4 +237,4 @@ def test_a_recipe_that_is_not_the_store_s_is_said(feature_space: Path, run_amefu
     words = ("evaluate", "--model", "rgb", "--no-upstream", "--workspace", feature_space, "--recipe")
     assert "was made by" not in run_amefu(*words, "tuned").stderr
     said = run_amefu(*words, "official").stderr
-    assert "features.zarr was made by: it has flip 0.0 (not 0.5), test_frames middle (not start)" in said
+    assert "features.zarr was made by: it has flip 0.0 (not 0.5), geometry square (not official), test_frames" in said
