@@ -28,7 +28,7 @@ bench: .venv/installed
 
 # make fuzz SECONDS=3600 SEED=7
 fuzz: .venv/installed
-	FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest tests/test_fuzz.py
+	FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest tests/process/test_fuzz.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache amefu-demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import json
@@ -9,7 +10,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +21,8 @@ import pytest
 import typer.main
 from hypothesis import HealthCheck, settings
 from synthetic_features import make_workspace
+from typer.testing import CliRunner, Result
+from warm import Process, WarmPython
 
 from amefu_cli.commands.app import app
 from amefu_cli.demo.clips import write_mp4
@@ -61,6 +66,7 @@ validation-episodes = 10
 way = 2
 episodes = 50
 """
+Done = subprocess.CompletedProcess[str]
 SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -84,18 +90,90 @@ class MakeClips(Protocol):
 class RunAmefu(Protocol):
     def __call__(
         self, *words: str | Path, cwd: Path | None = None, code: int | None = ..., **environment: str
-    ) -> subprocess.CompletedProcess[str]: ...
-
-
-def amefu_command(*words: str | Path) -> list[str]:
-    """The argument list of one amefu command, for a test that starts the process itself."""
-    return [sys.executable, "-m", "amefu_cli", *map(str, words)]
+    ) -> Done: ...
 
 
 def amefu_environment(**environment: str) -> dict[str, str]:
-    """The environment of such a process: one thread, no SLURM array, no colours, as a test asks otherwise."""
+    """The environment of a command: one thread, no SLURM array, no colours, as a test asks otherwise."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "AMEFU_"))}
     return kept | SINGLE_THREAD | {"NO_COLOR": "1", "COLUMNS": "200", "PYTHONWARNINGS": "default"} | environment
+
+
+STARTED = ExitStack()
+
+
+@pytest.fixture(autouse=True)
+def _no_test_leaves_a_process_behind() -> Iterator[None]:
+    yield
+    STARTED.close()
+
+
+@functools.cache
+def warm_python() -> WarmPython:
+    """The one warm Python of this pytest process, started when a test first asks for it."""
+    python = WarmPython(amefu_environment())
+    atexit.register(python.stop)
+    return python
+
+
+def start_python(*words: str | Path, cwd: Path | None = None, **environment: str) -> Process:
+    """Start `python WORD…` in a child of the warm Python: a script, or `-m` and a module."""
+    process = warm_python().start(*map(str, words), cwd=cwd, environment=amefu_environment(**environment))
+    return STARTED.enter_context(process)
+
+
+def start_amefu(*words: str | Path, cwd: Path | None = None, **environment: str) -> Process:
+    """Start one amefu command in a child of the warm Python, for a test that sends it signals."""
+    return start_python("-m", "amefu_cli", *words, cwd=cwd, **environment)
+
+
+def run_python(*words: str | Path, cwd: Path | None = None, **environment: str) -> Done:
+    """Run `python WORD…` in a child of the warm Python, to its end."""
+    process = start_python(*words, cwd=cwd, **environment)
+    stdout, stderr = process.communicate(timeout=240)
+    return Done(words, process.wait(), stdout, stderr)
+
+
+def fresh_python(*words: str | Path, cwd: Path | None = None, **environment: str) -> Done:
+    """Run `python WORD…` in a Python that has imported nothing, where that is what a test is about."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env=amefu_environment(**environment), capture_output=True,
+        text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def checked(done: Done, code: int | None) -> Done:
+    """Hold a command to an exit code (None: any)."""
+    if code is not None and done.returncode != code:
+        words = " ".join(map(str, done.args[2:]))
+        pytest.fail(f"amefu {words}: exit code {done.returncode}, not {code}\n{done.stderr}")
+    return done
+
+
+def run(*words: str | Path, cwd: Path | None = None, code: int | None = 0, **environment: str) -> Done:
+    """Run one amefu command in a child of the warm Python and hold it to an exit code (None: any)."""
+    return checked(run_python("-m", "amefu_cli", *words, cwd=cwd, **environment), code)
+
+
+def run_fresh(*words: str | Path, cwd: Path | None = None, code: int | None = 0, **environment: str) -> Done:
+    """The same in a Python that has imported nothing."""
+    return checked(fresh_python("-m", "amefu_cli", *words, cwd=cwd, **environment), code)
+
+
+def amefu(*words: object, code: int = 0, **environment: str) -> Result:
+    """Run one command in this process and hold it to an exit code; an error that it ends with is raised."""
+    done = CliRunner().invoke(app, [*map(str, words)], env=environment, catch_exceptions=False)
+    assert done.exit_code == code, f"amefu {' '.join(map(str, words))}\n{done.output}"
+    return done
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until the condition holds; a test that waits too long fails."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail("it did not come to pass")
+        time.sleep(0.02)
 
 
 def moving_clip(seed: int, *, frames: int, size: int) -> np.ndarray:
@@ -119,19 +197,6 @@ def lay_clips(
     return paths
 
 
-def run(
-    *words: str | Path, cwd: Path | None = None, code: int | None = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run one amefu command in a process of its own and hold it to an exit code (None: any)."""
-    done = subprocess.run(
-        amefu_command(*words), cwd=cwd, env=amefu_environment(**environment), capture_output=True, text=True,
-        timeout=240, check=False,
-    )  # fmt: skip
-    if code is not None and done.returncode != code:
-        pytest.fail(f"amefu {' '.join(map(str, words))}: exit code {done.returncode}, not {code}\n{done.stderr}")
-    return done
-
-
 @pytest.fixture(scope="session")
 def make_clips() -> MakeClips:
     """`make_clips(folder, classes, clips, frames, size)`: small mp4 files in class folders."""
@@ -140,8 +205,14 @@ def make_clips() -> MakeClips:
 
 @pytest.fixture(scope="session")
 def run_amefu() -> RunAmefu:
-    """`run_amefu("frames", folder, "--workspace", …, code=0, NAME="value")`: one command in a subprocess."""
+    """`run_amefu("frames", folder, "--workspace", …, code=0, NAME="value")`: one command in a process of its own."""
     return run
+
+
+@pytest.fixture(scope="session")
+def fresh_amefu() -> RunAmefu:
+    """`fresh_amefu(…)`: the same in a new interpreter, for tests of how a command starts. It costs up to 4 s."""
+    return run_fresh
 
 
 @pytest.fixture(scope="session")

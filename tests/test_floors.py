@@ -1,110 +1,174 @@
-"""The floors of the house: who may import whom, and that the command line stays light."""
+"""The floors of the house (design, §2): who may import whom, when, and what starts light."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import commands
+from conftest import commands, fresh_python
 
 PACKAGE = Path(__file__).parent.parent / "amefu_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("torch", "torchvision", "av", "zarr", "sklearn", "matplotlib")
 
-# floor -> what it may import from the package, besides itself, errors and interruption
+# floor: what it may import of the package, besides itself, errors and interruption
 ALLOWED = {
-    "cli": {"commands"},
-    "__main__": {"cli"},
-    "commands": {"flows", "stages", "engines", "method", "artefacts", "settings", "demo"},
-    "flows": {"stages", "engines", "method", "artefacts", "settings"},
-    "stages": {"engines", "method", "artefacts", "settings"},
-    "engines": {"artefacts"},
-    "demo": {"artefacts", "stages", "engines"},
-    "method": set(),
-    "artefacts": set(),
-    "settings": set(),
-    "errors": set(),
-    "interruption": set(),
-    "__init__": set(),
+    "__init__": (),
+    "__main__": ("cli",),
+    "cli": ("commands",),
+    "commands": ("flows", "demo", "report", "settings"),
+    "flows": ("stages", "engines", "method", "artefacts", "settings"),
+    "stages": ("engines", "method", "artefacts", "settings"),
+    "demo": ("stages", "engines", "method", "artefacts", "settings"),
+    "report": ("method", "artefacts", "settings"),
+    "engines": ("artefacts.files", "settings"),
+    "artefacts": ("settings",),
+    "settings": ("method",),
+    "method": (),
+    "errors": (),
+    "interruption": (),
 }
-SHARED_BY_STAGES = {
-    "", "computing", "networks", "pipeline", "training", "vectors",
-}  # fmt: skip
+BESIDE_FLOWS = ("demo", "report")  # each imported by the flow of its name too
+ROOMS_OF_ARTEFACTS = {
+    "files": ("files",),
+    "videos": ("files", "videos"),
+    "stores": ("files", "stores"),
+    "weights": ("files", "videos", "stores", "weights"),
+}
+SHARED_BY_STAGES = ("", "pipeline", "training", "networks", "vectors")
+DEFERRED = {"cli": ("commands",), "commands": ("flows", "demo", "report"), "flows": ("stages", "torch")}
+NEVER_SEEN = {
+    "flows": ("rich", "typer"),
+    "stages": ("rich", "typer"),
+    "artefacts": ("rich", "typer", "torch.nn"),
+    "method": ("rich", "typer", "pathlib", "os", "shutil"),
+}
 
 
-def floor_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+@dataclass(frozen=True)
+class Import:
+    """One module that another imports; what is of the package is named without `amefu_cli.`."""
+
+    path: Path
+    name: str
+    is_own: bool
+    is_deferred: bool
+
+    @property
+    def floor(self) -> str:
+        return self.path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(PACKAGE)} imports {self.name}"
 
 
-def imports_of(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+def is_below(name: str, above: tuple[str, ...]) -> bool:
+    """Whether a module is one of `above` or lies inside it."""
+    return any(name == one or name.startswith(f"{one}.") for one in above)
 
 
-def own_imports(path: Path) -> list[str]:
-    names = imports_of(ast.parse(path.read_text()))
-    return [name.removeprefix("amefu_cli").removeprefix(".") for name in names if name.split(".")[0] == "amefu_cli"]
+def names_of(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        package = PACKAGE.parent.joinpath(*(node.module or "").split("."))
+        modules = [alias.name for alias in node.names if package.joinpath(f"{alias.name}.py").exists()]
+        yield from (f"{node.module}.{name}" for name in modules)
+        if len(modules) < len(node.names):
+            yield node.module or ""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_the_floors_only(path: Path) -> None:
-    floor = floor_of(path)
-    allowed = ALLOWED[floor] | {floor, "errors", "interruption", ""}
-    above = [name for name in own_imports(path) if name.split(".")[0] not in allowed]
-    assert not above, f"{path.name} is on the floor {floor!r} and imports {above}"
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE / "stages").glob("*.py")), ids=lambda path: path.stem)
-def test_stages_never_import_one_another(path: Path) -> None:
-    stages = [name.partition(".")[2] for name in own_imports(path) if name.split(".")[0] == "stages"]
-    assert set(stages) <= SHARED_BY_STAGES
-
-
-@pytest.mark.parametrize(
-    ("floor", "banned"),
-    [
-        ("method", {"pathlib", "rich", "typer", "os", "shutil"}),
-        ("artefacts", {"rich", "typer", "torch.nn"}),
-        ("stages", {"rich", "typer"}),
-    ],
-)
-def test_what_a_floor_never_sees(floor: str, banned: set[str]) -> None:
-    for path in (PACKAGE / floor).rglob("*.py"):
-        names = set(imports_of(ast.parse(path.read_text())))
-        found = {name for name in names if name in banned or name.split(".")[0] in banned}
-        assert not found, f"{path.relative_to(PACKAGE)} imports {found}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_commands_defer_imports(path: Path) -> None:
-    if floor_of(path) in ("commands", "cli"):  # cli: theirs, so that signals are heard while they are imported
-        return
+def imports_of(path: Path) -> Iterator[Import]:
     tree = ast.parse(path.read_text())
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    deferred = [name for function in functions for name in imports_of(function)]
-    assert not deferred, f"{path.name} defers {deferred}"
+    deferred = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        for name in names_of(node):
+            own = name.split(".")[0] == "amefu_cli"
+            yield Import(
+                path, name.removeprefix("amefu_cli").removeprefix(".") if own else name, own, id(node) in deferred
+            )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_names_say_what_lives_there(path: Path) -> None:
-    assert path.stem not in {"utils", "helpers", "common", "misc", "manager"}
+IMPORTS = [found for path in MODULES for found in imports_of(path)]
 
 
-@pytest.mark.parametrize("words", [*commands()], ids=lambda words: " ".join(words) or "amefu")
-def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
+def allowed_to(found: Import) -> tuple[str, ...]:
+    beside = (found.path.stem,) if found.floor == "flows" and found.path.stem in BESIDE_FLOWS else ()
+    return (*ALLOWED[found.floor], *beside, found.floor, "errors", "interruption")
+
+
+def listed(imports: list[Import]) -> str:
+    return "\n".join(sorted({*map(str, imports)}))
+
+
+def test_imports_go_down_the_floors_only() -> None:
+    wrong = [found for found in IMPORTS if found.is_own and found.name and not is_below(found.name, allowed_to(found))]
+    assert not wrong, listed(wrong)
+
+
+def test_rooms_of_artefacts_build_on_one_another_in_one_direction() -> None:
+    wrong = [
+        found
+        for found in IMPORTS
+        if found.is_own and found.floor == "artefacts" and found.name.startswith("artefacts.")
+        and found.name.split(".")[1] not in ROOMS_OF_ARTEFACTS[found.path.relative_to(PACKAGE).parts[1]]
+    ]  # fmt: skip
+    assert not wrong, listed(wrong)
+
+
+def test_stages_never_import_one_another() -> None:
+    inside = [
+        found for found in IMPORTS if found.is_own and found.floor == "stages" and is_below(found.name, ("stages",))
+    ]
+    wrong = [found for found in inside if found.name.partition(".")[2] not in SHARED_BY_STAGES]
+    assert not wrong, listed(wrong)
+
+
+@pytest.mark.parametrize("floor", NEVER_SEEN)
+def test_what_a_floor_never_sees(floor: str) -> None:
+    wrong = [found for found in IMPORTS if found.floor == floor and is_below(found.name, NEVER_SEEN[floor])]
+    assert not wrong, listed(wrong)
+
+
+def test_only_commands_and_flows_defer_imports_and_only_what_is_heavy() -> None:
+    def is_allowed(found: Import) -> bool:
+        beside = BESIDE_FLOWS if found.floor == "flows" and found.path.stem in BESIDE_FLOWS else ()
+        return is_below(found.name, (*DEFERRED.get(found.floor, ()), *beside))
+
+    wrong = [found for found in IMPORTS if found.is_deferred and not is_allowed(found)]
+    assert not wrong, listed(wrong)
+
+
+def test_help_loads_nothing_heavy() -> None:
     program = (
-        "import sys; sys.argv = ['amefu', *sys.argv[1:], '--help']\n"
+        "import json, sys\n"
         "from amefu_cli.cli import main\n"
-        "try:\n    main()\n"
-        f"finally:\n    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+        "for words in json.loads(sys.argv.pop()):\n"
+        "    sys.argv[1:] = [*words, '--help']\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as end:\n        assert not end.code, words\n"
+        "    print(words, [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+    ).replace("{HEAVY}", repr(HEAVY))
+    every = [*commands()]
+    done = fresh_python("-c", program, json.dumps(every))
+    assert done.stderr.splitlines() == [f"{[*words]} []" for words in every]
+    assert done.stdout.count("Usage: ") == len(every)
+
+
+def test_what_decides_and_the_tables_load_no_torch() -> None:
+    light = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in ("commands", "flows", "settings.py")]
+    light += [PACKAGE / "method" / name for name in ("backbones.py", "depth/__init__.py", "heads/__init__.py")]
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in light]
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name.removesuffix('.__init__'))\n"
+        "    if 'torch' in sys.modules:\n        sys.exit(f'{name} loads torch')\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
-    assert ended.stderr.strip().endswith("[]"), ended.stderr
-    assert "Usage" in ended.stdout
+    done = fresh_python("-c", program, *names)
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
-"""Worker processes: each does one job at a time, and what goes wrong in it costs that job alone.
+"""Worker processes, each of which does one task at a time: what goes wrong in it costs that task alone.
 
 A worker has a pipe of its own and shares no lock with another, so it may die or be killed at any moment. One that
-dies before it has started its job has cost nothing: another one takes the job, for as long as any begin.
+dies before it has started its task has cost nothing: another one takes the task, for as long as any start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from amefu_cli.errors import AmefuError, VideoError, shown
 from amefu_cli.interruption import HeldSignals, interrupts_blocked
@@ -28,98 +28,106 @@ LOST_IN_A_ROW = 3  # for each worker that there may be
 
 
 class WorkerCrash(VideoError):
-    """The decoder crashed its process, or the process was killed."""
+    """The task crashed its process, or the process was killed."""
 
 
 class WorkerTimeout(VideoError):
-    """The video was not finished in the time allowed (--timeout)."""
+    """The task was not finished in the time allowed (--timeout)."""
 
 
 class WorkerFault(VideoError):
-    """Decoding raised what nobody foresaw, or memory was short."""
+    """The task raised what nobody foresaw, or memory was short."""
 
 
-class Named(Protocol):
-    """A job with a name for messages."""
+class Task(Protocol):
+    """What a worker is given. It can be pickled, as what is made of it can."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What messages call it."""
 
 
-AnyJob = TypeVar("AnyJob", bound=Named)
-Message = tuple[bool, Exception | None]
-"""Of a worker: whether it begins its job; else what that failed with, if it did."""
+AnyTask = TypeVar("AnyTask", bound=Task)
+Result = TypeVar("Result")
 
 
-class WorkerPool(Generic[AnyJob]):
-    """A context in which workers do jobs. Call `fill` and `ended` in turns until `fill` finds nothing more to do."""
+class WorkerPool(Generic[AnyTask, Result]):
+    """A context in which workers do tasks. Call `fill` and `ended` in turns until `fill` finds nothing more to do."""
 
     def __init__(
-        self, work: Callable[[AnyJob], None], jobs: Iterable[AnyJob], *, processes: int, timeout: float
+        self,
+        work: Callable[[AnyTask], Result],
+        tasks: Iterable[AnyTask],
+        *,
+        deed: str,
+        processes: int,
+        timeout: float,
     ) -> None:
-        self._work, self._jobs, self._processes, self._timeout = work, iter(jobs), processes, timeout
-        self._workers: list[_Worker[AnyJob]] = []
-        self._lost = 0  # workers in a row that began nothing
+        """`work`, a function of a module, gives anything but None; `deed` says what it does to a task: "decoded"."""
+        self._work, self._tasks, self._deed = work, iter(tasks), deed
+        self._processes, self._timeout = processes, timeout
+        self._workers: list[_Worker[AnyTask, Result]] = []
+        self._lost = 0  # workers in a row that started nothing
         resource_tracker.ensure_running()  # which in some Pythons takes blocked signals off the mask
 
     def fill(self) -> bool:
-        """Start workers for jobs that wait; whether any worker is at work."""
-        while len(self._workers) < self._processes and (job := next(self._jobs, None)) is not None:
+        """Start workers for tasks that wait; whether any worker is at work."""
+        while len(self._workers) < self._processes and (task := next(self._tasks, None)) is not None:
             with HeldSignals(), interrupts_blocked():  # the run ends its workers, not Ctrl-C, which reaches them too
-                self._workers.append(_Worker(self._work, job))
+                self._workers.append(_Worker(self._work, self._deed, task))
         return bool(self._workers)
 
-    def ended(self) -> Iterator[tuple[AnyJob, VideoError | None]]:
-        """The jobs that end in the next moment, each with what it failed with, if it did.
+    def ended(self) -> Iterator[tuple[AnyTask, Result | VideoError]]:
+        """The tasks that end in the next moment, each with what it gave or failed with.
 
         Raises:
-            AmefuError, OSError: what a worker met concerns the whole run; workers die before they begin.
+            AmefuError, OSError: what a worker met concerns the whole run; workers die before they start a task.
         """
         ready = wait([worker.connection for worker in self._workers], LOOK_EVERY)
         for worker in self._workers.copy():
-            job = worker.job
+            task, name = worker.task, shown(worker.task.name)
             if worker.connection in ready:
                 try:
-                    is_start, error = worker.receive(self._timeout)
+                    result = worker.receive(self._timeout)
                 except (EOFError, OSError):
                     exit_code = self._remove(worker)
                     if worker.has_started:
-                        yield job, WorkerCrash(f"`{job.name}` ended its worker process (exit code {exit_code})")
+                        yield task, WorkerCrash(f"`{name}` ended its worker process (exit code {exit_code})")
                     else:
-                        self._put_back(job, exit_code)
+                        self._put_back(task, exit_code)
                     continue
                 self._lost = 0
-                if is_start:
+                if result is None:
                     continue
                 self._go_on(worker)
-                if error is not None and not isinstance(error, VideoError):
-                    raise error
-                yield job, error
+                if isinstance(result, Exception) and not isinstance(result, VideoError):
+                    raise result
+                yield task, result
             elif time.monotonic() > worker.deadline:
                 self._remove(worker)
-                yield job, WorkerTimeout(f"`{job.name}` was not decoded in {self._timeout:g} s; raise --timeout")
+                yield task, WorkerTimeout(f"`{name}` was not {self._deed} in {self._timeout:g} s; raise --timeout")
 
-    def _go_on(self, worker: _Worker[AnyJob]) -> None:
-        job = next(self._jobs, None)
-        if job is None:
+    def _go_on(self, worker: _Worker[AnyTask, Result]) -> None:
+        task = next(self._tasks, None)
+        if task is None:
             self._remove(worker)
         else:
-            worker.give(job)
+            worker.give(task)
 
-    def _put_back(self, job: AnyJob, exit_code: int | None) -> None:
-        self._jobs = itertools.chain([job], self._jobs)
+    def _put_back(self, task: AnyTask, exit_code: int | None) -> None:
+        self._tasks = itertools.chain([task], self._tasks)
         self._lost += 1
         if self._lost > LOST_IN_A_ROW * self._processes:
             raise AmefuError(
-                f"{self._lost} worker processes in a row ended before they began a job (the last with exit code "
+                f"{self._lost} worker processes in a row ended before they started a task (the last with exit code "
                 f"{exit_code}); where memory is short, fewer at a time may do: --jobs"
             )
 
-    def _remove(self, worker: _Worker[AnyJob]) -> int | None:
+    def _remove(self, worker: _Worker[AnyTask, Result]) -> int | None:
         self._workers.remove(worker)
         return worker.end()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> WorkerPool[AnyTask, Result]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,31 +135,31 @@ class WorkerPool(Generic[AnyJob]):
             worker.end()
 
 
-class _Worker(Generic[AnyJob]):
-    """One process, the job that it has been given, and by when it is to have done it."""
+class _Worker(Generic[AnyTask, Result]):
+    """One process, the task that it has been given, and by when it is to have done it."""
 
-    def __init__(self, work: Callable[[AnyJob], None], job: AnyJob) -> None:
+    def __init__(self, work: Callable[[AnyTask], Result], deed: str, task: AnyTask) -> None:
         self.connection, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=_work, args=(theirs, work), daemon=True)
+        self._process = CONTEXT.Process(target=_do_tasks, args=(theirs, work, deed), daemon=True)
         self._process.start()
         theirs.close()
-        self.give(job)
+        self.give(task)
 
-    def give(self, job: AnyJob) -> None:
-        self.job, self.deadline, self.has_started = job, math.inf, False
-        with suppress(BrokenPipeError):  # it has died: `receive` is told so
-            self.connection.send(job)
+    def give(self, task: AnyTask) -> None:
+        self.task, self.deadline, self.has_started = task, math.inf, False
+        with suppress(BrokenPipeError):  # it has died: `receive` finds out
+            self.connection.send(task)
 
-    def receive(self, timeout: float) -> Message:
-        """What the worker says; from where it begins its job, its time counts.
+    def receive(self, timeout: float) -> Result | Exception | None:
+        """What the task gave; None where the worker says that it starts it, from which on its time counts.
 
         Raises:
             EOFError, OSError: the worker has died.
         """
-        is_start, error = self.connection.recv()
-        if is_start:
+        result: Result | Exception | None = self.connection.recv()
+        if result is None:
             self.has_started, self.deadline = True, time.monotonic() + timeout
-        return is_start, error
+        return result
 
     def end(self) -> int | None:
         """Kill the process, where it has not ended by itself; returns its exit code."""
@@ -161,29 +169,28 @@ class _Worker(Generic[AnyJob]):
         return self._process.exitcode
 
 
-def _work(connection: Connection, work: Callable[[AnyJob], None]) -> None:
-    """In a worker: do the jobs that come, until the run ends this process."""
+def _do_tasks(connection: Connection, work: Callable[[AnyTask], Result], deed: str) -> None:
+    """In a worker: do the tasks that come, until the run ends this process."""
     _end_with_parent()
     with suppress(EOFError, OSError):  # the run has died
         while True:
-            job: AnyJob = connection.recv()
-            connection.send((True, None))
-            connection.send((False, _error_of(work, job)))
+            task: AnyTask = connection.recv()
+            connection.send(None)
+            connection.send(_result(work, deed, task))
 
 
-def _error_of(work: Callable[[AnyJob], None], job: AnyJob) -> Exception | None:
+def _result(work: Callable[[AnyTask], Result], deed: str, task: AnyTask) -> Result | Exception:
     try:
-        work(job)
+        return work(task)
     except (AmefuError, OSError) as error:
         return error
     except Exception as error:
         said = traceback.format_exception_only(error)[-1].strip()
-        return WorkerFault(f"`{job.name}` cannot be decoded: {shown(said)}")
-    return None
+        return WorkerFault(f"`{shown(task.name)}` cannot be {deed}: {shown(said)}")
 
 
 def _end_with_parent() -> None:
-    """In a worker: end at once when the run has died (kill -9, a second Ctrl-C), whatever clip is being decoded."""
+    """In a worker: end at once when the run has died (kill -9, a second Ctrl-C), whatever it is doing."""
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -41,9 +41,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Session:
-    """One command as it was typed. `config` is amefu.toml, read once; `upstream` whether inputs are brought up to date;
-    with `dry_run` nothing is written."""
+    """One command as it was typed. `config` is amefu.toml, read once; `upstream` says whether inputs are brought up to
+    date first; in a `dry_run` nothing is written."""
 
+    command: str
     workspace: Workspace
     config: Config
     say: Say

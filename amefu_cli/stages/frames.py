@@ -21,7 +21,7 @@ from amefu_cli.artefacts.videos.decode import open_clip
 from amefu_cli.artefacts.videos.errors import VanishedFile
 from amefu_cli.artefacts.videos.find import Clip, is_unchanged
 from amefu_cli.engines.workers import WorkerPool
-from amefu_cli.errors import AmefuError, shown
+from amefu_cli.errors import AmefuError, VideoError, shown
 from amefu_cli.method.geometry import stored_size
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.pipeline import ClipJob
@@ -47,22 +47,22 @@ def extract_frames(
     """
     outcome, started = Outcome(), time.monotonic()
     work = functools.partial(extract_clip, setup.store.path, allow_partial=setup.allow_partial)
-    with WorkerPool(work, jobs, processes=setup.processes, timeout=setup.timeout) as pool:
+    with WorkerPool(work, jobs, deed="decoded", processes=setup.processes, timeout=setup.timeout) as pool:
         while pool.fill():
-            for job, error in pool.ended():
-                if error is None:
-                    outcome.done.append(job.id)
-                else:
+            for job, result in pool.ended():
+                if isinstance(result, VideoError):
                     setup.store.sweep()  # what a worker left that could not do it
-                    outcome.failed[job.id] = str(error)
-                    failed(job.id, error)
+                    outcome.failed[job.id] = str(result)
+                    failed(job.id, result)
+                else:
+                    outcome.done.append(job.id)
                 progress(len(outcome.done) + len(outcome.failed), len(jobs), job.id)
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> None:
-    """In a worker: one clip from its source into the frame store at `path`."""
+def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
+    """In a worker: one clip from its source into the frame store at `path`; returns how many frames it has."""
     store, clip = _store(path), job.clip
     settings = store.header.settings
     size_of = functools.partial(stored_size, geometry=settings.geometry, size=settings.size)
@@ -72,6 +72,7 @@ def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> None:
         writer.commit(
             frames=count, fps=reader.fps, source=_source(clip), made_from=job.made_from, partial=reader.partial
         )
+    return count
 
 
 def _source(clip: Clip) -> str:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.stores.header import VideoRecord
 from amefu_cli.artefacts.videos.find import Clip
-from amefu_cli.errors import shown
 
 LOADERS = 2  # threads that read and decode while the network computes
 
@@ -34,7 +33,7 @@ class ClipJob:
 
     @property
     def name(self) -> str:
-        return shown(self.clip.path)
+        return str(self.clip.path)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import MakeClips, RunAmefu, amefu_environment
+from conftest import MakeClips, RunAmefu, amefu_environment, wait_for
 
 from amefu_cli.artefacts.stores.failures import read_failures
 from amefu_cli.artefacts.stores.header import STAGING
@@ -87,13 +86,11 @@ def test_a_worker_that_crashes_is_killed_or_hangs_costs_one_video(
         clip.rename(clip.with_name(f"{name}_{number}.mp4"))
     options = ["frames", str(videos), "--workspace", str(work), "--size", "32", "--jobs", "2"]
 
-    began = time.monotonic()
     done = subprocess.run(
-        [*faulty, *options, "--timeout", "2"], env=amefu_environment(), capture_output=True, text=True, timeout=120,
+        [*faulty, *options, "--timeout", "2"], env=amefu_environment(), capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
-    assert time.monotonic() - began < 60
     assert {failure.video: failure.error for failure in read_failures(work)} == {
         "jump/segfault_1": "WorkerCrash",
         "jump/killed_3": "WorkerCrash",
@@ -129,7 +126,7 @@ def test_workers_that_die_before_they_begin_cost_nothing_while_some_begin(
     done = run(7)
     assert done.returncode == 1
     assert done.stderr.splitlines()[1:] == [
-        "error: 7 worker processes in a row ended before they began a clip (the last with exit code -9); "
+        "error: 7 worker processes in a row ended before they started a task (the last with exit code -9); "
         "where memory is short, fewer at a time may do: --jobs"
     ]
     assert not (work / "frames.zarr" / STAGING).exists()
@@ -146,7 +143,7 @@ def test_ctrl_c_is_one_line_also_while_workers_start(tmp_path: Path, make_clips:
         [*faulty, "frames", str(tmp_path / "videos"), "--workspace", str(tmp_path / "work"), "--jobs", "2"],
         env=amefu_environment(STILLBORN="1", HELD="yes"), stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    _wait(lambda: len(list(tmp_path.glob("held_*"))) == 2)
+    wait_for(lambda: len(list(tmp_path.glob("held_*"))) == 2)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)  # the pipe closes when the last of the processes has ended
     assert process.returncode == 130
@@ -162,10 +159,10 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path: Path, make_clips:
         [*faulty, "frames", str(tmp_path / "videos"), "--workspace", str(tmp_path / "work"), "--jobs", "2"],
         env=amefu_environment(TEST_MARK=str(tmp_path)), stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    _wait(lambda: _processes_of(tmp_path) >= 3)  # workers, besides the command itself
+    wait_for(lambda: _processes_of(tmp_path) >= 3)  # workers, besides the command itself
     process.kill()
     process.wait()
-    _wait(lambda: _processes_of(tmp_path) == 0)
+    wait_for(lambda: _processes_of(tmp_path) == 0)
 
 
 def test_all_cores_count_where_the_system_knows_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,13 +170,6 @@ def test_all_cores_count_where_the_system_knows_no_affinity(monkeypatch: pytest.
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     assert usable_cores() == 3
-
-
-def _wait(condition, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
 
 
 def _processes_of(mark: Path) -> int:

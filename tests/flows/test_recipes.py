@@ -13,13 +13,15 @@ import torch
 from conftest import RunAmefu
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.files.workspace import Workspace
-from amefu_cli.artefacts.stores.header import VideoRecord, read_header
-from amefu_cli.artefacts.weights.checkpoint import read_header as read_checkpoint_header
+from amefu_cli.artefacts.files.workspace import Workspace, read_config
+from amefu_cli.artefacts.stores.header import VideoRecord, header_of
+from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.weights.checkpoint import open_fusion
 from amefu_cli.commands.app import app
-from amefu_cli.commands.init import config_text
-from amefu_cli.commands.options import Session, chosen_sets, settings_of
+from amefu_cli.commands.console import Terminal
+from amefu_cli.commands.start import config_text
 from amefu_cli.errors import UsageError
+from amefu_cli.flows.session import Chosen, Session, chosen_sets, defaults_of
 from amefu_cli.settings import (
     DEPTH_PRETRAIN,
     PRESETS,
@@ -40,7 +42,8 @@ def settings(
     tmp_path: Path, command: str, *, toml: str = "", variant: str | None = None, **sets: str
 ) -> dict[str, object]:
     (tmp_path / "amefu.toml").write_text(toml)
-    return settings_of(command, Workspace(tmp_path), sets.get("preset"), sets.get("recipe"), variant)
+    config = read_config(tmp_path / "amefu.toml")
+    return defaults_of(command, config, chosen_sets(config, sets.get("preset"), sets.get("recipe")), variant)
 
 
 # Layers ------------------------------------------------------------------------------------------------------
@@ -58,24 +61,25 @@ def test_a_recipe_wins_over_a_preset_and_the_file_over_both(tmp_path: Path) -> N
     assert settings(tmp_path, "meta-train", preset="ucf101") == {
         "episodes": 1000, "learning_rate": 1e-5, "decay_after": 3,
     }  # fmt: skip
-    both = settings(tmp_path, "meta-train", preset="ucf101", settings="tuned")
+    both = settings(tmp_path, "meta-train", preset="ucf101", recipe="tuned")
     assert (both["episodes"], both["learning_rate"]) == (1000, RECIPES["tuned"]["meta-train"]["learning_rate"])
 
     toml = "[meta-train]\nlearning-rate = 0.5\n"
-    assert settings(tmp_path, "meta-train", preset="ucf101", settings="tuned", toml=toml)["learning_rate"] == 0.5
+    assert settings(tmp_path, "meta-train", preset="ucf101", recipe="tuned", toml=toml)["learning_rate"] == 0.5
 
 
 def test_the_file_names_both_sets_and_the_command_line_wins_over_it(tmp_path: Path) -> None:
     toml = 'preset = "hmdb51"\nrecipe = "official"\n'
     assert settings(tmp_path, "meta-train", toml=toml)["loss"] == "double_softmax"
     assert settings(tmp_path, "meta-train", toml=toml)["decay_after"] == 3
-    assert "loss" not in settings(tmp_path, "meta-train", toml=toml, settings="paper")
-    assert chosen_sets(Workspace(tmp_path), None, None) == {"preset": "hmdb51", "recipe": "official"}
+    assert "loss" not in settings(tmp_path, "meta-train", toml=toml, recipe="paper")
+    config = read_config(tmp_path / "amefu.toml")
+    assert chosen_sets(config, None, None) == Chosen(preset="hmdb51", recipe="official")
 
 
 def test_the_depth_stream_has_a_schedule_of_its_own_below_all_sets(tmp_path: Path) -> None:
     assert settings(tmp_path, "pretrain", variant="depth") == dict(DEPTH_PRETRAIN)
-    official = settings(tmp_path, "pretrain", variant="depth", settings="official")
+    official = settings(tmp_path, "pretrain", variant="depth", recipe="official")
     assert (official["epochs"], official["flip"]) == (60, 0.5)
     assert settings(tmp_path, "pretrain", variant="depth", toml="[pretrain-depth]\nepochs = 7\n")["epochs"] == 7
 
@@ -88,10 +92,10 @@ def test_the_command_line_wins_over_everything(workspace: Path, run_amefu: RunAm
         "meta-train", "--workspace", workspace, "--no-upstream", "--out", out, "--recipe", "official",
         "--way", "2", "--epochs", "1", "--episodes", "2", "--loss", "cross_entropy",
     )  # fmt: skip
-    header = read_checkpoint_header(out)
-    assert header is not None
-    assert header.settings["meta-train"]["loss"] == "cross_entropy"
-    assert header.notes["recipe"] == "official"
+    header = open_fusion(out)
+    assert header.training is not None
+    assert header.training.settings.loss == "cross_entropy"
+    assert header.notes.recipe == "official"
 
 
 # What each set holds -----------------------------------------------------------------------------------------
@@ -193,17 +197,17 @@ def test_a_fault_in_any_table_is_named_by_every_command(toml: str, message: str,
 
 def test_a_value_that_a_step_of_another_command_cannot_take_is_named_with_its_table(tmp_path: Path) -> None:
     (tmp_path / "amefu.toml").write_text("[features]\nviews = -1\n[depth]\nestimator = 5\n")
-    session = Session(Workspace(tmp_path), None, upstream=True, json=False)
+    session = Session("status", Workspace(tmp_path), read_config(tmp_path / "amefu.toml"), Terminal())
     with pytest.raises(UsageError, match=r"amefu\.toml: \[features\] --views -1: must be at least 0"):
         session.settings(FeaturesSettings, "features")
     assert session.settings(DepthSettings, "depth").estimator == "5"
 
 
 @pytest.mark.parametrize(("preset", "recipe"), [("paper", "paper"), ("tiny", "official"), ("hmdb51", "tuned")])
-def test_every_line_of_the_commented_file_works_or_is_a_placeholder(preset: str, settings: str, tmp_path: Path) -> None:
+def test_every_line_of_the_commented_file_works_or_is_a_placeholder(preset: str, recipe: str, tmp_path: Path) -> None:
     lines = [
         line.removeprefix("# ") if re.match(r"# [a-z-]+ = ", line) else line
-        for line in config_text(preset, settings).splitlines()
+        for line in config_text(preset, recipe).splitlines()
     ]
     taken = [line for line in lines if " = ...  #" not in line]
     undecided = [
@@ -212,7 +216,7 @@ def test_every_line_of_the_commented_file_works_or_is_a_placeholder(preset: str,
         for kind in kinds
         for field in dataclasses.fields(kind)
         if field.default is None
-        and field.name not in {**preset_defaults(preset, name), **recipe_defaults(settings, name)}
+        and field.name not in {**preset_defaults(preset, name), **recipe_defaults(recipe, name)}
     ]
     assert [line.split()[0] for line in lines if line not in taken] == undecided != []
     (tmp_path / "amefu.toml").write_text("\n".join(taken))
@@ -232,9 +236,9 @@ def test_a_store_notes_the_recipe_that_it_was_started_with(
     common = (tmp_path / "videos", "--workspace", tmp_path / "work", "--jobs", "1")
     run_amefu("frames", *common, "--recipe", "official")
 
-    header = read_header(tmp_path / "work" / "frames.zarr")
+    header = header_of(tmp_path / "work" / "frames.zarr", FramesHeader)
     assert header is not None
-    assert (header["notes"]["recipe"], header["settings"]["geometry"]) == ("official", "official")
+    assert (header.notes.recipe, header.settings.geometry) == ("official", "official")
     said = run_amefu("frames", *common, code=2)
     assert "geometry: official in the file, square asked for" in said.stderr
 

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from conftest import CLASSES, ROOT, SPLIT, MakeClips, RunAmefu, amefu_environment, tree
+from conftest import CLASSES, ROOT, SPLIT, MakeClips, RunAmefu, amefu_environment, fresh_python, tree, warm_python
 
 from amefu_cli.artefacts.stores.failures import read_failures
 from amefu_cli.artefacts.stores.features import feature_writer
@@ -75,7 +74,7 @@ def test_a_second_run_does_not_wait_for_torch(workspace: Path, name: str) -> Non
         "try:\n    main()\n"
         "finally:\n    print('torch' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=amefu_environment())
+    done = fresh_python("-c", program)
     assert done.returncode == 0, done.stderr
     assert f"{name}: {workspace / name}.zarr is up to date (21 videos)" in done.stderr
     assert done.stdout.splitlines()[-1] == "False"
@@ -110,9 +109,10 @@ def test_the_slurm_script_shares_the_work_out(tmp_path: Path, finished_workspace
     videos = finished_workspace / "videos"
     shares, tasks, programs = [], 2, tmp_path / "bin"
     programs.mkdir()
+    warm_python().program(programs / "warm")
     for name, line in {
         "srun": 'while [[ $1 == --* ]]; do shift; done; IN_A_STEP=yes exec "$@"',  # a job step: --signal reaches it
-        "amefu": f'[[ $IN_A_STEP ]] && exec "{sys.executable}" -m amefu_cli "$@"',
+        "amefu": '[[ $IN_A_STEP ]] && exec warm "$@"',
     }.items():
         (programs / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
         (programs / name).chmod(0o755)
@@ -177,9 +177,9 @@ def _write_sound(path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "difference"),
     [
-        (("frames", "--size", "64"), "recipe.size: 32 in the file, 64 asked for"),
-        (("features", "--stride", "2"), "recipe.features.stride: 1 in the file, 2 asked for"),
-        (("meta-train", "--num-aug", "1"), "recipe.meta-train.num_aug: 2 in the file, 1 asked for"),
+        (("frames", "--size", "64"), "settings.size: 32 in the file, 64 asked for"),
+        (("features", "--stride", "2"), "settings.features.stride: 1 in the file, 2 asked for"),
+        (("meta-train", "--num-aug", "1"), "settings.meta-train.num_aug: 2 in the file, 1 asked for"),
     ],
 )
 def test_another_recipe_is_refused_with_the_difference(

@@ -6,11 +6,10 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import CONFIG, ROOT, amefu_environment, moving_clip
+from conftest import CONFIG, ROOT, amefu_environment, moving_clip, warm_python
 
 from amefu_cli.artefacts.files.split import built_in_split, read_split
 from amefu_cli.demo.clips import write_mp4
@@ -50,14 +49,12 @@ def test_an_example_leads_from_videos_to_the_rows_of_the_paper(data_set: str, cl
     misspelt = sorted(videos.iterdir())[0]
     work.mkdir()
     (work / "amefu.toml").write_text(CONFIG + ABLATE)
-    shim = tmp_path / "bin" / "amefu"
-    shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m amefu_cli "$@"\n')
-    shim.chmod(0o755)
+    programs = tmp_path / "bin"
+    warm_python().program(programs / "amefu")
 
     done = subprocess.run(
         ["bash", str(EXAMPLES / f"{data_set}.sh"), str(videos), str(work)],
-        env=amefu_environment(PATH=f"{shim.parent}:{os.environ['PATH']}"), capture_output=True, text=True,
+        env=amefu_environment(PATH=f"{programs}:{os.environ['PATH']}"), capture_output=True, text=True,
         timeout=240, check=False,
     )  # fmt: skip
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MakeClips, RunAmefu, amefu_command, amefu_environment, tree
+from conftest import (
+    MakeClips,
+    RunAmefu,
+    amefu_environment,
+    fresh_python,
+    run_python,
+    start_amefu,
+    start_python,
+    tree,
+    wait_for,
+)  # fmt: skip
 from PIL import Image
+from warm import Process
 
 from amefu_cli.artefacts.stores.failures import FILE_NAME
 from amefu_cli.artefacts.stores.header import STAGING
@@ -21,7 +30,6 @@ from amefu_cli.artefacts.stores.store import open_store
 
 SLOW = """
 import os
-import time
 from pathlib import Path
 from amefu_cli.stages import frames
 sound = frames.open_clip
@@ -32,6 +40,13 @@ def open_clip(clip, **options):
 frames.open_clip = open_clip
 if __name__ == "__main__":
     from amefu_cli.cli import main
+    main()
+"""
+SMALL_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+from amefu_cli.cli import main
+if __name__ == "__main__":
     main()
 """
 IMPORTING = """
@@ -54,21 +69,11 @@ def videos(tmp_path: Path, make_clips: MakeClips) -> Path:
     return tmp_path / "videos"
 
 
-def start_slow(videos: Path, work: Path, *, seconds: float) -> subprocess.Popen[str]:
+def start_slow(videos: Path, work: Path, *, seconds: float) -> Process:
     """`amefu frames` with a decoder that is slow to open a clip, in a process group of its own as on a terminal."""
     script = videos.parent / "slow.py"
     script.write_text(SLOW.format(seconds=seconds))
-    return subprocess.Popen(
-        [sys.executable, str(script), "frames", str(videos), "--workspace", str(work), "--size", "32", "--jobs", "2"],
-        env=amefu_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
+    return start_python(script, "frames", videos, "--workspace", work, "--size", "32", "--jobs", "2")
 
 
 def stored(work: Path) -> int:
@@ -104,10 +109,7 @@ def stored_before(errors: str) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_amefu_is_still_imported_is_one_line_too(number: signal.Signals) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTING.format(number=int(number))], env=amefu_environment(), capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = fresh_python("-c", IMPORTING.format(number=int(number)))
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", INTERRUPTED)
 
 
@@ -127,9 +129,7 @@ def test_the_other_stages_can_be_interrupted_too(
 ) -> None:
     out = tmp_path / ("out.zarr" if words[0] in ("depth", "features") else "out.safetensors")
     command = (*words, "--no-upstream", "--workspace", workspace, "--out", out)
-    process = subprocess.Popen(
-        amefu_command(*command), env=amefu_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start_amefu(*command)
     # After the store's header or the lock of the training is there, the work has started or is about to.
     wait_for(lambda: (out / "zarr.json").exists() or out.with_suffix(".lock").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
@@ -144,10 +144,7 @@ def test_the_other_stages_can_be_interrupted_too(
 
 def test_a_reader_of_stdout_that_has_gone_is_no_news(workspace: Path) -> None:
     for words in (("status",), ("status", "--json")):
-        process = subprocess.Popen(
-            amefu_command(*words, "--workspace", workspace), env=amefu_environment(), stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
+        process = start_amefu(*words, "--workspace", workspace)
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -157,9 +154,10 @@ def test_a_reader_of_stdout_that_has_gone_is_no_news(workspace: Path) -> None:
 
 
 def test_no_stdout_at_all_is_no_news_either(workspace: Path) -> None:
+    command = [sys.executable, "-m", "amefu_cli", "status", "--json", "--workspace", str(workspace)]
     done = subprocess.run(
-        ["sh", "-c", 'exec "$@" >&-', "sh", *amefu_command("status", "--json", "--workspace", workspace)],
-        env=amefu_environment(), stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], env=amefu_environment(), stderr=subprocess.PIPE, text=True,
+        timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -167,10 +165,9 @@ def test_no_stdout_at_all_is_no_news_either(workspace: Path) -> None:
 def test_a_file_that_cannot_grow_stops_the_run(tmp_path: Path, videos: Path, run_amefu: RunAmefu) -> None:
     """As a full disk or a quota does, without needing one: no file may grow beyond 6 kB."""
     options = ("frames", videos, "--workspace", tmp_path / "work", "--size", "128", "--jobs", "1")
-    done = subprocess.run(
-        amefu_command(*options), env=amefu_environment(), capture_output=True, text=True, timeout=120, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)),
-    )  # fmt: skip
+    script = tmp_path / "small.py"
+    script.write_text(SMALL_FILES)
+    done = run_python(script, *options)
     assert done.returncode == 1, done.stderr
     assert "error: File too large: " in done.stderr
     assert "Traceback" not in done.stderr

@@ -73,7 +73,7 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raise UsageError where this process may not write at `path`, or where it is yet to be made."""
+    """Raise UsageError where this process may not write at `path`, or where it would be made."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not os.access(there, os.W_OK):
         raise UsageError(f"{path}: may not be written to; choose another place with --out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -21,11 +21,16 @@ def recorded(kind: type[Header], document: object, where: object) -> Header:
         DamagedFile: a field is missing, unknown, of another type or out of range.
     """
     try:
-        return cast(Header, _value(kind, document, kind.__name__))
+        return parsed(kind, document)
     except (TypeError, ValueError, UsageError) as error:
         raise DamagedFile(
             f"{where}: its header does not hold a {kind.__name__} ({error}); make it again with --rebuild"
         ) from error
+
+
+def parsed(kind: type[Header], document: object) -> Header:
+    """As `recorded`, for what can not be made again by --rebuild: raises TypeError, ValueError or UsageError."""
+    return cast(Header, _value(kind, document, kind.__name__))
 
 
 def _value(hint: Any, value: object, name: str) -> object:
@@ -55,4 +60,7 @@ def _dataclass(kind: type, document: object, name: str) -> object:
     names = {field.name for field in fields(kind)}
     if unknown := document.keys() - names:
         raise TypeError(f"{name!r} has no field {min(unknown)!r}")
+    needed = (field.name for field in fields(kind) if field.default is field.default_factory is MISSING)
+    if missing := [field for field in needed if field not in document]:
+        raise TypeError(f"{name!r} lacks {', '.join(missing)}")
     return kind(**{key: _value(hints[key], value, key) for key, value in document.items()})

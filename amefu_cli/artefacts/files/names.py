@@ -33,6 +33,15 @@ def archive_path(video: str) -> str:
     return "/".join([*(_encode_folder(folder) for folder in folders), _fit(clip, _encode(clip) + ARCHIVE)])
 
 
+def class_of(video: str) -> str:
+    """The class of a video: the first part of its id.
+
+    >>> class_of("archery/outdoors/v_03")
+    'archery'
+    """
+    return video.split("/", 1)[0]
+
+
 def video_id(path: str) -> str:
     """The id whose archive stands at `path`, sound or damaged: the inverse of `archive_path`."""
     encoded = path[: -len(ARCHIVE)]
@@ -69,18 +78,17 @@ def _encode_character(character: str) -> str:
     return quote(character.encode("utf-8", "surrogateescape"), safe="")
 
 
-def _suffixes(names: str) -> frozenset[str]:
+def suffixes(names: str) -> frozenset[str]:
     return frozenset(f".{name}" for name in names.split())
 
 
-VIDEO_SUFFIXES = _suffixes(
+VIDEO_SUFFIXES = suffixes(
     """
     266 3g2 3gp 3gpp amv asf av1 avc avi avs dav dif divx dv f4v flv gif h261 h263 h264 264 h265 265 hevc h266 h26l
     ismv ivf m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp4 mp4v mpe mpeg mpeg4 mpg mpv mts mxf nut
     obu ogm ogv ogx qt rm rmvb swf tod ts trp ty vc1 vid viv vob vvc webm wmv wtv xvid y4m
     """
 )
-
 
 ALIKE = 0.8  # of two words: 2 * letters in common / letters of both
 
@@ -138,7 +146,7 @@ def _likeness(name: str, other: str) -> float:
 
 
 def _words(name: str) -> list[str]:
-    """Words in lower case; a capital inside a word begins one: `PlayingDaf` is playing, daf."""
+    """Words in lower case; a capital inside a word starts one: `PlayingDaf` is playing, daf."""
     return re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).casefold())
 
 
