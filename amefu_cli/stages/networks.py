@@ -21,7 +21,6 @@ from amefu_cli.method.backbones.network import Backbone
 from amefu_cli.stages.training import to_torch
 
 
-
 def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]:
     """The backbone `name` with weights `imagenet`, `none` (random, by torch's seed) or those of a file.
 
