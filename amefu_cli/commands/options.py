@@ -13,7 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -44,6 +44,8 @@ DepthStreamPath = Annotated[
 FusionPath = Annotated[Path | None, typer.Option("--fusion", help="fusion [WORKSPACE/fusion.safetensors]")]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="throw what is there away and make it again")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
+
+Value = TypeVar("Value")
 
 OPTIONS: dict[str, dict[str, object]] = {}
 """The options of every command with their types, as `command` below finds them."""
@@ -111,7 +113,7 @@ def _session_of(context: typer.Context, values: dict[str, object]) -> tuple[Sess
 
 def variant_option(help: str) -> object:
     """An option whose value picks the defaults of the others (pretrain's --modality)."""
-    return typer.Option(help=help, is_eager=True, callback=functools.partial(_remember, "variant"))
+    return typer.Option(help=help, is_eager=True, callback=_variant)
 
 
 def _options_of(kind: type[Settings]) -> list[inspect.Parameter]:
@@ -119,7 +121,7 @@ def _options_of(kind: type[Settings]) -> list[inspect.Parameter]:
     for field in dataclasses.fields(kind):
         metavar = "|".join(field.metadata["choices"]) or None
         option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
-        annotation = Annotated[hints[field.name], option]
+        annotation: object = Annotated[hints[field.name], option]
         parameters.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
         )
@@ -129,15 +131,15 @@ def _options_of(kind: type[Settings]) -> list[inspect.Parameter]:
 def _session_options() -> list[inspect.Parameter]:
     workspace = typer.Option(
         help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True,
-        callback=functools.partial(_remember, "workspace"),
+        callback=_workspace,
     )  # fmt: skip
     preset = typer.Option(
         help="set of defaults", metavar="|".join(PRESETS), is_eager=True,
-        callback=functools.partial(_remember, "preset"), show_default="that of amefu.toml, else paper",
+        callback=_preset, show_default="that of amefu.toml, else paper",
     )  # fmt: skip
     recipe = typer.Option(
         "--recipe", help="paper, its public code, or ours: set of defaults that wins over --preset",
-        metavar="|".join(RECIPES), is_eager=True, callback=functools.partial(_remember, "recipe"),
+        metavar="|".join(RECIPES), is_eager=True, callback=_recipe,
         show_default="that of amefu.toml, else paper",
     )  # fmt: skip
     upstream = typer.Option("--upstream/--no-upstream", help="first bring what this command reads up to date")
@@ -155,8 +157,24 @@ def _session_options() -> list[inspect.Parameter]:
     ]
 
 
-def _remember(name: str, context: typer.Context, value: object) -> object:
-    """The callback of an eager option: note its value, and renew the defaults of the options that come after."""
+def _workspace(context: typer.Context, value: Path) -> Path:
+    return _remember("workspace", context, value)
+
+
+def _preset(context: typer.Context, value: str | None) -> str | None:
+    return _remember("preset", context, value)
+
+
+def _recipe(context: typer.Context, value: str | None) -> str | None:
+    return _remember("recipe", context, value)
+
+
+def _variant(context: typer.Context, value: str) -> str:
+    return _remember("variant", context, value)
+
+
+def _remember(name: str, context: typer.Context, value: Value) -> Value:
+    """Of an eager option: note its value, and renew the defaults of the options that come after."""
     known: Known = context.meta.setdefault("amefu", Known())
     setattr(known, name, value)
     if name == "workspace":

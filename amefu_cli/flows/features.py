@@ -21,7 +21,7 @@ from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_to_draw
 from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams, streams_of
 from amefu_cli.flows.work import WHOLE, Made, Work, recipe_noted
-from amefu_cli.method.sampling import TEST_CLIPS
+from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import (
     RECIPES,
     ClipSettings,
@@ -241,7 +241,7 @@ def kept_frames(frames: int, rules: Sequence[str], *, stride: int, clip: ClipSet
     if not rules:
         return np.arange(0, frames, stride, dtype=np.int64)
     size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}
-    return np.unique(np.concatenate([TEST_CLIPS[rule](frames, **size) for rule in rules]))
+    return np.unique(np.concatenate([clip_by_rule(rule, frames, **size) for rule in rules]))
 
 
 def warn_of_other_switches(session: Session, store: VideoStore[FeaturesHeader]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from amefu_cli.artefacts.files.names import class_of, letters
 from amefu_cli.artefacts.files.split import (
     BUILT_IN,
@@ -92,7 +94,7 @@ def _write_down(session: Session, order: SplitOrder, split: Split, how: str, nam
 
 
 def _drawn(settings: SplitSettings, names: Sequence[str]) -> Split:
-    return draw_split(names, ratio=_ratio(settings), seed=settings.split_seed or 0)
+    return draw_split(names, ratio=_ratio(settings), rng=np.random.default_rng(settings.split_seed or 0))
 
 
 def _ratio(settings: SplitSettings) -> str:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256
-from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.kinds import FeaturesHeader, Stream
 from amefu_cli.artefacts.weights.checkpoint import StreamHeader, open_stream
-from amefu_cli.artefacts.weights.identity import NO_FILES, weights_identity
+from amefu_cli.artefacts.weights.identity import located_weights, weights_identity
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.refusals import check_backbone
 from amefu_cli.flows.session import Session
@@ -50,9 +49,8 @@ def streams_of(
             asked[name] = pretrained_stream(name, path, pretrained[name])
             continue
         others = [header.stream for header in pretrained.values()]
-        asked[name] = (fallback is None and there and _recorded(name, there, beside)) or _untrained(
-            name, _settled(session, fallback, others)
-        )
+        recorded = _recorded(name, there, beside) if there and fallback is None else None
+        asked[name] = recorded or _untrained(name, _settled(session, fallback, others))
         session.say.warn(
             f"the {name} stream was never pretrained ({path} is not there): {asked[name].row.backbone} is used with "
             f"weights {asked[name].weights!r}"
@@ -91,7 +89,7 @@ def _recorded(name: str, there: FeaturesHeader, beside: Path) -> Asked | None:
     weights = there.notes.weights.get(name)
     if weights is None or name not in there.streams:
         return None
-    weights = weights if weights in NO_FILES else str(located(weights, beside))
+    weights = located_weights(weights, beside)
     return Asked(replace(there.streams[name], network=weights_identity(weights)), weights)
 
 
@@ -106,10 +104,9 @@ def further_streams(
     asked = {name: _further(source, rgb) for name, source in map(_parsed, texts)}
     if basenet is not None:
         asked[IMAGENET] = basenet
-    for name in there.streams if there else ():
-        if name not in ("rgb", "depth", *asked) and (recorded := _recorded(name, there, beside)):
-            asked[name] = recorded
-    return asked
+    kept = {name: _recorded(name, there, beside) for name in there.streams} if there else {}
+    taken = ("rgb", "depth", *asked)
+    return asked | {name: stream for name, stream in kept.items() if stream and name not in taken}
 
 
 def basenet_of(rgb: Asked, fallback: StreamSettings) -> Asked:

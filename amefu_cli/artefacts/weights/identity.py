@@ -12,11 +12,9 @@ from amefu_cli.errors import UsageError
 NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
 
 
-
 def weights_identity(weights: str) -> str:
     """`imagenet` (held to its hash by `note_provenance`) and `none` stand for themselves; a file by its bytes' hash."""
     return weights if weights in NO_FILES else path_identity(Path(weights))
-
 
 
 def noted_weights(weights: str, beside: Path) -> str:
