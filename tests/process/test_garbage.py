@@ -36,6 +36,8 @@ from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
 from amefu_cli.errors import AmefuError
 from amefu_cli.settings import FramesSettings
 
+pytestmark = pytest.mark.slow
+
 HEADER = CheckpointHeader("fusion", {"dim": 2}, {"meta-train": {"way": 5}}, {"streams": {}}, {"epoch": 1})
 VIDEO = "jump/one"
 ODD_VALUES = st.one_of(
