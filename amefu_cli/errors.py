@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-from pathlib import Path
 from typing import Any
 
 
@@ -25,7 +23,7 @@ class SettingsMismatch(UsageError):
 
 
 class DamagedFile(AmefuError):
-    """A file of ours does not hold what its header promises (exit 1)."""
+    """A file of amefu does not hold what its header promises (exit 1)."""
 
 
 class NotFinite(AmefuError):
@@ -49,14 +47,13 @@ class VideoError(AmefuError):
     exit_code = 3
 
 
-def shown(name: str | Path) -> str:
-    r"""A path or name fit for a message: newlines, control and non-UTF-8 characters as escapes.
+def shown(name: object) -> str:
+    r"""A path or name fit for a message or a terminal: newlines, control and non-UTF-8 characters as escapes.
 
     >>> shown("a\nb")
     'a\\nb'
     """
-    text = os.fspath(name)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
 
 
 def import_extra(module: str, *, extra: str, needed_by: str) -> Any:

@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.stores.features import feature_writer
+from amefu_cli.artefacts.stores.kinds import FeaturesHeader, FeaturesNotes, Stream
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
+from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.settings import ClipSettings, FeaturesSettings
 
 BASE, VALIDATION, NOVEL = ("bow", "clap", "dive"), ("jump", "kick"), ("run", "sit", "spin", "turn", "wave", "yawn")
-STREAMS = {"rgb": {"backbone": "squeezenet1_1", "weights": "none"}, "depth": {"checkpoint": "0123456789abcdef"}}
+STREAMS = {
+    "rgb": Stream("frames", "squeezenet1_1", "none", 224, 224),
+    "depth": Stream("depth", "squeezenet1_1", "0123456789abcdef", 224, 224, "magma"),
+    "imagenet": Stream("frames", "squeezenet1_1", "none", 224, 224, novel_only=True),
+}
 NOISE = {"rgb": 1.0, "depth": 1.5, "imagenet": 2.0}
 FRAMES, DIM = 20, 16
 CONFIG = """
@@ -45,22 +50,24 @@ def clip_features(name: str, number: int) -> dict[str, np.ndarray]:
 
 def make_store(
     path: Path, videos: dict[str, int], *, imagenet: bool = True, poisoned: tuple[str, ...] = ()
-) -> VideoStore:
+) -> VideoStore[FeaturesHeader]:
     """A store with so many videos of each class, all their frames kept; the features of `poisoned` classes are NaN."""
-    settings = {
-        "features": FeaturesSettings(views=0, precision="float32").as_dict(), "clip": ClipSettings().as_dict(),
-        "streams": {"fallback": {}},
-    }  # fmt: skip
-    with prepare_store(
-        path, "features", settings=settings, made_from=STREAMS, notes={"frames": "absent.zarr"}, rebuild=False
-    ) as store:
+    streams = {name: row for name, row in STREAMS.items() if name != "imagenet" or imagenet}
+    header = FeaturesHeader(
+        settings=FeaturesSettings(views=0, precision="float32"), clip=ClipSettings(), streams=streams,
+        notes=FeaturesNotes(
+            frames="absent.zarr", depth="absent.zarr", rgb="rgb.safetensors", depth_stream="depth.safetensors",
+            weights={"rgb": "none", "imagenet": "none"},
+        ),
+    )  # fmt: skip
+    with prepare_store(path, header, rebuild=False) as store:
         for name, count in videos.items():
             for number in range(count):
-                with feature_writer(store, f"{name}/v_{number:02d}", imagenet=imagenet) as writer:
-                    writer.append("frame", np.arange(FRAMES, dtype=np.int64))
-                    for stream, features in clip_features(name, number).items():
-                        if stream != "imagenet" or imagenet:
-                            writer.append(stream, features * np.float16("nan") if name in poisoned else features)
+                features = {stream: clip_features(name, number)[stream] for stream in streams}
+                if name in poisoned:
+                    features = {stream: block * np.float16("nan") for stream, block in features.items()}
+                with feature_writer(store, f"{name}/v_{number:02d}", list(streams)) as writer:
+                    writer.append({"frame": np.arange(FRAMES, dtype=np.int64), **features})
                     writer.commit(frames=FRAMES, fps=12.0, source=f"{name}.mp4", made_from={"number": number})
     return store
 

@@ -4,24 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from amefu_cli.commands import (
-    ablate,
-    compare,
-    demo,
-    depth,
-    episodes,
-    evaluate,
-    export,
-    features,
-    frames,
-    import_,
-    init,
-    meta_train,
-    pretrain,
-    status,
-    verify,
-)
-from amefu_cli.commands.split_check import split_app
+from amefu_cli.commands import look, measure, prepare, start, train
 
 app = typer.Typer(
     name="amefu",
@@ -32,22 +15,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = {
-    "init": init.init,
-    "frames": frames.frames,
-    "depth": depth.depth,
-    "pretrain": pretrain.pretrain,
-    "features": features.features,
-    "meta-train": meta_train.meta_train,
-    "episodes": episodes.episodes,
-    "evaluate": evaluate.evaluate,
-    "compare": compare.compare,
-    "ablate": ablate.ablate,
-    "import": import_.import_,
-    "export": export.export,
-    "status": status.status,
-    "verify": verify.verify,
-    "demo": demo.demo,
+    "init": start.init,
+    "frames": prepare.frames,
+    "depth": prepare.depth,
+    "pretrain": train.pretrain,
+    "features": prepare.features,
+    "meta-train": train.meta_train,
+    "episodes": measure.episodes,
+    "evaluate": measure.evaluate,
+    "compare": measure.compare,
+    "ablate": measure.ablate,
+    "import": train.import_,
+    "export": train.export,
+    "status": look.status,
+    "verify": look.verify,
+    "demo": start.demo,
 }
+split = typer.Typer(name="split", help="What a split names, and what is there.", no_args_is_help=True)
+split.command("check", short_help="Say what of a split is missing, misspelt or double.")(look.split_check)
 for name, function in COMMANDS.items():
     app.command(name, short_help=(function.__doc__ or "").partition("\n")[0])(function)
-app.add_typer(split_app)
+app.add_typer(split)

@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from amefu_cli.errors import shown
+from amefu_cli.stages import Progress
 
 LOG_EVERY = 30.0  # seconds between two lines of progress where stderr is not a terminal
 
@@ -20,65 +23,66 @@ _output = Console(highlight=False)
 
 
 def printable(text: object) -> str:
-    """`text` with control characters and bytes that are not UTF-8 escaped, so that no name reaches the terminal raw."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in str(text)
-    )
-
-
-def note(message: str) -> None:
-    """One line of information."""
-    _errors.print(escape(printable(message)), style="dim")
-
-
-def warn(message: str) -> None:
-    """One line that the user should not miss."""
-    _errors.print(f"[yellow]warning:[/] {escape(printable(message))}")
+    """`text` so that no name reaches the terminal raw, nor as what rich would take for a style."""
+    return escape(shown(str(text)))
 
 
 def fail(message: str) -> None:
     """The last line of a run that did not succeed."""
-    _errors.print(f"[red]error:[/] {escape(printable(message))}")
+    _errors.print(f"[red]error:[/] {printable(message)}")
+
+
+class Terminal:
+    """How flows say things: to stderr, progress as a bar on a terminal and as a line every 30 s elsewhere."""
+
+    def note(self, message: str) -> None:
+        """One line of information."""
+        _errors.print(printable(message), style="dim")
+
+    def warn(self, message: str) -> None:
+        """One line that the user should not miss."""
+        _errors.print(f"[yellow]warning:[/] {printable(message)}")
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Progress]:
+        """A callable (done, total, item)."""
+        if _errors.is_terminal:
+            with _bar(what) as report:
+                yield report
+        else:
+            yield _Log(self, what)
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Any]:
-    """A callable (done, total, item) that draws a bar on a terminal, or writes a line every 30 s elsewhere."""
-    if _errors.is_terminal:
-        yield from _bar(what)
-    else:
-        yield _log(what)
-
-
-def _bar(what: str) -> Iterator[Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _bar(what: str) -> Iterator[Progress]:
+    from rich import progress
 
     columns = (
-        TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[item]}"),
+        progress.TextColumn("{task.description:12}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(), progress.TextColumn("[dim]{task.fields[item]}"),
     )  # fmt: skip
-    with Progress(*columns, console=_errors, transient=True) as bar:
+    with progress.Progress(*columns, console=_errors, transient=True) as bar:
         task = bar.add_task(what, total=None, item="")
 
         def report(done: int, total: int, item: str) -> None:
-            bar.update(task, completed=done, total=total, item=escape(printable(item)[-60:]))
+            bar.update(task, completed=done, total=total, item=printable(item[-60:]))
 
         yield report
 
 
-def _log(what: str) -> Any:
-    started = last = time.monotonic()
+class _Log:
+    """Says now and then how far a work is."""
 
-    def report(done: int, total: int, item: str) -> None:
-        nonlocal last
+    def __init__(self, terminal: Terminal, what: str) -> None:
+        self._terminal, self._what = terminal, what
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int, item: str) -> None:
         now = time.monotonic()
-        if now - last >= LOG_EVERY:
-            last = now
-            remaining = (now - started) / max(done, 1) * (total - done)
-            note(f"{what}: {done}/{total}, about {remaining:.0f} s to go ({item})")
-
-    return report
+        if now - self._last >= LOG_EVERY:
+            self._last = now
+            remaining = (now - self._started) / max(done, 1) * (total - done)
+            self._terminal.note(f"{self._what}: {done}/{total}, about {remaining:.0f} s to go ({item})")
 
 
 def percent(share: float | None) -> str:
@@ -86,14 +90,25 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def show(document: Mapping[str, Any], *, as_json: bool, title: str, rows: Sequence[Sequence[str]]) -> None:
-    """The result: `document` as one JSON document, or `rows` (the first names the columns) as a table."""
-    if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-        return
-    table = Table(title=escape(title), title_justify="left")
-    for position, name in enumerate(rows[0]):
-        table.add_column(escape(name), justify="left" if position == 0 else "right", overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*(escape(printable(cell)) for cell in row))
-    _output.print(table)
+def accuracy(share: float, half_width: float) -> str:
+    """`74.10% ± 0.38%`."""
+    return f"{share:.2%} ± {half_width:.2%}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command gives its result to stdout."""
+
+    as_json: bool
+
+    def show(self, document: Mapping[str, object], *, title: str, rows: Sequence[Sequence[str]]) -> None:
+        """The result: `document` as one JSON document, or `rows` (the first names the columns) as a table."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            return
+        table = Table(title=escape(title), title_justify="left")
+        for position, name in enumerate(rows[0]):
+            table.add_column(escape(name), justify="left" if position == 0 else "right", overflow="fold")
+        for row in rows[1:]:
+            table.add_row(*map(printable, row))
+        _output.print(table)

@@ -1,8 +1,8 @@
-"""From recipes to command-line options, and from the command line, `amefu.toml` and presets back to recipes.
+"""From settings to command-line options, and from the command line, `amefu.toml` and presets back to settings.
 
-A command is a function of a `Session`, of recipes, and of options of its own. Here every field of a recipe becomes
-an option. A value is taken from the command line, else from `amefu.toml` in the workspace, else from `--recipe`, else
-from `--preset`, else it is the field's own default, which is the paper's.
+A command is a function of a `Session`, maybe an `Answer`, of groups of settings, and of options of its own. Here every
+field of a group becomes an option. A value is taken from the command line, else from `amefu.toml` in the workspace,
+else from `--recipe`, else from `--preset`, else it is the field's own default, which is the paper's.
 """
 
 from __future__ import annotations
@@ -11,190 +11,196 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, TypeVar, get_args, get_type_hints
 
 import typer
 
-from amefu_cli.artefacts.files.workspace import SETS, Workspace, read_config
+from amefu_cli.artefacts.files.split import BUILT_IN
+from amefu_cli.artefacts.files.workspace import Config, Workspace, read_config
+from amefu_cli.commands.console import Answer, Terminal
 from amefu_cli.errors import UsageError
-from amefu_cli.settings import DEPTH_PRETRAIN, PRESETS, RECIPES, Settings, check_type, preset_defaults, recipe_defaults
+from amefu_cli.flows.session import Session, chosen_sets, defaults_of
+from amefu_cli.settings import PRESETS, RECIPES, Settings, check_type
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
+SplitOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NAME|FILE|LISTS",
+        help=f"{', '.join(BUILT_IN)}; a .json or .toml file of class names; or lists of class/video: a folder, a "
+        "prefix, or train.txt,val.txt,test.txt [WORKSPACE/split.json, else that of --preset]",
+    ),
+]
+FramesPath = Annotated[Path | None, typer.Option("--frames", help="frame store to read [WORKSPACE/frames.zarr]")]
+DepthPath = Annotated[Path | None, typer.Option("--depth", help="depth store to read [WORKSPACE/depth.zarr]")]
+FeaturesPath = Annotated[
+    Path | None, typer.Option("--features", help="feature store to read [WORKSPACE/features.zarr]")
+]
+RgbPath = Annotated[Path | None, typer.Option("--rgb", help="RGB stream [WORKSPACE/rgb.safetensors]")]
+DepthStreamPath = Annotated[
+    Path | None, typer.Option("--depth-stream", help="depth stream [WORKSPACE/depth.safetensors]")
+]
+FusionPath = Annotated[Path | None, typer.Option("--fusion", help="fusion [WORKSPACE/fusion.safetensors]")]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="throw what is there away and make it again")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
 
-OPTIONS: dict[str, dict[str, Any]] = {}
+Value = TypeVar("Value")
+
+OPTIONS: dict[str, dict[str, object]] = {}
 """The options of every command with their types, as `command` below finds them."""
 
 VARIANTS = {"pretrain-rgb": "pretrain", "pretrain-depth": "pretrain"}
 """Tables of `amefu.toml` that hold for one variant of a command."""
 
 
-@dataclass(frozen=True)
-class Session:
-    """What every command knows: the workspace, the sets of defaults (None: those of amefu.toml, else the paper's),
-    whether to bring inputs up to date, and how to answer."""
+@dataclasses.dataclass
+class Known:
+    """What is known of a command line while it is read, from the options that decide over the defaults of others."""
 
-    workspace: Workspace
-    preset: str | None
-    upstream: bool
-    json: bool
-    recipe_name: str | None = None
-
-    @property
-    def chosen(self) -> dict[str, str]:
-        """The preset and the recipe in force, as artefacts note them."""
-        return chosen_sets(self.workspace, self.preset, self.recipe_name)
-
-    def settings(self, kind: type[AnySettings], command: str, variant: str | None = None) -> AnySettings:
-        """The recipe that `command` would use if it were typed without options."""
-        defaults = settings_of(command, self.workspace, self.preset, self.recipe_name, variant)
-        hints = get_type_hints(kind)
-        as_typed = {name: str(value) if hints.get(name) is str else value for name, value in defaults.items()}
-        try:
-            return kind(**{name: value for name, value in as_typed.items() if name in hints})
-        except UsageError as error:
-            raise UsageError(f"{self.workspace.config}: [{command}] {error}") from error
-
-
-def settings_of(
-    command: str, workspace: Workspace, preset: str | None, recipe: str | None, variant: str | None = None
-) -> dict[str, Any]:
-    """What variant, preset, recipe and `amefu.toml` (later wins) set for one command; `variant` is pretrain's
-    modality."""
-    config = read_config(workspace.config)
-    chosen = chosen_sets(workspace, preset, recipe)
-    layers: list[Mapping[str, Any]] = [DEPTH_PRETRAIN if (command, variant) == ("pretrain", "depth") else {}]
-    for name in (command, f"{command}-{variant}"):
-        layers += [preset_defaults(chosen["preset"], name), recipe_defaults(chosen["recipe"], name)]
-        layers += [config.get(name, {})]
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged |= {key.replace("-", "_"): value for key, value in layer.items()}
-    return merged
-
-
-def chosen_sets(workspace: Workspace, preset: str | None, recipe: str | None) -> dict[str, str]:
-    """The preset and the recipe: those of the command line, else of `amefu.toml`, else the paper's."""
-    config = read_config(workspace.config)
-    return {
-        "preset": preset or config.get("preset") or "paper",
-        "recipe": recipe or config.get("recipe") or "paper",
-    }
+    workspace: Path | None = None
+    preset: str | None = None
+    recipe: str | None = None
+    variant: str | None = None
+    config: Config = dataclasses.field(default_factory=Config)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Turn a function of (session, recipes, options) into a typer command with one option for every recipe field."""
+    """Turn a function of (session, answer, settings, options) into a typer command with one option for every field."""
     hints = get_type_hints(function, include_extras=True)
     options = OPTIONS[function.__name__.strip("_").replace("_", "-")] = {"upstream": bool, "json": bool}
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     groups: dict[str, type[Settings]] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
-        if hint is Session:
+        if hint in (Session, Answer):
             continue
         if isinstance(hint, type) and issubclass(hint, Settings):
             groups[name] = hint
             options |= get_type_hints(hint)
-            parameters += [_option_of(field, hint) for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
+            parameters += _options_of(hint)
         else:
             options[name] = get_args(hint)[0]
             parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
     parameters += _session_options()
 
     @functools.wraps(function)
-    def run(*, context: typer.Context, **values: Any) -> None:
-        session = Session(
-            Workspace(values.pop("workspace")),
-            values.pop("preset"),
-            values.pop("upstream"),
-            values.pop("json"),
-            values.pop("recipe_name"),
-        )
+    def run(*, context: typer.Context, **typed: object) -> None:
+        values = dict(typed)
+        session, answer = _session_of(context, values)
         for name, kind in groups.items():
-            fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-            values[name] = kind(**{field: values.pop(field) for field in fields})
-        function(session=session, **values)
+            values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+        values |= {name: value for name, value in (("session", session), ("answer", answer)) if name in hints}
+        function(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
-def variant_option(help: str) -> Any:
+def _session_of(context: typer.Context, values: dict[str, object]) -> tuple[Session, Answer]:
+    """The session of a command line; takes what it knows out of `values`."""
+    known: Known = context.meta["amefu"]
+    for name in ("workspace", "preset", "recipe_name"):
+        del values[name]
+    assert known.workspace is not None
+    session = Session(
+        command=_name_of(context), workspace=Workspace(known.workspace), config=known.config, say=Terminal(),
+        preset=known.preset, recipe=known.recipe, upstream=bool(values.pop("upstream")),
+    )  # fmt: skip
+    return session, Answer(as_json=bool(values.pop("json")))
+
+
+def variant_option(help: str) -> object:
     """An option whose value picks the defaults of the others (pretrain's --modality)."""
-    return typer.Option(help=help, is_eager=True, callback=_remember("variant"))
+    return typer.Option(help=help, is_eager=True, callback=_variant)
 
 
-def _option_of(field: dataclasses.Field[Any], kind: type[Settings]) -> inspect.Parameter:
-    metadata = field.metadata
-    metavar = "|".join(metadata["choices"]) or None
-    hint = get_type_hints(kind)[field.name]
-    annotation: Any = Annotated[hint, typer.Option(help=metadata["help"], metavar=metavar, show_default=True)]
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+def _options_of(kind: type[Settings]) -> list[inspect.Parameter]:
+    hints, parameters = get_type_hints(kind), []
+    for field in dataclasses.fields(kind):
+        metavar = "|".join(field.metadata["choices"]) or None
+        option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
+        annotation: object = Annotated[hints[field.name], option]
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+        )
+    return parameters
 
 
 def _session_options() -> list[inspect.Parameter]:
     workspace = typer.Option(
         help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True,
-        callback=_remember("workspace"),
+        callback=_workspace,
     )  # fmt: skip
     preset = typer.Option(
-        help="set of defaults", metavar="|".join(PRESETS), is_eager=True, callback=_remember("preset"),
-        show_default="that of amefu.toml, else paper",
+        help="set of defaults", metavar="|".join(PRESETS), is_eager=True,
+        callback=_preset, show_default="that of amefu.toml, else paper",
     )  # fmt: skip
     recipe = typer.Option(
         "--recipe", help="paper, its public code, or ours: set of defaults that wins over --preset",
-        metavar="|".join(RECIPES), is_eager=True, callback=_remember("recipe"),
+        metavar="|".join(RECIPES), is_eager=True, callback=_recipe,
         show_default="that of amefu.toml, else paper",
     )  # fmt: skip
     upstream = typer.Option("--upstream/--no-upstream", help="first bring what this command reads up to date")
     as_json = typer.Option("--json", help="print the result as one JSON document")
-    rows: list[tuple[str, Any, Any, Any]] = [
-        ("workspace", Path, workspace, Path("amefu-workspace")),
-        ("preset", str | None, preset, None),
-        ("recipe_name", str | None, recipe, None),
-        ("upstream", bool, upstream, True),
-        ("json", bool, as_json, False),
-    ]
+    rows = (
+        ("workspace", Annotated[Path, workspace], Path("amefu-workspace")),
+        ("preset", Annotated[str | None, preset], None),
+        ("recipe_name", Annotated[str | None, recipe], None),
+        ("upstream", Annotated[bool, upstream], True),
+        ("json", Annotated[bool, as_json], False),
+    )
     return [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
-        for name, kind, option, default in rows
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, annotation, default in rows
     ]
 
 
-def _remember(name: str) -> Callable[[typer.Context, Any], Any]:
-    """A callback of an eager option: note its value, and renew the defaults of the options that come after."""
-
-    def callback(context: typer.Context, value: Any) -> Any:
-        known = context.meta.setdefault("amefu", {})
-        known[name] = value
-        if "workspace" in known:
-            context.default_map = _checked_defaults(context, known)
-        return value
-
-    return callback
+def _workspace(context: typer.Context, value: Path) -> Path:
+    return _remember("workspace", context, value)
 
 
-def _checked_defaults(context: typer.Context, known: Mapping[str, Any]) -> dict[str, Any]:
-    workspace = Workspace(Path(known["workspace"]))
-    check_tables(workspace.config)
-    name = "-".join(context.command_path.split()[1:])  # without the program's own
-    defaults = settings_of(name, workspace, known.get("preset"), known.get("recipe"), known.get("variant"))
-    return {key: value for key, value in defaults.items() if key in OPTIONS[name]}
+def _preset(context: typer.Context, value: str | None) -> str | None:
+    return _remember("preset", context, value)
 
 
-def check_tables(path: Path) -> None:
+def _recipe(context: typer.Context, value: str | None) -> str | None:
+    return _remember("recipe", context, value)
+
+
+def _variant(context: typer.Context, value: str) -> str:
+    return _remember("variant", context, value)
+
+
+def _remember(name: str, context: typer.Context, value: Value) -> Value:
+    """Of an eager option: note its value, and renew the defaults of the options that come after."""
+    known: Known = context.meta.setdefault("amefu", Known())
+    setattr(known, name, value)
+    if name == "workspace":
+        path = Workspace(Path(str(value))).config
+        known.config = read_config(path)
+        check_tables(known.config, path)
+    if known.workspace is not None:
+        command = _name_of(context)
+        chosen = chosen_sets(known.config, known.preset, known.recipe)
+        defaults = defaults_of(command, known.config, chosen, known.variant)
+        context.default_map = {key: value for key, value in defaults.items() if key in OPTIONS[command]}
+    return value
+
+
+def _name_of(context: typer.Context) -> str:
+    return "-".join(context.command_path.split()[1:])  # without the program's own
+
+
+def check_tables(config: Config, path: Path) -> None:
     """Hold every table of an `amefu.toml` against the options of its command, whichever command is typed.
 
     Raises:
         UsageError: a table or a key that no command has; a value of another type; or a path, which would hold for
             one command alone while others bring the same store up to date, or read it.
     """
-    for table, values in read_config(path).items():
-        if table in SETS:
-            continue
+    for table, values in config.tables.items():
         options = OPTIONS.get(VARIANTS.get(table, table))
         if options is None:
             raise UsageError(f"{path}: there is no command {table!r}{_near(table, [*OPTIONS, *VARIANTS])}")
@@ -210,7 +216,7 @@ def check_tables(path: Path) -> None:
             check_type(f"{path}: [{table}] {key} =", value, options[name])
 
 
-def _is_path(hint: Any) -> bool:
+def _is_path(hint: object) -> bool:
     return hint is Path or any(map(_is_path, get_args(hint)))
 
 

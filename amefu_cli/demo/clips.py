@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,27 +19,45 @@ import numpy.typing as npt
 from av.video.stream import VideoStream
 
 from amefu_cli.artefacts.files.atomic import sync, temporary_beside, write_atomic
-from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
-from amefu_cli.artefacts.stores.store import open_store
-from amefu_cli.demo.picture import Row, write_picture
 from amefu_cli.demo.world import WORLD_SPLIT, render_clip
 from amefu_cli.errors import AmefuError, SettingsMismatch
-from amefu_cli.stages import Outcome, Progress
+
+ENCODERS = {
+    "libx264": {"crf": "18", "preset": "superfast"},  # slower presets are not repeatable on tiny frames
+    "mpeg4": {"qmin": "2", "qmax": "4"},  # every build of FFmpeg has it; not every one may have libx264
+}
+"""Encoder -> options of high quality, the best first."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What one rendered world differs from another in: seed, frames of a clip, height and width in pixels, rate."""
+
+    seed: int
+    frames: int
+    size: int
+    fps: int
+
+
+@dataclass
+class Rendered:
+    """What one run rendered: ids of clips, how many were there before, and how long it took."""
+
+    done: list[str] = field(default_factory=list)
+    kept: int = 0
+    seconds: float = 0.0
 
 
 def render_world(
+    world: World,
     folder: Path,
     split_file: Path,
     *,
     clips_per_class: int,
-    frames: int,
-    size: int,
-    fps: int,
-    seed: int,
     jobs: int,
-    progress: Progress,
-) -> Outcome:
-    """Render `folder`/CLASS/CLASS_000.mp4 and so on, `size` pixels square, and write `split_file` (TOML).
+    progress: Callable[[int, int, str], None],
+) -> Rendered:
+    """Render `folder`/CLASS/CLASS_000.mp4 and so on, and write `split_file` (TOML).
 
     Clips that are there are kept. Every clip has its own random state (seed, class, clip), so that the world
     is the same whatever was rendered before and by how many processes.
@@ -47,27 +66,26 @@ def render_world(
         SettingsMismatch: the split file says that the clips there were rendered otherwise.
     """
     started = time.monotonic()
-    world = {"seed": seed, "frames": frames, "size": size, "fps": fps}
     write_split_file(split_file, world)
     wanted = [
-        (name, (seed, index, clip), folder / name / f"{name}_{clip:03d}.mp4")
+        (name, (world.seed, index, clip), folder / name / f"{name}_{clip:03d}.mp4")
         for index, name in enumerate(name for names in WORLD_SPLIT.values() for name in names)
         for clip in range(clips_per_class)
     ]
     missing = [clip for clip in wanted if not clip[2].exists()]
-    outcome = Outcome(kept=len(wanted) - len(missing))
+    rendered = Rendered(kept=len(wanted) - len(missing))
     for path in render_all(missing, world, min(jobs, len(missing))):
-        outcome.done.append(f"{path.parent.name}/{path.stem}")
-        progress(len(outcome.done), len(missing), outcome.done[-1])
-    outcome.seconds = time.monotonic() - started
-    return outcome
+        rendered.done.append(f"{path.parent.name}/{path.stem}")
+        progress(len(rendered.done), len(missing), rendered.done[-1])
+    rendered.seconds = time.monotonic() - started
+    return rendered
 
 
-def write_split_file(path: Path, world: Mapping[str, int]) -> None:
+def write_split_file(path: Path, world: World) -> None:
     """The classes of the world as train, val and test, and how it is rendered as [world]."""
     if path.exists():
         found: Any = tomllib.loads(path.read_text(encoding="utf-8")).get("world", {})
-        for name, value in world.items():
+        for name, value in asdict(world).items():
             if found.get(name) != value:
                 raise SettingsMismatch(
                     f"{path}: the clips there were rendered with {name} {found.get(name)}, not {value}; "
@@ -76,52 +94,29 @@ def write_split_file(path: Path, world: Mapping[str, int]) -> None:
     lines = ["# The classes of the rendered world: base, validation, novel."]
     for part, names in WORLD_SPLIT.items():
         lines.append(f"{part} = {json.dumps(names)}")  # a list of plain strings is the same in JSON and TOML
-    lines += ["", "[world]", *(f"{name} = {value}" for name, value in world.items()), ""]
+    lines += ["", "[world]", *(f"{name} = {value}" for name, value in asdict(world).items()), ""]
     write_atomic(path, "\n".join(lines).encode())
 
 
-def render_all(
-    clips: list[tuple[str, tuple[int, int, int], Path]], world: Mapping[str, int], jobs: int
-) -> Iterator[Path]:
+def render_all(clips: list[tuple[str, tuple[int, int, int], Path]], world: World, jobs: int) -> Iterator[Path]:
     """Render clips (action, seed of its random state, path), here or in spawned processes, as they end."""
     if jobs <= 1:
         yield from (render_one(*clip, world) for clip in clips)
         return
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     try:
-        for future in as_completed([pool.submit(render_one, *clip, dict(world)) for clip in clips]):
+        for future in as_completed([pool.submit(render_one, *clip, world) for clip in clips]):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def render_one(action: str, entropy: tuple[int, int, int], path: Path, world: Mapping[str, int]) -> Path:
+def render_one(action: str, entropy: tuple[int, int, int], path: Path, world: World) -> Path:
     """One clip, rendered and written."""
-    size = world["size"]
     rng = np.random.default_rng(entropy)
-    clip = render_clip(action, frames=world["frames"], height=size, width=size, rng=rng)
-    write_mp4(path, clip.rgb, world["fps"])
+    clip = render_clip(action, frames=world.frames, height=world.size, width=world.size, rng=rng)
+    write_mp4(path, clip.rgb, world.fps)
     return path
-
-
-def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
-    """Draw the first clip of each novel class beside its stored disparity, as a PNG."""
-    frames = open_store(frames_path, "frames", fix="amefu frames VIDEOS")
-    depth = open_store(depth_path, "depth", fix="amefu depth")
-    rows: list[Row] = []
-    for record in depth.records().values():
-        if record.class_name in WORLD_SPLIT["test"] and record.class_name not in {row[0] for row in rows}:
-            numbers = np.arange(record.frames)
-            images = read_frames(frames.read(record.id), numbers)
-            rows.append((record.class_name, images, read_disparity(depth.read(record.id), numbers)))
-    write_picture(path, rows)
-
-
-ENCODERS = {
-    "libx264": {"crf": "18", "preset": "superfast"},  # slower presets are not repeatable on tiny frames
-    "mpeg4": {"qmin": "2", "qmax": "4"},  # every build of FFmpeg has it; not every one may carry libx264
-}
-"""Encoder -> options of high quality, the best first."""
 
 
 def write_mp4(path: Path, frames: npt.NDArray[np.uint8], fps: int) -> None:

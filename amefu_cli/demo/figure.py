@@ -12,7 +12,6 @@ from amefu_cli.demo.camera import Array, unit
 SKIN, SHIRT, TROUSERS, SHOES, HAIR = range(5)
 """Rows of the table of materials that the figure wears; what it handles comes after."""
 
-
 FIGURE_MATERIALS = 5
 
 

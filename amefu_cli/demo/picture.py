@@ -12,6 +12,11 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
 from amefu_cli.artefacts.files.atomic import write_atomic
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
+from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
+from amefu_cli.artefacts.stores.store import open_store
+from amefu_cli.demo.actions import WORLD_SPLIT
+from amefu_cli.settings import DEPTH_PERCENTILE
 
 Row = tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.generic]]
 """Title, RGB frames uint8 (frames, height, width, 3), disparity (frames, any height, any width)."""
@@ -21,10 +26,23 @@ MARGIN = 6
 TITLE_HEIGHT = 18
 
 
+def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
+    """Draw the first clip of each novel class beside its stored disparity, as a PNG."""
+    frames = open_store(frames_path, FramesHeader, fix="amefu frames VIDEOS")
+    depth = open_store(depth_path, DepthHeader, fix="amefu depth")
+    rows: list[Row] = []
+    for record in depth.records().values():
+        if record.class_name in WORLD_SPLIT["test"] and record.class_name not in {row[0] for row in rows}:
+            numbers = np.arange(record.frames)
+            images = read_frames(frames.read(record.id), numbers)
+            rows.append((record.class_name, images, read_disparity(depth.read(record.id), numbers)))
+    write_picture(path, rows)
+
+
 def magma_of(disparity: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """One disparity map (height, width), clipped at its 95th percentile: black is far, pale yellow near."""
+    """One disparity map (height, width) as the depth stream sees it: black is far, pale yellow near."""
     values = disparity.astype(np.float64)
-    low, high = values.min(), np.percentile(values, 95)
+    low, high = values.min(), np.percentile(values, DEPTH_PERCENTILE)
     share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
     colours: npt.NDArray[np.uint8] = colormaps["magma"](share, bytes=True)
     return colours[..., :3]

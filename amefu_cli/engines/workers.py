@@ -1,7 +1,7 @@
-"""The worker processes of `frames`: each decodes one clip at a time, and what goes wrong in it costs that clip alone.
+"""Worker processes, each of which does one task at a time: what goes wrong in it costs that task alone.
 
 A worker has a pipe of its own and shares no lock with another, so it may die or be killed at any moment. One that
-dies before it has started its clip has cost nothing: another one takes the clip, for as long as any begin.
+dies before it has started its task has cost nothing: another one takes the task, for as long as any start.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-from amefu_cli.artefacts.stores.writing import StagedVideo
 from amefu_cli.errors import AmefuError, VideoError, shown
 from amefu_cli.interruption import HeldSignals, interrupts_blocked
-from amefu_cli.stages.pending import ClipJob
 
 CONTEXT = multiprocessing.get_context("spawn")
 LOOK_EVERY = 0.1  # seconds
@@ -31,60 +28,71 @@ LOST_IN_A_ROW = 3  # for each worker that there may be
 
 
 class WorkerCrash(VideoError):
-    """The decoder crashed its process, or the process was killed."""
+    """The task crashed its process, or the process was killed."""
 
 
 class WorkerTimeout(VideoError):
-    """The video was not finished in the time allowed (--timeout)."""
+    """The task was not finished in the time allowed (--timeout)."""
 
 
 class WorkerFault(VideoError):
-    """Decoding raised what nobody foresaw, or memory was short."""
+    """The task raised what nobody foresaw, or memory was short."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One clip, and the folder that it is to be written to, in the staging area of the process that publishes it."""
+class Task(Protocol):
+    """What a worker is given. It can be pickled, as what is made of it can."""
 
-    job: ClipJob
-    folder: Path
-
-
-Decode = Callable[[Task], StagedVideo]
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
 
-class WorkerPool:
+AnyTask = TypeVar("AnyTask", bound=Task)
+Result = TypeVar("Result")
+
+
+class WorkerPool(Generic[AnyTask, Result]):
     """A context in which workers do tasks. Call `fill` and `ended` in turns until `fill` finds nothing more to do."""
 
-    def __init__(self, decode: Decode, tasks: Iterable[Task], *, processes: int, timeout: float) -> None:
-        self._decode, self._tasks, self._processes, self._timeout = decode, iter(tasks), processes, timeout
-        self._workers: list[_Worker] = []
-        self._lost = 0  # workers in a row that began nothing
+    def __init__(
+        self,
+        work: Callable[[AnyTask], Result],
+        tasks: Iterable[AnyTask],
+        *,
+        deed: str,
+        processes: int,
+        timeout: float,
+    ) -> None:
+        """`work`, a function of a module, gives anything but None; `deed` says what it does to a task: "decoded"."""
+        self._work, self._tasks, self._deed = work, iter(tasks), deed
+        self._processes, self._timeout = processes, timeout
+        self._workers: list[_Worker[AnyTask, Result]] = []
+        self._lost = 0  # workers in a row that started nothing
         resource_tracker.ensure_running()  # which in some Pythons takes blocked signals off the mask
 
     def fill(self) -> bool:
         """Start workers for tasks that wait; whether any worker is at work."""
         while len(self._workers) < self._processes and (task := next(self._tasks, None)) is not None:
             with HeldSignals(), interrupts_blocked():  # the run ends its workers, not Ctrl-C, which reaches them too
-                self._workers.append(_Worker(self._decode, task))
+                self._workers.append(_Worker(self._work, self._deed, task))
         return bool(self._workers)
 
-    def ended(self) -> Iterator[tuple[Task, StagedVideo | VideoError]]:
+    def ended(self) -> Iterator[tuple[AnyTask, Result | VideoError]]:
         """The tasks that end in the next moment, each with what it gave or failed with.
 
         Raises:
-            AmefuError, OSError: what a worker met concerns the whole run; workers die before they begin.
+            AmefuError, OSError: what a worker met concerns the whole run; workers die before they start a task.
         """
         ready = wait([worker.connection for worker in self._workers], LOOK_EVERY)
         for worker in self._workers.copy():
-            task, path = worker.task, shown(worker.task.job.clip.path)
+            task, name = worker.task, shown(worker.task.name)
             if worker.connection in ready:
                 try:
                     result = worker.receive(self._timeout)
                 except (EOFError, OSError):
                     exit_code = self._remove(worker)
                     if worker.has_started:
-                        yield task, WorkerCrash(f"`{path}` ended its worker process (exit code {exit_code})")
+                        yield task, WorkerCrash(f"`{name}` ended its worker process (exit code {exit_code})")
                     else:
                         self._put_back(task, exit_code)
                     continue
@@ -97,29 +105,29 @@ class WorkerPool:
                 yield task, result
             elif time.monotonic() > worker.deadline:
                 self._remove(worker)
-                yield task, WorkerTimeout(f"`{path}` was not decoded in {self._timeout:g} s; raise --timeout")
+                yield task, WorkerTimeout(f"`{name}` was not {self._deed} in {self._timeout:g} s; raise --timeout")
 
-    def _go_on(self, worker: _Worker) -> None:
+    def _go_on(self, worker: _Worker[AnyTask, Result]) -> None:
         task = next(self._tasks, None)
         if task is None:
             self._remove(worker)
         else:
             worker.give(task)
 
-    def _put_back(self, task: Task, exit_code: int | None) -> None:
+    def _put_back(self, task: AnyTask, exit_code: int | None) -> None:
         self._tasks = itertools.chain([task], self._tasks)
         self._lost += 1
         if self._lost > LOST_IN_A_ROW * self._processes:
             raise AmefuError(
-                f"{self._lost} worker processes in a row ended before they began a clip (the last with exit code "
+                f"{self._lost} worker processes in a row ended before they started a task (the last with exit code "
                 f"{exit_code}); where memory is short, fewer at a time may do: --jobs"
             )
 
-    def _remove(self, worker: _Worker) -> int | None:
+    def _remove(self, worker: _Worker[AnyTask, Result]) -> int | None:
         self._workers.remove(worker)
         return worker.end()
 
-    def __enter__(self) -> WorkerPool:
+    def __enter__(self) -> WorkerPool[AnyTask, Result]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,28 +135,28 @@ class WorkerPool:
             worker.end()
 
 
-class _Worker:
+class _Worker(Generic[AnyTask, Result]):
     """One process, the task that it has been given, and by when it is to have done it."""
 
-    def __init__(self, decode: Decode, task: Task) -> None:
+    def __init__(self, work: Callable[[AnyTask], Result], deed: str, task: AnyTask) -> None:
         self.connection, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=_work, args=(theirs, decode), daemon=True)
+        self._process = CONTEXT.Process(target=_do_tasks, args=(theirs, work, deed), daemon=True)
         self._process.start()
         theirs.close()
         self.give(task)
 
-    def give(self, task: Task) -> None:
+    def give(self, task: AnyTask) -> None:
         self.task, self.deadline, self.has_started = task, math.inf, False
-        with suppress(BrokenPipeError):  # it has died: `receive` is told so
+        with suppress(BrokenPipeError):  # it has died: `receive` finds out
             self.connection.send(task)
 
-    def receive(self, timeout: float) -> StagedVideo | Exception | None:
-        """What the task gave; None where the worker says that it begins it, from which on its time counts.
+    def receive(self, timeout: float) -> Result | Exception | None:
+        """What the task gave; None where the worker says that it starts it, from which on its time counts.
 
         Raises:
             EOFError, OSError: the worker has died.
         """
-        result: StagedVideo | Exception | None = self.connection.recv()
+        result: Result | Exception | None = self.connection.recv()
         if result is None:
             self.has_started, self.deadline = True, time.monotonic() + timeout
         return result
@@ -161,28 +169,28 @@ class _Worker:
         return self._process.exitcode
 
 
-def _work(connection: Connection, decode: Decode) -> None:
+def _do_tasks(connection: Connection, work: Callable[[AnyTask], Result], deed: str) -> None:
     """In a worker: do the tasks that come, until the run ends this process."""
     _end_with_parent()
     with suppress(EOFError, OSError):  # the run has died
         while True:
-            task: Task = connection.recv()
+            task: AnyTask = connection.recv()
             connection.send(None)
-            connection.send(_result(decode, task))
+            connection.send(_result(work, deed, task))
 
 
-def _result(decode: Decode, task: Task) -> StagedVideo | Exception:
+def _result(work: Callable[[AnyTask], Result], deed: str, task: AnyTask) -> Result | Exception:
     try:
-        return decode(task)
+        return work(task)
     except (AmefuError, OSError) as error:
         return error
     except Exception as error:
         said = traceback.format_exception_only(error)[-1].strip()
-        return WorkerFault(f"`{shown(task.job.clip.path)}` cannot be decoded: {shown(said)}")
+        return WorkerFault(f"`{shown(task.name)}` cannot be {deed}: {shown(said)}")
 
 
 def _end_with_parent() -> None:
-    """In a worker: end at once when the run has died (kill -9, a second Ctrl-C), whatever clip is being decoded."""
+    """In a worker: end at once when the run has died (kill -9, a second Ctrl-C), whatever it is doing."""
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -1,7 +1,7 @@
 """Is one accuracy higher than another? Intervals over episodes, and over the classes that the episodes are of.
 
 Two models that classified the same episodes are compared episode by episode, so that what makes an episode hard for
-both cancels out: 10,000 one-query episodes carry ±0.86 at 74%, their paired difference often a third of that.
+both cancels out: 10,000 one-query episodes give ±0.86 at 74%, their paired difference often a third of that.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Interval:
     high: float
 
     @property
-    def carried(self) -> bool:
-        """Whether the interval leaves 0 out: only then does it carry the sign of a difference."""
+    def significant(self) -> bool:
+        """Whether the interval leaves 0 out: only then is the sign of a difference certain."""
         return self.low > 0 or self.high < 0
 
 

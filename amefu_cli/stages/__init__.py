@@ -1,7 +1,7 @@
-"""One module per stage, named as its command: artefacts in, artefact out. Stages never import one another.
+"""One room per stage, named as its command: artefacts in, artefact out. Stages never import one another.
 
-What they share: `pending.py` (what a store still lacks, known without loading a network) and `pipeline.py`
-(decoding ahead of a network, writing behind it).
+What they share: `pipeline.py` (jobs, work done ahead), `computing.py` (videos through a network), `networks.py`,
+`training.py` and `vectors.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Progress = Callable[[int, int, str], None]
-"""What a command passes down to be told of progress: done, total, and the item just finished."""
+"""What a flow passes down to be told of progress: done, total, and the item just finished."""
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""frames.zarr -> depth.zarr: the disparity of every frame, by one of the estimators of method/depth_estimators.py."""
+"""frames.zarr -> depth.zarr: the disparity of every frame, by one of the estimators of method/depth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,31 @@ import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import Provenance
-from amefu_cli.artefacts.stores.pictures import depth_writer, read_frames
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
+from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.stores.writing import depth_writer
 from amefu_cli.artefacts.weights.downloads import cache_from_environment
 from amefu_cli.artefacts.weights.sources import load_depth_weights
 from amefu_cli.errors import AmefuError, NotFinite
-from amefu_cli.method.depth import ESTIMATORS, Estimator, build_estimator, parse_estimator
-from amefu_cli.method.depth.encoding import quantise
+from amefu_cli.method.depth import ESTIMATORS, parse_estimator
+from amefu_cli.method.depth.network import Estimator, build_estimator, quantise
 from amefu_cli.settings import DepthSettings
 from amefu_cli.stages import Outcome, Progress
+from amefu_cli.stages.computing import Piece, make_videos, networks_on
 from amefu_cli.stages.networks import choose_precision
-from amefu_cli.stages.pending import VideoJob
-from amefu_cli.stages.pipeline import Piece, make_videos, networks_on
+from amefu_cli.stages.pipeline import VideoJob
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All that one prediction needs besides its jobs: two stores, the network, its device, frames at once."""
+
+    frames: VideoStore[FramesHeader]
+    depth: VideoStore[DepthHeader]
+    estimator: Estimator
+    device: torch.device
+    batch: int
 
 
 def load_estimator(
@@ -48,15 +62,7 @@ def load_estimator(
 
 
 def predict_depth(
-    jobs: Sequence[VideoJob],
-    frames: VideoStore,
-    depth: VideoStore,
-    *,
-    estimator: Estimator,
-    device: torch.device,
-    batch: int,
-    failed: Callable[[str, AmefuError], None],
-    progress: Progress,
+    setup: Prediction, jobs: Sequence[VideoJob], *, failed: Callable[[str, AmefuError], None], progress: Progress
 ) -> Outcome:
     """Predict and store the disparity of every frame of the videos in `jobs`.
 
@@ -65,23 +71,23 @@ def predict_depth(
     """
 
     def load(piece: Piece) -> torch.Tensor:
-        return torch.from_numpy(read_frames(frames.read(piece.job.record.id), piece.numbers))
+        return torch.from_numpy(read_frames(setup.frames.read(piece.job.record.id), piece.numbers))
 
     @torch.inference_mode()
     def compute(piece: Piece, content: torch.Tensor) -> Mapping[str, NDArray[Any]]:
-        disparity = estimator(content.to(device, non_blocking=True))  # (frames, height, width)
+        disparity = setup.estimator(content.to(setup.device, non_blocking=True))  # (frames, height, width)
         value, low, high = (part.cpu().numpy() for part in quantise(disparity))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise NotFinite(f"{depth.path}: the estimator gave NaN or infinity for {piece.job.record.id}")
+            raise NotFinite(f"{setup.depth.path}: the estimator gave NaN or infinity for {piece.job.record.id}")
         return {"disparity": value, "low": low, "high": high}
 
     return make_videos(
         jobs,
-        batch=batch,
+        batch=setup.batch,
         load=load,
         compute=compute,
-        networks=networks_on(device),
-        writer_of=lambda video: depth_writer(depth, video),
+        networks=networks_on(setup.device),
+        writer_of=lambda job: depth_writer(setup.depth, job.id),
         failed=failed,
         progress=progress,
     )

@@ -1,89 +1,74 @@
-"""frames.zarr + depth.zarr -> features.zarr: per-frame features of both frozen streams, in one pass over the frames."""
+"""frames.zarr + depth.zarr -> features.zarr: per-frame features of frozen streams, in one pass over the frames."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from amefu_cli.artefacts.files.fingerprint import Provenance
-from amefu_cli.artefacts.stores.features import IMAGENET, STREAMS, feature_writer
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader, Stream
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.stores.writing import VideoWriter, feature_writer
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
-from amefu_cli.method.backbones import Backbone, normalise
+from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
+from amefu_cli.settings import DEPTH_PERCENTILE
 from amefu_cli.stages import Outcome, Progress
-from amefu_cli.stages.networks import load_backbone, load_stream
-from amefu_cli.stages.pending import VideoJob
-from amefu_cli.stages.pipeline import Piece, make_videos, networks_on
-
-DEPTH_PERCENTILE = 95.0
+from amefu_cli.stages.computing import Piece, make_videos, networks_on
+from amefu_cli.stages.networks import load_backbone
+from amefu_cli.stages.pipeline import VideoJob
 
 
 @dataclass(frozen=True)
-class Stream:
+class LoadedStream:
     """One frozen network, ready on its device, and what it sees."""
 
+    row: Stream
     backbone: Backbone
-    crop: int
-    depth_encoding: str
     provenance: Provenance | None = None  # of ImageNet weights; all others are known by hash before they are loaded
 
 
 def load_streams(
-    checkpoints: Mapping[str, Path],
-    seen: Mapping[str, Any],
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    basenet: Mapping[str, Any] | None = None,
-) -> dict[str, Stream]:
-    """Both streams, frozen, on the device: from their checkpoints, else as `seen["fallback"]` says.
-
-    `basenet` (backbone and weights) adds `imagenet`, the RGB stream's network as it was before pretraining.
+    streams: Mapping[str, tuple[Stream, str]], *, seed: int, device: torch.device, precision: torch.dtype
+) -> dict[str, LoadedStream]:
+    """Streams by name, frozen, on the device: each row with its weights `imagenet`, `none` (random, by the seed), or
+    those of a file, which may be a checkpoint of ours.
 
     Raises:
-        UsageError: the features of the two streams are not equally wide.
+        UsageError: the features of `rgb` and `depth` are not equally wide.
     """
-
-    def stream(backbone: Backbone, provenance: Provenance | None, sees: Mapping[str, Any]) -> Stream:
+    loaded = {}
+    for name, (row, weights) in streams.items():
+        torch.manual_seed(seed)  # whichever others are loaded
+        backbone, provenance = load_backbone(row.backbone, weights)
         moved = backbone.eval().to(device, precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Stream(moved, sees["crop"], sees["depth_encoding"], provenance)
-
-    streams = {}
-    for modality in STREAMS:
-        if checkpoints[modality].is_file():
-            streams[modality] = stream(load_stream(checkpoints[modality], modality), None, seen[modality])
-        else:
-            loaded = load_backbone(seen["fallback"]["backbone"], seen["fallback"]["weights"])
-            streams[modality] = stream(*loaded, seen[modality])
-    if basenet is not None:
-        streams[IMAGENET] = stream(*load_backbone(basenet["backbone"], basenet["weights"]), seen["rgb"])
-    dims = {modality: stream.backbone.dim for modality, stream in streams.items()}
-    if dims["rgb"] != dims["depth"]:
+        loaded[name] = LoadedStream(row, moved, provenance)
+    dims = {name: loaded[name].backbone.dim for name in ("rgb", "depth") if name in loaded}
+    if len(set(dims.values())) > 1:
         raise UsageError(
             f"the RGB stream gives {dims['rgb']} features a frame and the depth stream {dims['depth']}; "
             "pretrain both with the same --backbone"
         )
-    return streams
+    return loaded
 
 
 @dataclass(frozen=True)
 class Extraction:
     """All that one extraction needs besides its jobs: three stores, the networks, the device."""
 
-    frames: VideoStore
-    depth: VideoStore
-    features: VideoStore
-    streams: Mapping[str, Stream]
+    frames: VideoStore[FramesHeader]
+    depth: VideoStore[DepthHeader]
+    features: VideoStore[FeaturesHeader]
+    streams: Mapping[str, LoadedStream]
     device: torch.device
     precision: torch.dtype
     batch: int
@@ -99,70 +84,95 @@ def extract_features(
     Raises:
         NotFinite: a network gave NaN or infinity; names the video.
     """
-    with_imagenet = {job.record.id for job in jobs if job.imagenet}
     return make_videos(
         jobs,
         batch=setup.batch,
         load=functools.partial(_load, setup),
         compute=functools.partial(_compute, setup),
         networks=networks_on(setup.device),
-        writer_of=lambda video: feature_writer(setup.features, video, imagenet=video in with_imagenet),
+        writer_of=functools.partial(_writer, setup.features),
         failed=failed,
         progress=progress,
     )
 
 
-def _load(setup: Extraction, piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
-    """The frames uint8 (frames, height, width, 3) and the disparity float32 (frames, height, width) of a piece."""
-    video = piece.job.record.id
-    images = read_frames(setup.frames.read(video), piece.numbers)
-    disparity = read_disparity(setup.depth.read(video), piece.numbers)
-    if images.shape[:3] != disparity.shape:
+def _writer(features: VideoStore[FeaturesHeader], job: VideoJob) -> VideoWriter:
+    if not job.copied:
+        return feature_writer(features, job.id, job.streams)
+    stored = features.read(job.id)
+    if not np.array_equal(stored.array("frame"), job.numbers):
+        raise DamagedFile(f"{features.path}: {job.id} holds other frames than it did; run the same command again")
+    return feature_writer(features, job.id, job.streams, stored, job.copied)
+
+
+def _load(setup: Extraction, piece: Piece) -> dict[str, torch.Tensor]:
+    """What the streams of a piece read: `frames` uint8 (frames, height, width, 3), `depth` disparity (frames, height,
+    width)."""
+    video, read = piece.job.id, {setup.streams[name].row.reads for name in piece.job.streams}
+    content: dict[str, NDArray[Any]] = {}
+    if "frames" in read:
+        content["frames"] = read_frames(setup.frames.read(video), piece.numbers)
+    if "depth" in read:
+        content["depth"] = read_disparity(setup.depth.read(video), piece.numbers)
+    sizes = {name: f"{array.shape[1]}×{array.shape[2]}" for name, array in content.items()}
+    if len(set(sizes.values())) > 1:
         raise DamagedFile(
-            f"{setup.depth.path}: {video} is {disparity.shape[1]}×{disparity.shape[2]} pixels but its frames are "
-            f"{images.shape[1]}×{images.shape[2]}; rebuild it with `amefu depth --only {video}`"
+            f"{setup.depth.path}: {video} is {sizes['depth']} pixels but its frames are {sizes['frames']}; "
+            f"rebuild it with `amefu depth --only {video}`"
         )
-    return torch.from_numpy(images), torch.from_numpy(disparity)
+    return {name: torch.from_numpy(array) for name, array in content.items()}
 
 
 @torch.inference_mode()
-def _compute(setup: Extraction, piece: Piece, content: tuple[torch.Tensor, torch.Tensor]) -> Mapping[str, NDArray[Any]]:
+def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
     """The arrays of a piece as features.zarr holds them."""
-    images, disparity = (part.to(setup.device, non_blocking=True) for part in content)
+    there = {name: part.to(setup.device, non_blocking=True) for name, part in content.items()}
     arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
-    for name in (*STREAMS, IMAGENET) if piece.job.imagenet else STREAMS:
+    for name in piece.job.streams:
         stream = setup.streams[name]
-        seen = images if name != "depth" else encode_disparity(
-            disparity, encoding=stream.depth_encoding, percentile=DEPTH_PERCENTILE
-        )  # fmt: skip
-        views = crop_views(seen, piece.job, stream.crop, setup.seed, setup.flip)
+        images = there[stream.row.reads]
+        if stream.row.encoding is not None:
+            images = encode_disparity(images, encoding=stream.row.encoding, percentile=DEPTH_PERCENTILE)
+        views = crop_views(images, piece.job, stream.row, setup.seed, setup.flip)
         arrays[name] = _features(stream, views, setup.precision)
         if not np.isfinite(arrays[name]).all():
-            raise NotFinite(f"{setup.features.path}: {name} features of {piece.job.record.id} are not finite")
+            raise NotFinite(f"{setup.features.path}: {name} features of {piece.job.id} are not finite")
     return arrays
 
 
-def crop_views(images: torch.Tensor, job: VideoJob, crop: int, seed: int, flip: float) -> torch.Tensor:
-    """uint8 (frames, height, width, 3) -> (views, frames, crop, crop, 3): the centre, then random crops.
+def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int, flip: float) -> torch.Tensor:
+    """uint8 (frames, height, width, 3) -> (views, frames, size, size, 3): the centre, then random crops.
 
     A random crop is mirrored with probability `flip`. A view's place and whether it is mirrored depend on the seed,
-    the video and the view alone, so both streams and all pieces share them.
+    the video and the view alone, so all streams and all pieces share them. A stream of novel videos alone has the
+    centre only.
     """
     height, width = images.shape[1:3]
+    crop = row.crop
     if min(height, width) < crop:
-        raise UsageError(f"{job.record.id}: frames of {height}×{width} pixels are smaller than --crop {crop}")
-    rng = np.random.default_rng([seed, *job.record.id.encode("utf-8", "surrogateescape")])
+        raise UsageError(f"{job.id}: frames of {height}×{width} pixels are smaller than --crop {crop}")
+    rng = np.random.default_rng([seed, *job.id.encode("utf-8", "surrogateescape")])
     mirrored = rng.random(job.views) < flip
     views = []
-    for view in range(job.views):
+    for view in range(1 if row.novel_only else job.views):
         top, left = crop_corner(height, width, crop=crop, centre=view == 0, rng=rng)
         seen = images[:, top : top + crop, left : left + crop]
         views.append(seen.flip(2) if view and mirrored[view] else seen)
-    return torch.stack(views)
+    return _resized(torch.stack(views), row.size)
 
 
-def _features(stream: Stream, views: torch.Tensor, precision: torch.dtype) -> NDArray[np.float16]:
-    """uint8 (views, frames, crop, crop, 3) -> float16 (views, frames, dim)."""
+def _resized(views: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (views, frames, crop, crop, 3) -> (views, frames, size, size, 3)."""
+    if views.shape[2] == size:
+        return views
+    pixels = views.flatten(0, 1).permute(0, 3, 1, 2).float()
+    resized = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    whole = resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return whole.view(*views.shape[:2], size, size, 3)
+
+
+def _features(stream: LoadedStream, views: torch.Tensor, precision: torch.dtype) -> NDArray[np.float16]:
+    """uint8 (views, frames, size, size, 3) -> float16 (views, frames, dim)."""
     backbone = stream.backbone
     images = normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=precision)
     output = backbone(images).to(torch.float16).cpu().numpy()

@@ -1,102 +1,78 @@
 """VIDEOS -> frames.zarr: every clip decoded, resized and stored as JPEG frames, one clip to a worker process.
 
-The pool survives a decoder that crashes or hangs: that costs its one clip. Workers are spawned, and write each clip
-into the staging area of this process, which publishes it.
+The pool survives a decoder that crashes or hangs: that costs its one clip. Workers are spawned, and each puts the
+clips that it has decoded into the store by itself.
 """
 
 from __future__ import annotations
 
 import functools
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from amefu_cli.artefacts.stores.pictures import append_frames, frame_writer
+from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.pictures import append_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
-from amefu_cli.artefacts.stores.writing import StagedVideo, publish_video
+from amefu_cli.artefacts.stores.writing import frame_writer
 from amefu_cli.artefacts.videos.decode import open_clip
 from amefu_cli.artefacts.videos.errors import VanishedFile
 from amefu_cli.artefacts.videos.find import Clip, is_unchanged
-from amefu_cli.engines.workers import Task, WorkerPool
+from amefu_cli.engines.workers import WorkerPool
 from amefu_cli.errors import AmefuError, VideoError, shown
 from amefu_cli.method.geometry import stored_size
-from amefu_cli.settings import FramesSettings
 from amefu_cli.stages import Outcome, Progress
-from amefu_cli.stages.pending import ClipJob
+from amefu_cli.stages.pipeline import ClipJob
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """All that one extraction needs besides its jobs. `timeout` is in seconds, for each clip."""
+
+    store: VideoStore[FramesHeader]
+    processes: int
+    timeout: float
+    allow_partial: bool
 
 
 def extract_frames(
-    jobs: Sequence[ClipJob],
-    store: VideoStore,
-    *,
-    settings: FramesSettings,
-    processes: int,
-    timeout: float,
-    allow_partial: bool,
-    failed: Callable[[str, AmefuError], None],
-    progress: Progress,
+    setup: Extraction, jobs: Sequence[ClipJob], *, failed: Callable[[str, AmefuError], None], progress: Progress
 ) -> Outcome:
     """Decode and store `jobs` in worker processes; what a clip fails with goes to `failed` and the run goes on.
 
     Raises:
-        AmefuError: the store cannot be written (disk full, read-only); nothing half-written is left.
+        AmefuError, OSError: the store cannot be written (disk full, read-only); nothing half-written counts.
     """
     outcome, started = Outcome(), time.monotonic()
-
-    def ended(clip: Clip, error: VideoError | None) -> None:
-        if error is None:
-            outcome.done.append(clip.id)
-        else:
-            outcome.failed[clip.id] = str(error)
-            failed(clip.id, error)
-        progress(len(outcome.done) + len(outcome.failed), len(jobs), clip.id)
-
-    decode = functools.partial(extract_clip, store.path, settings=settings, allow_partial=allow_partial)
-    tasks = (Task(job, store.fresh_folder()) for job in jobs)
-    threads = ThreadPoolExecutor(processes, thread_name_prefix="publish")
-    publishing: dict[Future[None], Clip] = {}  # the disk is waited for there, while the workers decode the next clips
-    try:
-        with WorkerPool(decode, tasks, processes=processes, timeout=timeout) as pool:
-            while pool.fill() or publishing:
-                for task, result in pool.ended():
-                    if isinstance(result, VideoError):
-                        shutil.rmtree(task.folder, ignore_errors=True)  # of a worker that could not do it
-                        ended(task.job.clip, result)
-                    else:
-                        publishing[threads.submit(publish_video, store, result)] = task.job.clip
-                for future in [future for future in publishing if future.done()]:
-                    ended(publishing.pop(future), _error_of(future))
-    finally:
-        threads.shutdown(cancel_futures=True)
+    work = functools.partial(extract_clip, setup.store.path, allow_partial=setup.allow_partial)
+    with WorkerPool(work, jobs, deed="decoded", processes=setup.processes, timeout=setup.timeout) as pool:
+        while pool.fill():
+            for job, result in pool.ended():
+                if isinstance(result, VideoError):
+                    setup.store.sweep()  # what a worker left that could not do it
+                    outcome.failed[job.id] = str(result)
+                    failed(job.id, result)
+                else:
+                    outcome.done.append(job.id)
+                progress(len(outcome.done) + len(outcome.failed), len(jobs), job.id)
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def _error_of(publishing: Future[None]) -> VideoError | None:
-    """What publishing one video failed with; what concerns the whole run is raised."""
-    try:
-        publishing.result()
-    except VideoError as error:
-        return error
-    return None
-
-
-def extract_clip(path: Path, task: Task, *, settings: FramesSettings, allow_partial: bool) -> StagedVideo:
-    """In a worker: one clip from its source to the folder of `task`, for the frame store at `path`."""
-    store, clip = _store(path), task.job.clip
+def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
+    """In a worker: one clip from its source into the frame store at `path`; returns how many frames it has."""
+    store, clip = _store(path), job.clip
+    settings = store.header.settings
     size_of = functools.partial(stored_size, geometry=settings.geometry, size=settings.size)
-    with (
-        open_clip(clip, allow_partial=allow_partial) as reader,
-        frame_writer(store, clip.id, task.folder) as writer,
-    ):
+    with open_clip(clip, allow_partial=allow_partial) as reader, frame_writer(store, clip.id) as writer:
         count = append_frames(writer, reader.frames(size_of), quality=settings.quality)
         _check_unchanged(clip)
-        return writer.finish(
-            frames=count, fps=reader.fps, source=_source(clip), made_from=task.job.made_from, partial=reader.partial
+        writer.commit(
+            frames=count, fps=reader.fps, source=_source(clip), made_from=job.made_from, partial=reader.partial
         )
+    return count
 
 
 def _source(clip: Clip) -> str:
@@ -113,6 +89,6 @@ def _check_unchanged(clip: Clip) -> None:
 
 
 @functools.cache
-def _store(path: Path) -> VideoStore:
-    """One open store for the life of a worker."""
-    return open_store(path, "frames", fix="amefu frames")
+def _store(path: Path) -> VideoStore[FramesHeader]:
+    """One open store for the life of a worker, whose staging folder is swept when it has ended."""
+    return open_store(path, FramesHeader, fix="amefu frames")

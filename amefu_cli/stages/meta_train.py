@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
-from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
+from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
+from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.episodes import Episodes, draw_episodes
-from amefu_cli.method.heads.fusion import FUSIONS
+from amefu_cli.method.heads import MODELS, build_fusion
 from amefu_cli.method.heads.learning import Temperature, meta_train_episode
 from amefu_cli.method.heads.prototypes import classify_episodes
 from amefu_cli.method.sampling import asynchronous_clips
@@ -50,8 +49,8 @@ class Learner(nn.Module):
         self.fusion, self.temperature = fusion, temperature
 
 
-def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, progress: Progress) -> Position:
-    """Train, or go on training, a fusion; writes `out` and returns where the best epoch was.
+def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progress: Progress) -> Position:
+    """Train, or go on training, a fusion; returns where the best epoch was.
 
     Raises:
         UsageError: too few base classes, or too few videos in one, for the episodes asked for.
@@ -59,7 +58,7 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
     """
     settings = setup.settings
     torch.manual_seed(settings.seed)
-    fusion = FUSIONS[settings.fusion](setup.base.rgb.shape[-1])
+    fusion = build_fusion(settings.fusion, setup.base.streams["rgb"].shape[-1])
     learner = Learner(fusion, Temperature(settings.temperature, learned=settings.learn_temperature)).to(setup.device)
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
@@ -81,7 +80,7 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
         metric="validation_accuracy",
         advice="lower --learning-rate",
     )
-    with TrainingRun(out, header) as files:
+    with files:
         return training.run(files, progress)
 
 
@@ -130,10 +129,11 @@ def gather_episode(
         rng=rng,
     )  # fmt: skip
     rows = table.start[flat][:, None] + numbers  # (1 + num_aug, videos, frames)
-    views = table.rgb.shape[0]
+    streams = table.streams
+    views = streams["rgb"].shape[0]
     view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
-    rgb = torch.from_numpy(table.rgb[view, rows[0]])
-    depth = torch.from_numpy(table.depth[view[None], rows])
+    rgb = torch.from_numpy(streams["rgb"][view, rows[0]])
+    depth = torch.from_numpy(streams["depth"][view[None], rows])
     return rgb.view(*videos.shape, *rgb.shape[1:]), depth.view(len(numbers), *videos.shape, *depth.shape[2:])
 
 
@@ -149,7 +149,7 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None
         frames_per_segment=setup.clip.frames_per_segment,
     )
     fusion.eval()
-    vectors = video_vectors(table, rows, model="amefu", fusion=fusion, device=setup.device)
+    vectors = video_vectors(table, rows, model=MODELS["amefu"], fusion=fusion, device=setup.device)
     fusion.train()
     outcomes = classify_episodes(
         vectors, validation_episodes(table, setup.settings), classifier=setup.settings.classifier

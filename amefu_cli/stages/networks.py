@@ -10,21 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import Provenance
-from amefu_cli.artefacts.weights.checkpoint import open_header, read_checkpoint, read_header
+from amefu_cli.artefacts.weights.checkpoint import open_stream, read_checkpoint, read_header
 from amefu_cli.artefacts.weights.downloads import cache_from_environment
 from amefu_cli.artefacts.weights.public import NETWORK
 from amefu_cli.artefacts.weights.sources import imagenet_weights, select_tensors
 from amefu_cli.artefacts.weights.tensors import read_tensors
 from amefu_cli.errors import DamagedFile, UsageError
-from amefu_cli.method.backbones import Backbone, build_backbone, family_of, imagenet_source
+from amefu_cli.method.backbones import build_backbone, imagenet_source
+from amefu_cli.method.backbones.network import Backbone
 from amefu_cli.stages.training import to_torch
-
-
-def require_backbone(name: str, weights: str) -> None:
-    """Raise UsageError for an unknown name or a missing file: all that is known before anything is loaded."""
-    family_of(name)
-    if weights not in ("imagenet", "none") and not Path(weights).is_file():
-        raise UsageError(f"--weights {weights}: no such file; give a file, imagenet or none")
 
 
 def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]:
@@ -36,7 +30,6 @@ def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]
         UsageError: an unknown name or a missing file; weights of another network.
         AmefuError: ImageNet weights cannot be had (no network, wrong hash).
     """
-    require_backbone(name, weights)
     backbone = build_backbone(name)
     if weights == "imagenet":
         source, cache = imagenet_source(name), cache_from_environment()
@@ -50,8 +43,7 @@ def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]
 
 def load_stream(checkpoint: Path, modality: str) -> Backbone:
     """The backbone of a pretrained stream."""
-    header = open_header(checkpoint, role=modality, fix=f"amefu pretrain --modality {modality}")
-    backbone = build_backbone(header.architecture["backbone"])
+    backbone = build_backbone(open_stream(checkpoint, modality).backbone)
     tensors = read_checkpoint(checkpoint)
     backbone.load(to_torch(_backbone_of(tensors)))
     return backbone

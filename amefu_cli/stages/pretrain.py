@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,22 +17,22 @@ from torch import nn
 from torch.nn import functional
 
 from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
-from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
+from amefu_cli.artefacts.weights.checkpoint import Position, StreamHeader
+from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import UsageError
-from amefu_cli.method.backbones import Backbone, normalise
+from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
 from amefu_cli.method.heads.learning import clip_logits
 from amefu_cli.method.sampling import middle_clip, random_clips
-from amefu_cli.settings import ClipSettings, PretrainSettings, StreamSettings
+from amefu_cli.settings import DEPTH_PERCENTILE, ClipSettings, PretrainSettings, StreamSettings
 from amefu_cli.stages import Progress
+from amefu_cli.stages.networks import choose_device, choose_precision, load_backbone
 from amefu_cli.stages.pipeline import LOADERS, ahead
 from amefu_cli.stages.training import Training
-
-DEPTH_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,9 @@ class StreamClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Pretraining:
-    """All that one pretraining needs besides its model: the data, the settings, the device."""
+    """All that one pretraining needs: the data, the settings, the device, and the backbone that it starts from."""
 
-    store: VideoStore
+    store: VideoStore[FramesHeader] | VideoStore[DepthHeader]
     train: Videos
     held_out: Videos
     settings: PretrainSettings
@@ -71,6 +70,7 @@ class Pretraining:
     clip: ClipSettings
     device: torch.device
     precision: torch.dtype
+    backbone: Backbone
 
     @property
     def steps(self) -> int:
@@ -96,17 +96,38 @@ def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -
     return train, held_out
 
 
-def pretrain(
-    setup: Pretraining, backbone: Backbone, out: Path, header: CheckpointHeader, *, progress: Progress
-) -> Position:
-    """Train, or go on training, one stream; writes `out` and returns where the best epoch was.
+def prepare(
+    store: VideoStore[FramesHeader] | VideoStore[DepthHeader],
+    records: Sequence[VideoRecord],
+    header: StreamHeader,
+    *,
+    weights: str,
+    device: str,
+) -> Pretraining:
+    """What training a stream as `header` says needs, from `weights` (`imagenet`, `none` or a file) on.
+
+    Raises:
+        UsageError: weights of another network.
+        AmefuError: ImageNet weights cannot be had.
+    """
+    assert header.training is not None
+    settings, place = header.training.settings, choose_device(device)
+    train, held_out = split_held_out(records, share=settings.held_out, seed=settings.seed)
+    torch.manual_seed(settings.seed)  # of a backbone with random weights
+    backbone, _ = load_backbone(header.backbone, weights)
+    precision = choose_precision(settings.precision, place)
+    return Pretraining(store, train, held_out, settings, header.stream, header.clip, place, precision, backbone)
+
+
+def pretrain(setup: Pretraining, files: TrainingRun[StreamHeader], *, progress: Progress) -> Position:
+    """Train, or go on training, one stream; returns where the best epoch was.
 
     Raises:
         NotFinite: the loss is NaN or infinite; names epoch and step.
     """
     settings = setup.settings
     torch.manual_seed(settings.seed)
-    model = StreamClassifier(backbone, len(set(setup.train.labels))).to(setup.device)
+    model = StreamClassifier(setup.backbone, len(set(setup.train.labels))).to(setup.device)
     model = model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, settings)
     training = Training(
@@ -122,7 +143,7 @@ def pretrain(
         metric="held_out_accuracy",
         advice="lower --backbone-rate, or use --precision float32",
     )
-    with TrainingRun(out, header) as files:
+    with files:
         return training.run(files, progress)
 
 

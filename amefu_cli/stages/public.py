@@ -10,27 +10,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, open_header, read_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import (
+    CheckpointNotes,
+    FusionHeader,
+    ImportedFusion,
+    ImportedStream,
+    StreamHeader,
+    open_fusion,
+    open_stream,
+    read_checkpoint,
+)
 from amefu_cli.artefacts.weights.identity import path_identity
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
 from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
 from amefu_cli.errors import UsageError
-from amefu_cli.method.backbones import Backbone, build_backbone
-from amefu_cli.settings import RECIPES
+from amefu_cli.method.backbones import build_backbone
+from amefu_cli.method.backbones.network import Backbone
+from amefu_cli.settings import RECIPES, ClipSettings
 from amefu_cli.stages.training import to_numpy, to_torch
 
 # What holds for every file of the public code; how long one was trained, and from which weights, none tells.
 BACKBONE, FUSION = "resnet50", "dgadain"
-
-
-STREAM = {"backbone": BACKBONE, "crop": 224, "depth_encoding": "magma"}
-
-
-CLIP = {"segments": 4, "frames_per_segment": 4}
-
-
+CROP, ENCODING = 224, "magma"
 OFFICIAL = RECIPES["official"]
 
+Arrays = dict[str, NDArray[Any]]
 
 LOOKS_LIKE = {
     "full": "it looks like a full model: --role full",
@@ -93,43 +97,29 @@ def _described(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')} {shape}"
 
 
-def stream_header(path: Path, modality: str, arrays: Arrays) -> CheckpointHeader:
+def import_stream(path: Path, modality: str, arrays: Arrays) -> StreamHeader:
     """What an imported stream says of itself: what the public code has fixed, and the file that it is from."""
-    return CheckpointHeader(
-        role=modality,
-        architecture={"backbone": BACKBONE, "classes": None},
-        settings={"pretrain": OFFICIAL["pretrain"], "stream": STREAM, "clip": CLIP},
-        data={"imported": path_identity(path)},
+    return StreamHeader(
+        role=modality, backbone=BACKBONE, crop=CROP, depth_encoding=ENCODING, classes=None, clip=ClipSettings(),
+        imported=ImportedStream(path_identity(path), flip=OFFICIAL["pretrain"]["flip"]),
         notes=_notes(path, arrays["head.weight"]),
-    )
+    )  # fmt: skip
 
 
-def fusion_header(path: Path, arrays: Arrays, streams: Mapping[str, Any]) -> CheckpointHeader:
-    """What an imported fusion says of itself; `streams` identifies the two checkpoints that it goes with."""
-    return CheckpointHeader(
-        role="fusion",
-        architecture={"fusion": FUSION, "dim": len(arrays["scale.bias"])},
-        settings={"meta-train": {"fusion": FUSION, **OFFICIAL["meta-train"]}, "clip": CLIP},
-        data={"streams": dict(streams), "imported": path_identity(path)},
+def import_fusion(path: Path, arrays: Arrays, streams: Mapping[str, str]) -> FusionHeader:
+    """What an imported fusion says of itself; `streams` are the fingerprints of the two that it goes with."""
+    return FusionHeader(
+        role="fusion", fusion=FUSION, dim=len(arrays["scale.bias"]), streams=streams, clip=ClipSettings(),
+        imported=ImportedFusion(path_identity(path), loss=OFFICIAL["meta-train"]["loss"]),
         notes=_notes(path, arrays[f"{KEPT}fc.weight"]),
-    )
+    )  # fmt: skip
 
 
-def _notes(path: Path, head: NDArray[Any]) -> dict[str, Any]:
-    return {"imported_from": path.name, "classes": len(head), "recipe": "official"}
+def _notes(path: Path, head: NDArray[Any]) -> CheckpointNotes:
+    return CheckpointNotes(recipe="official", imported_from=path.name, classes=len(head))
 
 
-Arrays = dict[str, NDArray[Any]]
-
-
-FIXES = {
-    "rgb": "amefu pretrain --modality rgb",
-    "depth": "amefu pretrain --modality depth",
-    "fusion": "amefu meta-train",
-}
-
-
-def export_public(checkpoints: Mapping[str, Path], role: str, out: Path) -> int:
+def write_public(checkpoints: Mapping[str, Path], role: str, out: Path) -> int:
     """Write `checkpoints` (by role: `rgb`, `depth`, `fusion`) as a public file of `role`; returns its tensors' number.
 
     Raises:
@@ -160,11 +150,12 @@ def public_fusion(arrays: Arrays, *, classes: int) -> Arrays:
 
 
 def _read(path: Path, role: str) -> Arrays:
-    header = open_header(path, role=role, fix=FIXES[role])
-    field, needed = ("fusion", FUSION) if role == "fusion" else ("backbone", BACKBONE)
-    if header.architecture[field] != needed:
+    if role == "fusion":
+        field, found, needed = "fusion", open_fusion(path).fusion, FUSION
+    else:
+        field, found, needed = "backbone", open_stream(path, role).backbone, BACKBONE
+    if found != needed:
         raise UsageError(
-            f"{path}: its {field} is {header.architecture[field]!r}; the public code has {needed!r} alone, so only "
-            "that can be exported"
+            f"{path}: its {field} is {found!r}; the public code has {needed!r} alone, so only that can be exported"
         )
     return read_checkpoint(path)

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from amefu_cli.artefacts.weights.training_run import Position, State, TrainingRun
+from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position, StreamHeader
+from amefu_cli.artefacts.weights.training_run import State, TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import HeldSignals
 from amefu_cli.stages import Progress
 
 SNAPSHOT_SECONDS = 60.0
+AnyRun = TrainingRun[StreamHeader] | TrainingRun[FusionHeader]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Training:
     advice: str
     """What helps against a loss that is not finite."""
 
-    def run(self, files: TrainingRun, progress: Progress) -> Position:
+    def run(self, files: AnyRun, progress: Progress) -> Position:
         """All epochs that are left, and the result; returns where the best epoch was.
 
         Raises:
@@ -75,7 +77,7 @@ class Training:
         files.finish()
         return position
 
-    def _run_epoch(self, files: TrainingRun, position: Position, progress: Progress) -> Position:
+    def _run_epoch(self, files: AnyRun, position: Position, progress: Progress) -> Position:
         """The rest of one epoch, from `position` on."""
         epoch, saved = position.epoch, time.monotonic()
         factor = 0.1 if self.decay_after and epoch >= self.decay_after else 1.0
@@ -107,7 +109,7 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     return {"model": to_numpy(model.state_dict()), "optimizer": to_numpy(momentum)}
 
 
-def resume(run: TrainingRun, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+def resume(run: AnyRun, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Put the snapshot of this training, if there is one, into model and optimizer; returns where it stands."""
     found = run.resume()
     if found is None:

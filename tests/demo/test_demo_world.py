@@ -12,7 +12,7 @@ from PIL import Image
 
 from amefu_cli.artefacts.files.split import read_split
 from amefu_cli.demo import clips as mp4
-from amefu_cli.demo.clips import render_world, write_mp4
+from amefu_cli.demo.clips import World, render_world, write_mp4
 from amefu_cli.demo.picture import MARGIN, TITLE_HEIGHT, magma_of, picture_of_clips, write_picture
 from amefu_cli.demo.world import WORLD_SPLIT, render_clip
 from amefu_cli.errors import AmefuError, SettingsMismatch
@@ -23,12 +23,12 @@ SMALL = {"frames": 8, "size": 32, "fps": 10, "seed": 3}
 def render(folder: Path, *, clips: int = 1, jobs: int = 1, **changes: int):
     heard = []
     outcome = render_world(
+        World(**(SMALL | changes)),
         folder / "videos",
         folder / "split.toml",
         clips_per_class=clips,
         jobs=jobs,
         progress=lambda done, total, what: heard.append((done, total, what)),
-        **(SMALL | changes),
     )
     return outcome, heard
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amefu_cli.demo.actions import push_up, squat
 from amefu_cli.demo.camera import Camera, ball_bounds, looking_at
+from amefu_cli.demo.exercises import push_up, squat
 from amefu_cli.demo.figure import SHOES, bend, draw_body, limbs_of, standing
 from amefu_cli.demo.render import render
 from amefu_cli.demo.scene import Boxes, Capsules, Room, Scene, draw_clutter, draw_materials, meet_boxes, meet_capsules

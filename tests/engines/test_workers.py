@@ -127,7 +127,7 @@ def test_workers_that_die_before_they_begin_cost_nothing_while_some_begin(
     done = run(7)
     assert done.returncode == 1
     assert done.stderr.splitlines()[1:] == [
-        "error: 7 worker processes in a row ended before they began a clip (the last with exit code -9); "
+        "error: 7 worker processes in a row ended before they started a task (the last with exit code -9); "
         "where memory is short, fewer at a time may do: --jobs"
     ]
     assert not (work / "frames.zarr" / STAGING).exists()

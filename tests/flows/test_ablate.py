@@ -12,12 +12,22 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.files.results import open_result
 from amefu_cli.artefacts.files.split import built_in_split, make_split
 from amefu_cli.commands.app import app
-from amefu_cli.commands.splits import data_set_of
 from amefu_cli.errors import UsageError
-from amefu_cli.method.heads.fusion import FUSIONS
+from amefu_cli.flows.splits import data_set_of
+from amefu_cli.flows.tables import (
+    PAPER,
+    Ablation,
+    Cell,
+    MadeBy,
+    Row,
+    Table,
+    TableRow,
+    paper_figure,
+    plan_tables,
+)
+from amefu_cli.method.heads import FUSIONS, MODELS
 from amefu_cli.settings import parse_numbers
 from amefu_cli.stages import evaluate
-from amefu_cli.stages.ablate import FUSION_TITLES, PAPER, Row, paper_figure, plan_tables, to_markdown
 
 
 def test_the_rows_of_all_tables():
@@ -42,7 +52,8 @@ def test_a_table_alone_still_has_what_it_is_compared_with():
 
 
 def test_every_fusion_has_its_rows():
-    assert FUSION_TITLES.keys() == FUSIONS.keys()
+    (rows,) = plan_tables((3,), num_augs=(0,), num_aug=2).tables.values()
+    assert {row.fusion for row in rows if row.fusion} == FUSIONS.keys()
 
 
 def test_the_paper_stands_only_beside_its_own_task():
@@ -82,30 +93,26 @@ def test_numbers_out_of_range(text):
         parse_numbers(text, "--shots", minimum=1, maximum=9)
 
 
-def cell(accuracy, difference, low, high, carried, paper=None):
-    return {
-        "accuracy": accuracy, "half_width_95": 0.0086, "paper": paper, "difference": difference,
-        "over_episodes_95": [low, high], "carried": carried,
-    }  # fmt: skip
+def row(name, title, accuracy, difference, low, high, paper=None):
+    cell = Cell(
+        result=f"{name}.json", paired=True, difference=difference, over_episodes_95=(low, high), by_class_95=None,
+        significant=low > 0 or high < 0, accuracy=accuracy, half_width_95=0.0086, paper=paper,
+    )  # fmt: skip
+    return TableRow(name, title, name, shots={"1": cell})
 
 
 def test_the_layout():
-    document = {
-        "preset": "paper", "recipe": {"features": "paper", "fusion": "tuned"}, "data_set": "kinetics100",
-        "missing_videos": 3, "missing_classes": ["archery"],
-        "way": 5, "queries": 1, "episodes": 10_000, "reference": "AMeFu-Net", "interval_over": "episodes",
-        "tables": [
-            {
-                "title": "Table 3: ablation",
-                "rows": [
-                    {"name": "rgb", "title": "RGB", "shots": {"1": cell(0.736, -0.005, -0.0091, -0.0009, True)}},
-                    {"name": "depth", "title": "Depth", "shots": {"1": cell(0.742, 0.001, -0.003, 0.005, False)}},
-                    {"name": "amefu", "title": "AMeFu-Net", "shots": {"1": cell(0.741, 0, 0, 0, False, paper=74.1)}},
-                ],
-            }
-        ],
-    }  # fmt: skip
-    head, _, tables = to_markdown(document).partition("\n\n")
+    rows = (
+        row("rgb", "RGB", 0.736, -0.005, -0.0091, -0.0009),
+        row("depth", "Depth", 0.742, 0.001, -0.003, 0.005),
+        row("amefu", "AMeFu-Net", 0.741, 0, 0, 0, paper=74.1),
+    )
+    made = Ablation(
+        preset="paper", recipe=MadeBy("paper", "tuned"), data_set="kinetics100", missing_videos=3,
+        missing_classes=("archery",), way=5, queries=1, episodes=10_000, seed=0, reference="AMeFu-Net",
+        interval_over="episodes", tables=(Table("Table 3: ablation", rows),),
+    )  # fmt: skip
+    head, _, tables = made.to_markdown().partition("\n\n")
     assert head.startswith("5-way, 1 query a class, 10000 episodes a shot, the same for every row;")
     assert tables == (
         "Features by recipe paper, fusions by recipe tuned, preset paper. Of the novel part of the split 3 videos are "
@@ -125,9 +132,10 @@ def test_the_layout():
 def counted(monkeypatch):
     """The models whose vectors were computed, in order."""
     models, compute = [], evaluate.video_vectors
+    names = {model: name for name, model in MODELS.items()}
 
     def count(*tables, model, **named):
-        models.append(model)
+        models.append(names[model])
         return compute(*tables, model=model, **named)
 
     monkeypatch.setattr(evaluate, "video_vectors", count)
@@ -143,19 +151,19 @@ def test_all_rows_on_the_same_episodes_and_once(feature_space, counted):
     assert len(rows) == 9
     for shot in ("1", "2"):
         results = [open_result(folder / "results" / _name(row, shot)) for row in rows.values()]
-        assert len({result["episodes_fingerprint"] for result in results}) == 1
-        assert {result["shot"] for result in results} == {int(shot)}
+        assert len({result.asked.episodes_fingerprint for result in results}) == 1
+        assert {result.asked.shot for result in results} == {int(shot)}
         for row, result in zip(rows.values(), results, strict=True):
-            assert (result["model"], result.get("fusion"), result.get("num_aug")) == (
+            assert (result.asked.model, result.asked.fusion, result.asked.num_aug) == (
                 row["model"], row["fusion"], row["num_aug"],
             )  # fmt: skip
-            assert row["shots"][shot]["accuracy"] == result["accuracy"]
-            difference = result["accuracy"] - rows["amefu"]["shots"][shot]["accuracy"]
+            assert row["shots"][shot]["accuracy"] == result.found.accuracy
+            difference = result.found.accuracy - rows["amefu"]["shots"][shot]["accuracy"]
             assert row["shots"][shot]["difference"] == pytest.approx(difference, abs=1e-12)
             assert row["shots"][shot]["paired"] is True
     written = json.loads((folder / "tables.json").read_text())
     assert written == {name: value for name, value in told.items() if name != "folder"}
-    assert (folder / "tables.md").read_text() == to_markdown(told)
+    assert (folder / "tables.md").read_text() == amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "0")
     assert (told["preset"], told["recipe"]["fusion"], told["data_set"]) == ("paper", "paper", None)
 
 
@@ -188,7 +196,7 @@ def test_what_meta_train_made_is_used(feature_space):
     assert not list((feature_space / "ablation").glob("*.safetensors"))
     result = open_result(next((feature_space / "ablation" / "results").glob("amefu-*.json")))
     amefu(feature_space, "evaluate", "--episodes", "100", "--out", feature_space / "same.json")
-    assert open_result(feature_space / "same.json")["right"] == result["right"]
+    assert open_result(feature_space / "same.json").found.right == result.found.right
 
 
 def test_other_settings_are_trained_beside(feature_space):

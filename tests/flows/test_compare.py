@@ -10,24 +10,37 @@ import pytest
 from synthetic_features import amefu
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.files.results import pack_outcomes, write_result
+from amefu_cli.artefacts.files.results import (
+    Fingerprints,
+    Found,
+    PackedOutcomes,
+    Recipes,
+    Result,
+    ResultSettings,
+    Switches,
+    write_result,
+)
 from amefu_cli.commands.app import app
 from amefu_cli.errors import DamagedFile, UsageError
 
 NAMES = ("run", "sit", "wave")
 
 
-def result(path, right, classes, *, episodes="e1", names=NAMES, queries=1, **fields):
+def result(path, right, classes, *, episodes="e1", names=NAMES, queries=1, shot=1, model="rgb"):
     """Write a result whose `right` and `classes` are (episodes, way)."""
     right, classes = np.array(right), np.array(classes)
     shares = right.mean(1) / queries
-    document = {
-        "model": "rgb", "way": right.shape[1], "shot": 1, "queries": queries, "episodes": len(right), "seed": 0,
-        "accuracy": float(shares.mean()), "half_width_95": float(1.96 * shares.std(ddof=1) / np.sqrt(len(shares))),
-        "by_class": dict.fromkeys(names, 0.5), "episodes_fingerprint": episodes, "fingerprints": {},
-        "outcomes": pack_outcomes(right, classes), **fields,
-    }  # fmt: skip
-    write_result(path, document)
+    asked = ResultSettings(
+        model=model, classifier="cosine", test_frames="middle", way=right.shape[1], shot=shot, queries=queries,
+        episodes=len(right), seed=0, episodes_fingerprint=episodes, recipe=Recipes("paper"),
+        switches=Switches(0.0, "middle", "square"), missing_videos=0, missing_classes=(), fingerprints=Fingerprints("f"),
+    )  # fmt: skip
+    found = Found(
+        accuracy=float(shares.mean()), half_width_95=float(1.96 * shares.std(ddof=1) / np.sqrt(len(shares))),
+        by_class=dict.fromkeys(names, 0.5), videos=6, right=tuple(right.sum(1).tolist()),
+        outcomes=PackedOutcomes.of(right, classes), seconds=0.1,
+    )  # fmt: skip
+    write_result(Result(path, asked, found))
     return path
 
 
@@ -51,11 +64,11 @@ def test_a_paired_difference_by_hand(pair, tmp_path):
     assert found["paired"] is True
     assert found["difference"] == pytest.approx(0.25)
     assert found["over_episodes_95"] == [pytest.approx(0.25 - half_width), pytest.approx(0.25 + half_width)]
-    assert found["carried"] is False  # 0.25 ± 0.28
-    assert "by_class_95" not in found
+    assert found["significant"] is False  # 0.25 ± 0.28
+    assert found["by_class_95"] is None
 
 
-def test_a_difference_that_is_not_carried_is_marked(pair, tmp_path):
+def test_a_difference_whose_interval_holds_0_is_marked(pair, tmp_path):
     clear = result(tmp_path / "c.json", [[1, 0], [1, 1], [1, 1], [1, 1]], CLASSES)
     table = amefu(tmp_path, "compare", *pair, clear)
     lines = {name: line for name in ("b.json", "c.json") for line in table.splitlines() if name in line}
@@ -87,7 +100,7 @@ def test_other_tasks_are_said(pair, tmp_path):
     assert "are of different tasks (shot 1 and 5, queries 1 and 2)" in done.stderr
 
 
-def test_a_gain_on_one_class_is_not_carried_over_classes(tmp_path):
+def test_a_gain_on_one_class_is_not_significant_over_classes(tmp_path):
     """Class 0 alone gains, in each of its 400 episodes: sure over episodes, not over which classes are novel."""
     rng = np.random.default_rng(0)
     classes = np.stack([rng.permutation(3)[:2] for _ in range(600)])
@@ -97,9 +110,9 @@ def test_a_gain_on_one_class_is_not_carried_over_classes(tmp_path):
     (found,) = json.loads(amefu(tmp_path, "compare", first, second, "--by-class", "--json"))["compared"]
     assert found["over_episodes_95"][0] > 0.1
     assert found["by_class_95"][0] <= 0.0 < found["by_class_95"][1]  # in 8 of 27 resamples class 0 is not there
-    assert found["carried"] is False
+    assert found["significant"] is False
     (found,) = json.loads(amefu(tmp_path, "compare", first, second, "--json"))["compared"]
-    assert found["carried"] is True
+    assert found["significant"] is True
 
 
 def test_unpaired_results_lose_the_same_classes(tmp_path):
@@ -125,6 +138,8 @@ def test_refusals(pair, tmp_path):
     with pytest.raises(UsageError, match=re.escape(message)):
         amefu(tmp_path, "compare", pair[0], absent)
     old = tmp_path / "old.json"
-    write_result(old, {"model": "rgb", "fingerprints": {}, "episodes_fingerprint": "e1"})
-    with pytest.raises(DamagedFile, match=re.escape(f"{old}: a result without way, shot, queries, ")):
+    old.write_text('{"model": "rgb", "fingerprints": {}, "episodes_fingerprint": "e1"}')
+    with pytest.raises(
+        DamagedFile, match=re.escape(f"{old}: not an amefu result") + ".* lacks classifier, test_frames, way"
+    ):
         amefu(tmp_path, "compare", pair[0], old)

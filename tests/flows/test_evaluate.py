@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ from conftest import RunAmefu
 from synthetic_features import FRAMES, NOVEL, amefu, clip_features, make_store
 
 from amefu_cli.artefacts.files.episodes import read_episodes
-from amefu_cli.artefacts.files.results import open_result, outcomes_of
-from amefu_cli.artefacts.stores.store import open_store
+from amefu_cli.artefacts.files.results import PackedOutcomes, open_result
+from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.store import open_store, prepare_store
+from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
 from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.method.heads import MODELS
 from amefu_cli.method.heads.fusion import DGAdaIN
-from amefu_cli.settings import MODELS, EvaluateSettings
+from amefu_cli.settings import EvaluateSettings
 
 MIDDLE = [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]  # of 20 frames: 4 of each 5 from place (5 - 4) // 2
 CONSECUTIVE = list(range(2, 18))  # 16 frames, two left over on either side
@@ -54,7 +58,7 @@ def plain_loop(model, drawn, fusion):
                     scores = [this @ prototype / np.linalg.norm(prototype) for prototype in prototypes]
                 count += int(np.argmax(scores) == own)
         right.append(count)
-    return right
+    return tuple(right)
 
 
 def test_the_frames_of_the_plain_loop():
@@ -72,26 +76,26 @@ def test_every_model_agrees_with_a_plain_loop(feature_space, tmp_path, model):
         fusion.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in trained.items()})
     told = json.loads(amefu(feature_space, "evaluate", "--model", model, "--episodes", tmp_path / "file", "--json"))
     result = open_result(feature_space / "results" / told["file"].rpartition("/")[2])
-    assert result["right"] == plain_loop(model, read_episodes(tmp_path / "file"), fusion)
-    assert result["classifier"] == ("euclidean" if model == "rgb-basenet" else "cosine")
-    assert result["test_frames"] == ("consecutive" if model == "rgb-basenet" else "middle")
-    assert result["accuracy"] == pytest.approx(np.mean(result["right"]) / 10)
-    assert told["accuracy"] == result["accuracy"]
+    assert result.found.right == plain_loop(model, read_episodes(tmp_path / "file"), fusion)
+    assert result.asked.classifier == ("euclidean" if model == "rgb-basenet" else "cosine")
+    assert result.asked.test_frames == ("consecutive" if model == "rgb-basenet" else "middle")
+    assert result.found.accuracy == pytest.approx(np.mean(result.found.right) / 10)
+    assert told["accuracy"] == result.found.accuracy
     assert "right" not in told
 
 
 def test_a_result_keeps_every_class_of_every_episode(feature_space, tmp_path):
     amefu(feature_space, "evaluate", "--model", "rgb", "--queries", "3", "--out", tmp_path / "r.json")
     result = open_result(tmp_path / "r.json")
-    outcomes = outcomes_of(result, tmp_path / "r.json")
-    assert outcomes.class_names == NOVEL == tuple(result["by_class"])
+    outcomes = result.outcomes()
+    assert outcomes.class_names == NOVEL == tuple(result.found.by_class)
     assert outcomes.shares.shape == outcomes.classes.shape == (200, 5)
-    assert np.rint(outcomes.shares * 3).sum(1).astype(int).tolist() == result["right"]
-    assert outcomes.accuracies.mean() == pytest.approx(result["accuracy"])
+    assert np.rint(outcomes.shares * 3).sum(1).astype(int).tolist() == [*result.found.right]
+    assert outcomes.accuracies.mean() == pytest.approx(result.found.accuracy)
     for label, name in enumerate(NOVEL):
-        assert outcomes.shares[outcomes.classes == label].mean() == pytest.approx(result["by_class"][name])
+        assert outcomes.shares[outcomes.classes == label].mean() == pytest.approx(result.found.by_class[name])
     assert {len(set(classes)) for classes in outcomes.classes.tolist()} == {5}
-    assert result["fingerprints"].keys() == {"features"}
+    assert result.asked.fingerprints.fusion is None
 
 
 def test_the_same_evaluation_is_done_once(feature_space, tmp_path):
@@ -122,7 +126,7 @@ def test_a_classifier_can_be_set_for_any_model(feature_space, tmp_path):
         for out in outs:
             classifier = out.stem.rpartition("-")[2]
             amefu(feature_space, "evaluate", "--model", model, "--classifier", classifier, "--out", out)
-        first, second = (open_result(out)["right"] for out in outs)
+        first, second = (open_result(out).found.right for out in outs)
         assert (first == second) is same
 
 
@@ -155,17 +159,39 @@ def test_a_store_without_imagenet_features_names_the_fix(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["bow"], "test": NOVEL[:2]}))
     words = ("evaluate", "--way", "2", "--episodes", "9", "--model")
     amefu(tmp_path, *words, "rgb")
-    message = (
-        "holds no ImageNet features of run/v_00, which the basenets read; add them with `amefu features --basenet`"
-    )
+    message = "holds no 'imagenet' of run/v_00; add it with `amefu features --basenet`"
     with pytest.raises(UsageError, match=re.escape(message)):
         amefu(tmp_path, *words, "rgb-basenet++")
+
+
+def test_a_further_stream_of_the_store_is_a_model(feature_space):
+    """Here one that holds what RGB holds: the mean of the same frames, and the same classifier."""
+    there = open_store(feature_space / "features.zarr", FeaturesHeader, fix="")
+    rows = {name: there.header.streams[name] for name in ("rgb", "depth")} | {"clip": there.header.streams["rgb"]}
+    with prepare_store(feature_space / "more.zarr", replace(there.header, streams=rows), rebuild=False) as store:
+        for video, record in there.records().items():
+            arrays = {name: there.read(video).array(name) for name in ("frame", "rgb", "depth")}
+            with feature_writer(store, video, [*rows]) as writer:
+                writer.append({**arrays, "clip": arrays["rgb"]})
+                writer.commit(frames=record.frames, fps=None, source="", made_from=record.made_from)
+    found = {}
+    for model in ("rgb", "clip"):
+        out = feature_space / f"{model}.json"
+        amefu(feature_space, "evaluate", "--model", model, "--features", store.path, "--out", out)
+        found[model] = open_result(out)
+    assert found["clip"].found.right == found["rgb"].found.right
+    assert (found["clip"].asked.model, found["clip"].asked.classifier) == ("clip", "cosine")
+    message = (
+        "--model 'dino': must be one of amefu, rgb, depth, rgb-basenet, rgb-basenet++, clip; `amefu features --stream"
+    )
+    with pytest.raises(UsageError, match=re.escape(message)):
+        amefu(feature_space, "evaluate", "--model", "dino", "--features", store.path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"outcomes": None}, "its outcomes cannot be read"),
+        ({"outcomes": PackedOutcomes("", "")}, "its outcomes cannot be read"),
         ({"episodes": 300}, "2000 bytes of outcomes, 300 × 5 need 3000"),
         ({"queries": 0}, "an outcome lies outside its queries or classes"),
         ({"by_class": {"run": 1.0}}, "an outcome lies outside its queries or classes"),
@@ -173,22 +199,25 @@ def test_a_store_without_imagenet_features_names_the_fix(tmp_path):
 )
 def test_outcomes_that_do_not_fit_are_damage(feature_space, tmp_path, change, message):
     amefu(feature_space, "evaluate", "--model", "rgb", "--out", tmp_path / "r.json")
+    result = open_result(tmp_path / "r.json")
+    part = "asked" if change.keys() <= vars(result.asked).keys() else "found"
+    changed = replace(result, **{part: replace(getattr(result, part), **change)})
     with pytest.raises(DamagedFile, match=re.escape(message)):
-        outcomes_of(open_result(tmp_path / "r.json") | change, tmp_path / "r.json")
+        changed.outcomes()
 
 
 def test_the_basenets_add_their_features_to_novel_videos_only(workspace, run_amefu):
     """Asked for the first time on a finished store: base and validation videos stay, novel ones are made again."""
     path = workspace / "features.zarr"
-    before = open_store(path, "features", fix="").records()
+    before = open_store(path, FeaturesHeader, fix="").records()
     made = run_amefu("evaluate", "--workspace", workspace, "--model", "rgb-basenet")
     assert "6 videos to make, 15 already in" in made.stderr
-    store = open_store(path, "features", fix="")
+    store = open_store(path, FeaturesHeader, fix="")
     after = store.records()
     for video, record in after.items():
         novel = record.class_name in ("spin", "wave")
         assert (record.fingerprint != before[video].fingerprint) is novel
-        assert ("imagenet" in store.read(video).arrays) is novel
+        assert ("imagenet" in store.read(video).names()) is novel
         if novel:  # 8 frames, 2 × 2 of them: middles 1, 2 and 5, 6, and 2 to 5 in a row
             assert store.read(video).array("frame").tolist() == [1, 2, 3, 4, 5, 6]
             assert store.read(video).shape("imagenet") == store.read(video).shape("rgb")
@@ -208,4 +237,4 @@ def test_a_recipe_that_is_not_the_store_s_is_said(feature_space: Path, run_amefu
     words = ("evaluate", "--model", "rgb", "--no-upstream", "--workspace", feature_space, "--recipe")
     assert "was made by" not in run_amefu(*words, "tuned").stderr
     said = run_amefu(*words, "official").stderr
-    assert "features.zarr was made by: it has flip 0.0 (not 0.5), test_frames middle (not start)" in said
+    assert "features.zarr was made by: it has flip 0.0 (not 0.5), geometry square (not official), test_frames" in said

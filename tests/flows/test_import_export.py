@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,18 +15,32 @@ from conftest import FIXTURES
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
-from amefu_cli.artefacts.weights.identity import stream_identity
+from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes
+from amefu_cli.artefacts.files.workspace import Config, Workspace
+from amefu_cli.artefacts.stores.kinds import FeaturesHeader, FeaturesNotes
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.weights.checkpoint import (
+    ImportedFusion,
+    ImportedStream,
+    StreamHeader,
+    open_fusion,
+    open_stream,
+    write_checkpoint,
+)
+from amefu_cli.artefacts.weights.identity import path_identity
 from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
 from amefu_cli.commands.app import app
-from amefu_cli.commands.evaluate import settings_of_result
-from amefu_cli.commands.import_ import _refuse_others
+from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
+from amefu_cli.flows.evaluate import Novel, candidate_of, settings_of_result
+from amefu_cli.flows.public import refuse_others
+from amefu_cli.flows.session import Session
+from amefu_cli.flows.streams import streams_of
 from amefu_cli.method.heads.fusion import video_vector
-from amefu_cli.settings import EvaluateSettings
+from amefu_cli.settings import ClipSettings, FeaturesSettings
 from amefu_cli.stages.evaluate import load_fusion
 from amefu_cli.stages.networks import load_stream
-from amefu_cli.stages.public import export_public, public_fusion, read_public
+from amefu_cli.stages.public import public_fusion, read_public, write_public
 
 STREAM_SHAPES = json.loads((FIXTURES / "amefu_submodel_keys.json").read_text())
 FUSION_SHAPES = {
@@ -98,9 +111,7 @@ def hold_to_the_reference(rgb: Path, depth: Path, fusion: Path) -> None:
     expected = load_file(FIXTURES / "amefu_full.safetensors")
     streams = [load_stream(rgb, "rgb").eval(), load_stream(depth, "depth").eval()]
     features = [stream(clip) for stream, clip in zip(streams, reference_inputs(), strict=True)]
-    header = read_header(fusion)
-    assert header is not None
-    module = load_fusion(header, read_checkpoint(fusion), CPU)
+    module = load_fusion(fusion, CPU)
     fused = module.fuse_frames(*features)
 
     found = {"rgb_features": features[0], "depth_features": features[1], "fused_frames": fused}
@@ -129,42 +140,44 @@ def test_two_submodels_and_a_fusion_give_the_public_numbers(public: Path) -> Non
     hold_to_the_reference(*(work / f"{part}.safetensors" for part in ("rgb", "depth", "fusion")))
 
 
-def test_an_imported_model_says_what_it_is_and_fits_together(imported: Path) -> None:
-    rgb, fusion = read_header(imported / "rgb.safetensors"), read_header(imported / "fusion.safetensors")
-    assert rgb is not None
-    assert fusion is not None
+def streams_from(folder: Path) -> FeaturesHeader:
+    """The header of features that the stream checkpoints of a folder give."""
+    session = Session("features", Workspace(folder), Config(), Terminal())
+    checkpoints = {name: folder / f"{name}.safetensors" for name in ("rgb", "depth")}
+    asked = streams_of(session, checkpoints, None, None, folder / "features.zarr")
+    return FeaturesHeader(
+        settings=FeaturesSettings(flip=0.5), clip=ClipSettings(), streams={name: of.row for name, of in asked.items()},
+        notes=FeaturesNotes(frames="", depth="", rgb="", depth_stream="", recipe="official"),
+    )  # fmt: skip
 
-    assert (rgb.role, rgb.architecture) == ("rgb", {"backbone": "resnet50", "classes": None})
-    assert (rgb.settings["stream"]["crop"], rgb.settings["stream"]["depth_encoding"]) == (224, "magma")
-    assert rgb.notes["classes"] == 64
-    assert fusion.architecture == {"fusion": "dgadain", "dim": 2048}
-    assert rgb.settings["pretrain"] == {"flip": 0.5}
-    assert fusion.settings["meta-train"] == {"fusion": "dgadain", "loss": "double_softmax"}
-    assert fusion.data["streams"] == {
-        modality: stream_identity(imported / f"{modality}.safetensors", {}) for modality in ("rgb", "depth")
-    }
+
+def test_an_imported_model_says_what_it_is_and_fits_together(public: Path, imported: Path) -> None:
+    rgb, fusion = open_stream(imported / "rgb.safetensors", "rgb"), open_fusion(imported / "fusion.safetensors")
+    file = path_identity(public / "full.pkl")
+
+    assert (rgb.role, rgb.backbone, rgb.classes) == ("rgb", "resnet50", None)
+    assert (rgb.crop, rgb.depth_encoding) == (224, "magma")
+    assert (rgb.notes.classes, rgb.notes.recipe) == (64, "official")
+    assert (rgb.training, rgb.imported) == (None, ImportedStream(file, flip=0.5))
+    assert (fusion.fusion, fusion.dim) == ("dgadain", 2048)
+    assert (fusion.training, fusion.imported) == (None, ImportedFusion(file, loss="double_softmax"))
+    rows = streams_from(imported).streams
+    assert fusion.streams == {name: rows[name].fingerprint for name in ("rgb", "depth")}
+    assert {row.trained_on for row in rows.values()} == {None}
 
 
 def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path, tmp_path: Path) -> None:
     shown = json.loads(amefu("status", "--workspace", imported, "--json"))["checkpoints"]
-    recorded = json.dumps([checkpoint["settings"] for checkpoint in shown])
-    assert not re.search("epochs|episodes|rate|decay|seed|num_aug|weights", recorded)
+    assert not re.search("epochs|episodes|rate|decay|seed|num_aug|weights", json.dumps(shown))
     assert [checkpoint["state"] for checkpoint in shown] == ["imported from full.pkl"] * 3
     assert "fusion dgadain" in amefu("status", "--workspace", imported)
 
-    fusion = imported / "fusion.safetensors"
-    header = read_header(fusion)
-    assert header is not None
-    store = SimpleNamespace(
-        made_from=header.data["streams"],
-        path=tmp_path,
-        notes={},
-        settings={"features": {"test_frames": "", "flip": 0.5}},
-    )
-    drawn, classes = SimpleNamespace(shape={}, fingerprint="", notes={"seed": 0}), SimpleNamespace(novel=("run",))
-    novel = {"features": "", "missing_videos": 0, "missing_classes": []}
-    asked = settings_of_result(store, classes, novel, EvaluateSettings(), drawn, fusion)
-    assert (asked["fusion"], asked["num_aug"]) == ("dgadain", None)
+    store = VideoStore(tmp_path, streams_from(imported))
+    drawn = DrawnEpisodes((), np.zeros((1, 5, 1), int), np.zeros((1, 5, 1), int), EpisodeNotes(0))
+    candidate = candidate_of("amefu", imported / "fusion.safetensors")
+    asked = settings_of_result(store, Novel("", 0, ()), candidate, drawn, seed=0)
+    assert (asked.fusion, asked.num_aug) == ("dgadain", None)
+    assert (asked.switches.loss, asked.switches.learning_rate) == ("double_softmax", None)
 
 
 def test_an_export_gives_back_the_very_tensors_in_order(public: Path, imported: Path) -> None:
@@ -189,7 +202,7 @@ def test_importing_again_changes_nothing_and_another_file_is_refused(public: Pat
 
     (public / "other.pkl").write_bytes(b"another file")
     with pytest.raises(SettingsMismatch, match=r"rgb.safetensors: holds another checkpoint than .*other.pkl gives"):
-        _refuse_others(public / "other.pkl", [imported / "rgb.safetensors"])
+        refuse_others(public / "other.pkl", [imported / "rgb.safetensors"])
 
 
 # Small files: what is refused --------------------------------------------------------------------------------
@@ -320,15 +333,13 @@ def test_a_fusion_that_was_trained_here_is_exported_with_one_less_and_a_classifi
     assert found["public.fc.bias"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    ("architecture", "message"),
-    [({"backbone": "resnet18"}, "its backbone is 'resnet18'; the public code has 'resnet50' alone")],
-)
-def test_what_the_public_code_has_no_place_for(architecture: dict[str, str], message: str, tmp_path: Path) -> None:
-    header = CheckpointHeader("rgb", architecture, {}, {}, {})
+def test_what_the_public_code_has_no_place_for(tmp_path: Path) -> None:
+    header = StreamHeader(
+        role="rgb", backbone="resnet18", crop=224, depth_encoding="magma", classes=None, clip=ClipSettings()
+    )
     write_checkpoint(tmp_path / "rgb.safetensors", {"x": np.zeros(1, np.float32)}, header)
-    with pytest.raises(UsageError, match=message):
-        export_public({"rgb": tmp_path / "rgb.safetensors"}, "rgb", tmp_path / "out.pkl")
+    with pytest.raises(UsageError, match="its backbone is 'resnet18'; the public code has 'resnet50' alone"):
+        write_public({"rgb": tmp_path / "rgb.safetensors"}, "rgb", tmp_path / "out.pkl")
     assert not (tmp_path / "out.pkl").exists()
 
 

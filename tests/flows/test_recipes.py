@@ -13,13 +13,15 @@ import torch
 from conftest import RunAmefu
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.files.workspace import Workspace
-from amefu_cli.artefacts.stores.header import VideoRecord, read_header
-from amefu_cli.artefacts.weights.checkpoint import read_header as read_checkpoint_header
+from amefu_cli.artefacts.files.workspace import Workspace, read_config
+from amefu_cli.artefacts.stores.header import VideoRecord, header_of
+from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.weights.checkpoint import open_fusion
 from amefu_cli.commands.app import app
-from amefu_cli.commands.init import config_text
-from amefu_cli.commands.options import Session, chosen_sets, settings_of
+from amefu_cli.commands.console import Terminal
+from amefu_cli.commands.start import config_text
 from amefu_cli.errors import UsageError
+from amefu_cli.flows.session import Chosen, Session, chosen_sets, defaults_of
 from amefu_cli.settings import (
     DEPTH_PRETRAIN,
     PRESETS,
@@ -40,7 +42,8 @@ def settings(
     tmp_path: Path, command: str, *, toml: str = "", variant: str | None = None, **sets: str
 ) -> dict[str, object]:
     (tmp_path / "amefu.toml").write_text(toml)
-    return settings_of(command, Workspace(tmp_path), sets.get("preset"), sets.get("recipe"), variant)
+    config = read_config(tmp_path / "amefu.toml")
+    return defaults_of(command, config, chosen_sets(config, sets.get("preset"), sets.get("recipe")), variant)
 
 
 # Layers ------------------------------------------------------------------------------------------------------
@@ -70,7 +73,8 @@ def test_the_file_names_both_sets_and_the_command_line_wins_over_it(tmp_path: Pa
     assert settings(tmp_path, "meta-train", toml=toml)["loss"] == "double_softmax"
     assert settings(tmp_path, "meta-train", toml=toml)["decay_after"] == 3
     assert "loss" not in settings(tmp_path, "meta-train", toml=toml, recipe="paper")
-    assert chosen_sets(Workspace(tmp_path), None, None) == {"preset": "hmdb51", "recipe": "official"}
+    config = read_config(tmp_path / "amefu.toml")
+    assert chosen_sets(config, None, None) == Chosen(preset="hmdb51", recipe="official")
 
 
 def test_the_depth_stream_has_a_schedule_of_its_own_below_all_sets(tmp_path: Path) -> None:
@@ -88,10 +92,10 @@ def test_the_command_line_wins_over_everything(workspace: Path, run_amefu: RunAm
         "meta-train", "--workspace", workspace, "--no-upstream", "--out", out, "--recipe", "official",
         "--way", "2", "--epochs", "1", "--episodes", "2", "--loss", "cross_entropy",
     )  # fmt: skip
-    header = read_checkpoint_header(out)
-    assert header is not None
-    assert header.settings["meta-train"]["loss"] == "cross_entropy"
-    assert header.notes["recipe"] == "official"
+    header = open_fusion(out)
+    assert header.training is not None
+    assert header.training.settings.loss == "cross_entropy"
+    assert header.notes.recipe == "official"
 
 
 # What each set holds -----------------------------------------------------------------------------------------
@@ -193,7 +197,7 @@ def test_a_fault_in_any_table_is_named_by_every_command(toml: str, message: str,
 
 def test_a_value_that_a_step_of_another_command_cannot_take_is_named_with_its_table(tmp_path: Path) -> None:
     (tmp_path / "amefu.toml").write_text("[features]\nviews = -1\n[depth]\nestimator = 5\n")
-    session = Session(Workspace(tmp_path), None, upstream=True, json=False)
+    session = Session("status", Workspace(tmp_path), read_config(tmp_path / "amefu.toml"), Terminal())
     with pytest.raises(UsageError, match=r"amefu\.toml: \[features\] --views -1: must be at least 0"):
         session.settings(FeaturesSettings, "features")
     assert session.settings(DepthSettings, "depth").estimator == "5"
@@ -232,9 +236,9 @@ def test_a_store_notes_the_recipe_that_it_was_started_with(
     common = (tmp_path / "videos", "--workspace", tmp_path / "work", "--jobs", "1")
     run_amefu("frames", *common, "--recipe", "official")
 
-    header = read_header(tmp_path / "work" / "frames.zarr")
+    header = header_of(tmp_path / "work" / "frames.zarr", FramesHeader)
     assert header is not None
-    assert (header["notes"]["recipe"], header["settings"]["geometry"]) == ("official", "official")
+    assert (header.notes.recipe, header.settings.geometry) == ("official", "official")
     said = run_amefu("frames", *common, code=2)
     assert "geometry: official in the file, square asked for" in said.stderr
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amefu_cli.commands.work import Work
 from conftest import MakeClips, RunAmefu
 
 from amefu_cli.artefacts.stores.failures import read_failures
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.artefacts.videos.errors import CorruptVideo
-from amefu_cli.commands.work import Work
 from amefu_cli.engines.shares import parse_shard, shard_of
 from amefu_cli.engines.workers import WorkerTimeout
 from amefu_cli.errors import DamagedFile, UsageError

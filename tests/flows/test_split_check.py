@@ -23,7 +23,7 @@ from amefu_cli.artefacts.files.split import (
 )
 from amefu_cli.artefacts.videos.find import Source, duplicates
 from amefu_cli.errors import UsageError
-from amefu_cli.stages.split_check import ClassCount, check_split, repaired
+from amefu_cli.flows.split_check import ClassCount, check_split, repaired
 
 
 def sources(folder: Path, **content: bytes) -> dict[str, Source]:

@@ -10,7 +10,7 @@ import torch
 from torchvision import models
 
 from amefu_cli.errors import UsageError
-from amefu_cli.method.backbones import build_backbone, imagenet_source
+from amefu_cli.method.backbones import build_backbone, imagenet_source, input_size
 
 LINEAR_CLASSIFIER = {"resnet18": "fc", "mobilenet_v3_small": "classifier.3", "shufflenet_v2_x0_5": "fc"}
 
@@ -60,7 +60,10 @@ def test_timm_model_has_timms_names_and_normalisation() -> None:
     [
         ("resnet5O", "backbone 'resnet5O' is not known; did you mean resnet50"),
         ("zzzzzz", "backbone 'zzzzzz' is not known; did you mean a name that the library lists?"),
-        ("keras:vgg", "backbone 'keras:vgg': unknown library 'keras'; write NAME (torchvision) or timm:NAME"),
+        (
+            "keras:vgg",
+            "backbone 'keras:vgg': unknown library 'keras'; write a torchvision classification model or timm:NAME",
+        ),
         ("timm:tf_efficientnet_lite9", "did you mean timm:tf_efficientnet_lite"),
         ("timm:resnet18.nowhere", "backbone 'timm:resnet18.nowhere': "),
     ],
@@ -112,3 +115,16 @@ def test_a_model_that_was_never_pretrained_has_no_source() -> None:
 def test_every_torchvision_classifier_has_a_source_with_a_hash() -> None:
     for name in models.list_models(module=models):
         assert re.search(r"^https://.+-[0-9a-f]{8,64}\.pth$", imagenet_source(name)), name
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet50", 224),
+        ("inception_v3", 299),
+        ("timm:tf_efficientnet_lite0", 224),
+        ("timm:vit_small_patch14_dinov2.lvd142m", 518),
+    ],
+)
+def test_the_input_size_is_that_of_the_pretraining(name: str, size: int) -> None:
+    assert input_size(name) == size

@@ -27,7 +27,7 @@ def test_paired_difference_by_hand():
     half_width = 1.96 * np.sqrt(0.7 / 5)
     assert found.value == pytest.approx(0.2)
     assert (found.low, found.high) == (pytest.approx(0.2 - half_width), pytest.approx(0.2 + half_width))
-    assert not found.carried
+    assert not found.significant
 
 
 def test_unpaired_difference_by_hand():
@@ -45,19 +45,19 @@ def test_pairing_takes_out_what_both_share():
     first, second = hardness + rng.normal(0, 0.02, 2000), hardness + 0.01 + rng.normal(0, 0.02, 2000)
     paired, unpaired = paired_difference(first, second), unpaired_difference(first, second)
     assert paired.value == pytest.approx(unpaired.value)
-    assert paired.carried
-    assert not unpaired.carried
+    assert paired.significant
+    assert not unpaired.significant
 
 
 def test_a_model_against_itself_carries_nothing():
     same = np.array([0.2, 0.8, 1.0])
     assert paired_difference(same, same) == Interval(0.0, 0.0, 0.0)
-    assert not Interval(0.0, 0.0, 0.0).carried
+    assert not Interval(0.0, 0.0, 0.0).significant
 
 
-@pytest.mark.parametrize(("low", "high", "carried"), [(0.1, 0.3, True), (-0.3, -0.1, True), (-0.1, 0.1, False)])
-def test_carried(low, high, carried):
-    assert Interval((low + high) / 2, low, high).carried is carried
+@pytest.mark.parametrize(("low", "high", "significant"), [(0.1, 0.3, True), (-0.3, -0.1, True), (-0.1, 0.1, False)])
+def test_an_interval_that_holds_0_decides_nothing(low, high, significant):
+    assert Interval((low + high) / 2, low, high).significant is significant
 
 
 def test_refusals():

@@ -20,8 +20,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amefu_cli.artefacts.files.episodes import DrawnEpisodes, read_episodes, write_episodes
-from amefu_cli.artefacts.files.results import open_result, outcomes_of, pack_outcomes, write_result
+from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
+from amefu_cli.artefacts.files.results import (
+    Fingerprints,
+    Found,
+    PackedOutcomes,
+    Recipes,
+    Result,
+    ResultSettings,
+    Switches,
+    open_result,
+    write_result,
+)
 from amefu_cli.artefacts.files.split import load_split, read_list, read_split
 from amefu_cli.artefacts.files.workspace import read_config
 from amefu_cli.artefacts.stores.check import damage_of
@@ -31,14 +41,27 @@ from amefu_cli.artefacts.stores.header import read_record
 from amefu_cli.artefacts.stores.pictures import append_frames, depth_writer, frame_writer, read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
 from amefu_cli.artefacts.videos.errors import EmptyFile
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
-from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
+from amefu_cli.artefacts.weights.checkpoint import (
+    CheckpointNotes,
+    FusionClasses,
+    FusionHeader,
+    FusionTraining,
+    Position,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
+from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import AmefuError
-from amefu_cli.settings import FramesSettings
+from amefu_cli.settings import ClipSettings, FramesSettings, MetaTrainSettings
 
 pytestmark = pytest.mark.slow
 
-HEADER = CheckpointHeader("fusion", {"dim": 2}, {"meta-train": {"way": 5}}, {"streams": {}}, {"epoch": 1})
+HEADER = FusionHeader(
+    role="fusion", fusion="dgadain", dim=2, streams={"rgb": "01", "depth": "23"}, clip=ClipSettings(),
+    training=FusionTraining(MetaTrainSettings(), FusionClasses(("run",), ("sit",)), base="45", validation="67"),
+    notes=CheckpointNotes(epoch=1),
+)  # fmt: skip
 VIDEO = "jump/one"
 ODD_VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just([]), st.just({}),
@@ -100,15 +123,20 @@ def checkpoint(path: Path) -> None:
 def episodes(path: Path) -> None:
     one = np.array([[[0], [2]], [[3], [1]]])
     query = np.array([[[1], [3]], [[2], [0]]])
-    write_episodes(path, DrawnEpisodes(("a/1", "a/2", "b/1", "b/2"), one, query, {"seed": 0}))
+    write_episodes(path, DrawnEpisodes(("a/1", "a/2", "b/1", "b/2"), one, query, EpisodeNotes(0)))
 
 
 def result(path: Path) -> None:
-    outcomes = pack_outcomes(np.array([[1, 0], [1, 1]]), np.array([[0, 1], [1, 0]]))
-    write_result(path, {
-        "model": "rgb", "way": 2, "shot": 1, "queries": 1, "episodes": 2, "accuracy": 0.75, "half_width_95": 0.1,
-        "by_class": {"a": 1.0, "b": 0.5}, "outcomes": outcomes, "episodes_fingerprint": "f", "fingerprints": {},
-    })  # fmt: skip
+    asked = ResultSettings(
+        model="rgb", classifier="cosine", test_frames="middle", way=2, shot=1, queries=1, episodes=2, seed=0,
+        episodes_fingerprint="f", recipe=Recipes("paper"), switches=Switches(0.0, "middle", "square"),
+        missing_videos=0, missing_classes=(), fingerprints=Fingerprints("g"),
+    )  # fmt: skip
+    found = Found(
+        accuracy=0.75, half_width_95=0.1, by_class={"a": 1.0, "b": 0.5}, videos=4, right=(1, 2), seconds=0.1,
+        outcomes=PackedOutcomes.of(np.array([[1, 0], [1, 1]]), np.array([[0, 1], [1, 0]])),
+    )  # fmt: skip
+    write_result(Result(path, asked, found))
 
 
 def failures(path: Path) -> None:
@@ -133,7 +161,7 @@ def resumed(path: Path) -> None:
 
 
 def numbers_of(path: Path) -> None:
-    outcomes_of(open_result(path), path)
+    open_result(path).outcomes()
 
 
 # name: (file name, writes a sound one there, reads it)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import uuid
@@ -10,24 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from amefu_cli.artefacts.files.locks import NOT_OFFERED, locked
 from amefu_cli.errors import UsageError
 
 
-def sync(path: Path) -> None:
-    """Flush one file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def sync(path: str | Path) -> None:
+    """Flush one file or folder to the disk; a folder only where its file system can."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED or not os.path.isdir(path):
+            raise
     finally:
         os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """Flush a folder and everything under it to the disk."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            sync(Path(parent, name))
-        sync(Path(parent))
 
 
 def temporary_beside(path: Path) -> Path:
@@ -50,12 +45,12 @@ def write_atomic(path: Path, content: bytes, *, temporary: Path | None = None) -
     sync(path.parent)
 
 
-def create_atomic(path: Path, content: bytes, *, temporary: Path | None = None) -> bool:
+def create_atomic(path: Path, content: bytes) -> bool:
     """Write `path` unless it is there already; of several processes exactly one gets True."""
-    temporary = temporary or temporary_beside(path)
+    temporary = temporary_beside(path)
     try:
         _write_synced(temporary, content)
-        os.link(temporary, path)
+        _link(temporary, path)
     except FileExistsError:
         return False
     finally:
@@ -64,8 +59,21 @@ def create_atomic(path: Path, content: bytes, *, temporary: Path | None = None) 
     return True
 
 
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file a second name, unless there is one of this name. Raises FileExistsError."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        with locked(path.with_name(f".{path.name[:64]}.lock")):
+            if path.exists():
+                raise FileExistsError(path) from None
+            os.replace(temporary, path)
+
+
 def require_writable(path: Path) -> None:
-    """Raise UsageError where this process may not write at `path`, or where it is yet to be made."""
+    """Raise UsageError where this process may not write at `path`, or where it would be made."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not os.access(there, os.W_OK):
         raise UsageError(f"{path}: may not be written to; choose another place with --out")
@@ -81,33 +89,3 @@ def _write_synced(path: Path, content: bytes) -> None:
 def to_json(document: Mapping[str, Any]) -> bytes:
     """One JSON document as ASCII bytes; names that are not UTF-8 survive as escaped surrogates."""
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode("ascii")
-
-
-def acquire(path: Path) -> int | None:
-    """Take the lock at `path`, for as long as the descriptor that this returns stays open.
-
-    None where a live process holds it. Raises FileNotFoundError where its folder is gone.
-    """
-    while True:
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        if _is_at(descriptor, path):
-            return descriptor
-        os.close(descriptor)  # whoever held it has removed the file between our two calls
-
-
-def release(path: Path, descriptor: int) -> None:
-    """Let go of a lock taken by `acquire`."""
-    path.unlink(missing_ok=True)
-    os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

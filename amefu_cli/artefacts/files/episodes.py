@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,44 +18,62 @@ from safetensors.numpy import save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import fingerprint
+from amefu_cli.artefacts.files.headers import parsed
+from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.errors import DamagedFile, UsageError
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
+class EpisodeNotes:
+    """How episodes were drawn: by which seed, and from which features (a fingerprint)."""
+
+    seed: int
+    features: str | None = None
+
+
+@dataclass(frozen=True)
+class EpisodeShape:
+    """How many episodes there are, and of what."""
+
+    way: int
+    shot: int
+    queries: int
+    episodes: int
+
+
+@dataclass(frozen=True)
 class DrawnEpisodes:
     """Episodes of the videos `ids` (sorted, each used by some episode), whatever store those come from.
 
-    `support` int64 (episodes, way, shot) and `query` int64 (episodes, way, queries) are positions in `ids`. `notes`
-    tell the seed and the fingerprint of the features that they were drawn from.
+    `support` int64 (episodes, way, shot) and `query` int64 (episodes, way, queries) are positions in `ids`.
     """
 
     ids: tuple[str, ...]
     support: NDArray[np.int64]
     query: NDArray[np.int64]
-    notes: Mapping[str, Any]
+    notes: EpisodeNotes
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes of the episodes, sorted."""
-        return tuple(sorted({video.split("/", 1)[0] for video in self.ids}))
+        return tuple(sorted(set(map(class_of, self.ids))))
 
     @property
-    def shape(self) -> dict[str, int]:
-        """How many episodes there are, and of what."""
+    def shape(self) -> EpisodeShape:
         episodes, way, shot = self.support.shape
-        return {"way": way, "shot": shot, "queries": self.query.shape[2], "episodes": episodes}
+        return EpisodeShape(way, shot, self.query.shape[2], episodes)
 
     @property
     def fingerprint(self) -> str:
         """The same for the same videos in the same places, wherever the episodes were drawn or read."""
         parts = [hashlib.sha256(part.astype("<i8").tobytes()).hexdigest() for part in (self.support, self.query)]
-        return fingerprint(list(self.ids), self.shape, parts)
+        return fingerprint(list(self.ids), asdict(self.shape), parts)
 
     @classmethod
     def of(
-        cls, ids: tuple[str, ...], support: NDArray[np.int64], query: NDArray[np.int64], notes: Mapping[str, Any]
+        cls, ids: tuple[str, ...], support: NDArray[np.int64], query: NDArray[np.int64], notes: EpisodeNotes
     ) -> DrawnEpisodes:
         """Episodes whose indices are positions in `ids`, of which they may use only some."""
         used = np.unique(np.concatenate([support.ravel(), query.ravel()]))
@@ -86,7 +102,7 @@ class DrawnEpisodes:
 def write_episodes(path: Path, drawn: DrawnEpisodes) -> None:
     """Write episodes, with positions as narrow as they can be."""
     kind = np.uint16 if len(drawn.ids) <= 1 << 16 else np.uint32
-    header = {"schema": SCHEMA, "videos": list(drawn.ids), "notes": drawn.notes}
+    header = {"schema": SCHEMA, "videos": list(drawn.ids), "notes": asdict(drawn.notes)}
     parts = {"support": drawn.support, "query": drawn.query}
     arrays = {name: np.ascontiguousarray(part, kind) for name, part in parts.items()}  # save() takes memory as it lies
     write_atomic(path, save(arrays, metadata={"amefu-episodes": json.dumps(header, allow_nan=False)}))
@@ -105,19 +121,19 @@ def read_episodes(path: Path) -> DrawnEpisodes:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["amefu-episodes"])
             support, query = (file.get_tensor(name).astype(np.int64) for name in ("support", "query"))
-        ids, notes, schema = header["videos"], header["notes"], header["schema"]
+        ids, notes, schema = header["videos"], parsed(EpisodeNotes, header["notes"]), header["schema"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(
             f"{path}: not a file of episodes ({error}); write one with `amefu episodes --out OTHER`"
         ) from error
-    if schema != SCHEMA or not isinstance(notes, dict) or not _is_list_of_names(ids):
+    if schema != SCHEMA or not _is_list_of_names(ids):
         raise DamagedFile(f"{path}: the header holds a field of another type or schema")
     _check_positions(path, len(ids), support, query)
     _check_classes(path, ids, np.concatenate([support, query], axis=2))
     return DrawnEpisodes(tuple(ids), support, query, notes)
 
 
-def _is_list_of_names(ids: Any) -> bool:
+def _is_list_of_names(ids: object) -> bool:
     return isinstance(ids, list) and all(isinstance(video, str) for video in ids) and ids == sorted(set(ids))
 
 
@@ -133,7 +149,7 @@ def _check_positions(path: Path, videos: int, support: NDArray[np.int64], query:
 
 def _check_classes(path: Path, ids: list[str], videos: NDArray[np.int64]) -> None:
     """All videos of one way are of one class, and no two ways of an episode are of the same."""
-    labels = np.unique([video.split("/", 1)[0] for video in ids], return_inverse=True)[1]
+    labels = np.unique([class_of(video) for video in ids], return_inverse=True)[1]
     classes = labels[videos]  # (episodes, way, shot + queries)
     ways = np.sort(classes[..., 0], axis=1)
     if (classes != classes[..., :1]).any() or (ways[:, 1:] == ways[:, :-1]).any():

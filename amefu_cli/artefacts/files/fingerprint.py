@@ -45,9 +45,11 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str) -> Iterable[str]:
     for name in sorted(found.keys() | expected.keys()):
         here, there = found.get(name), expected.get(name)
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            yield from _differences(here, there, f"{prefix}{name}.")
-        elif here != there:
+        if here == there:
+            continue
+        if isinstance(here or {}, Mapping) and isinstance(there or {}, Mapping):
+            yield from _differences(here or {}, there or {}, f"{prefix}{name}.")
+        else:
             yield f"{prefix}{name}: {_shown(here)} in the file, {_shown(there)} asked for"
 
 

@@ -1,4 +1,4 @@
-"""How a video's id becomes a path inside a store: one Zarr group for every folder of the id."""
+"""How a video's id becomes the path of its archive inside a store, and how alike two names are."""
 
 from __future__ import annotations
 
@@ -6,47 +6,70 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from difflib import SequenceMatcher
-from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes
 
 from amefu_cli.errors import UsageError
 
+ARCHIVE, DAMAGED = ".zip", ".bad"  # of equal length, so that a damaged archive can always be renamed
 LONGEST_COMPONENT = 255  # bytes: the limit of a file name on the common file systems
+PLAIN = re.compile(r"[A-Za-z0-9_ ()-][A-Za-z0-9_ ().,+&-]*")
 
 
-def group_path(video: str) -> PurePosixPath:
-    """The path of a video's group below `videos/`; raises UsageError if the id could leave the store.
+def archive_path(video: str) -> str:
+    """The path of a video's archive below `videos/`; raises UsageError if the id could leave the store.
 
-    Letters, digits and most punctuation stay as they are. What a Zarr key or a file system reserves (control
-    characters, `%`, `\\`, bytes that are not UTF-8, a leading dot or double underscore, the name `zarr.json`)
-    is percent-encoded.
+    Letters, digits and most punctuation stay as they are. What a file system may not take (control characters, `%`,
+    `\\`, bytes that are not UTF-8, a leading dot) is percent-encoded, and so is the dot of a folder that is called as
+    an archive could be.
 
-    >>> str(group_path("archery/v_03 (left)"))
-    'archery/v_03 (left)'
-    >>> str(group_path("a/50%"))
-    'a/50%25'
+    >>> archive_path("archery/v_03 (left)")
+    'archery/v_03 (left).zip'
+    >>> archive_path("a.zip/50%")
+    'a%2Ezip/50%25.zip'
     """
-    components = video.split("/")
-    if any(component in ("", ".", "..") for component in components) or "\0" in video:
+    *folders, clip = video.split("/")
+    if any(component in ("", ".", "..") for component in (*folders, clip)) or "\0" in video:
         raise UsageError(f"video id {video!r} is not a relative path below a class folder")
-    return PurePosixPath(*(_encode(component) for component in components))
+    return "/".join([*(_encode_folder(folder) for folder in folders), _fit(clip, _encode(clip) + ARCHIVE)])
 
 
-def video_id(path: PurePosixPath) -> str:
-    """The id whose group stands at `path`: the inverse of `group_path`."""
-    return "/".join(unquote_to_bytes(component).decode("utf-8", "surrogateescape") for component in path.parts)
+def class_of(video: str) -> str:
+    """The class of a video: the first part of its id.
+
+    >>> class_of("archery/outdoors/v_03")
+    'archery'
+    """
+    return video.split("/", 1)[0]
+
+
+def video_id(path: str) -> str:
+    """The id whose archive stands at `path`, sound or damaged: the inverse of `archive_path`."""
+    encoded = path[: -len(ARCHIVE)]
+    return unquote_to_bytes(encoded).decode("utf-8", "surrogateescape") if "%" in encoded else encoded
+
+
+def _encode_folder(component: str) -> str:
+    encoded = _encode(component)
+    if encoded.lower().endswith((ARCHIVE, DAMAGED)):  # also on a file system that folds case
+        stem, _, suffix = encoded.rpartition(".")
+        encoded = f"{stem}%2E{suffix}"
+    return _fit(component, encoded)
 
 
 def _encode(component: str) -> str:
+    if PLAIN.fullmatch(component):
+        return component
     encoded = "".join(_encode_character(character) for character in component)
-    if component.startswith((".", "__")) or component == "zarr.json":
-        encoded = f"%{ord(component[0]):02X}{encoded[1:]}"
-    if len(encoded.encode()) > LONGEST_COMPONENT:
+    return f"%2E{encoded[1:]}" if component.startswith(".") else encoded
+
+
+def _fit(component: str, name: str) -> str:
+    if len(name.encode()) > LONGEST_COMPONENT:
         raise UsageError(
-            f"video id part {component[:40]!r}… needs {len(encoded.encode())} bytes as a file name; "
+            f"video id part {component[:40]!r}… needs {len(name.encode())} bytes as a file name; "
             f"the limit is {LONGEST_COMPONENT}: rename the clip"
         )
-    return encoded
+    return name
 
 
 def _encode_character(character: str) -> str:
@@ -55,18 +78,17 @@ def _encode_character(character: str) -> str:
     return quote(character.encode("utf-8", "surrogateescape"), safe="")
 
 
-def _suffixes(names: str) -> frozenset[str]:
+def suffixes(names: str) -> frozenset[str]:
     return frozenset(f".{name}" for name in names.split())
 
 
-VIDEO_SUFFIXES = _suffixes(
+VIDEO_SUFFIXES = suffixes(
     """
     266 3g2 3gp 3gpp amv asf av1 avc avi avs dav dif divx dv f4v flv gif h261 h263 h264 264 h265 265 hevc h266 h26l
     ismv ivf m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp4 mp4v mpe mpeg mpeg4 mpg mpv mts mxf nut
     obu ogm ogv ogx qt rm rmvb swf tod ts trp ty vc1 vid viv vob vvc webm wmv wtv xvid y4m
     """
 )
-
 
 ALIKE = 0.8  # of two words: 2 * letters in common / letters of both
 
@@ -124,7 +146,7 @@ def _likeness(name: str, other: str) -> float:
 
 
 def _words(name: str) -> list[str]:
-    """Words in lower case; a capital inside a word begins one: `PlayingDaf` is playing, daf."""
+    """Words in lower case; a capital inside a word starts one: `PlayingDaf` is playing, daf."""
     return re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).casefold())
 
 

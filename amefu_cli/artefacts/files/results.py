@@ -4,16 +4,18 @@
 |---|---|
 | model, fusion, num_aug, classifier, test_frames | which vectors were classified, and how |
 | way, shot, queries, episodes, seed | the episodes; seed is null where they were read from a file |
+| episodes_fingerprint | equal for two results of the same episodes |
+| recipe, switches | the sets of defaults that features and fusion were made by; what differs between such sets |
+| missing_videos, missing_classes | what of the split's novel part is not there |
+| fingerprints | of the features, and of the fusion |
 | accuracy, half_width_95 | mean over episodes, and 1.96 standard errors of it, in 0..1 |
 | by_class | accuracy of the queries of each class, by class name in sorted order |
 | right | how many of its way × queries queries each episode had right |
-| outcomes | the same for every class of every episode, packed: `right` and `class`, (episodes, way) |
-| episodes_fingerprint | equal for two results of the same episodes |
-| fingerprints | of the features, and of the fusion |
+| outcomes | the same for every class of every episode, packed: `right` and `classes`, (episodes, way) |
 | videos, seconds | size and time of the evaluation |
 
-Each array of `outcomes` is unsigned 16-bit little-endian, deflated (zlib), as base64; `class` counts the names of
-`by_class` from 0.
+Fields of the fusion are null where the model has none. Each array of `outcomes` is unsigned 16-bit little-endian,
+deflated (zlib), as base64; `classes` counts the names of `by_class` from 0.
 """
 
 from __future__ import annotations
@@ -22,22 +24,100 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import fingerprint
+from amefu_cli.artefacts.files.headers import parsed
 from amefu_cli.errors import DamagedFile, UsageError
 
 PACKED = "<u2"
-COMPARED = (
-    "model", "way", "shot", "queries", "episodes", "accuracy", "half_width_95", "by_class", "outcomes",
-    "episodes_fingerprint",
-)  # fmt: skip
+FIX = "evaluate again into another file"
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """The sets of defaults by which features and fusion were made."""
+
+    features: str
+    fusion: str | None = None
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Where the paper, its public code and practice part ways; None: of no fusion, or not known of an imported one."""
+
+    flip: float
+    test_frames: str
+    geometry: str
+    loss: str | None = None
+    temperature: float | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What was evaluated: the features of the novel videos, and the fusion."""
+
+    features: str
+    fusion: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultSettings:
+    """What a result is the result of. Another evaluation with equal settings would find the same."""
+
+    model: str
+    fusion: str | None = None
+    num_aug: int | None = None
+    classifier: str
+    test_frames: str
+    way: int
+    shot: int
+    queries: int
+    episodes: int
+    seed: int | None
+    episodes_fingerprint: str
+    recipe: Recipes
+    switches: Switches
+    missing_videos: int
+    missing_classes: tuple[str, ...]
+    fingerprints: Fingerprints
+
+    @property
+    def file_name(self) -> str:
+        """Tells the main settings, and differs where any setting or fingerprint does."""
+        return f"{self.model}-{self.way}way-{self.shot}shot-{fingerprint(asdict(self))[:8]}.json"
+
+
+@dataclass(frozen=True)
+class PackedOutcomes:
+    """Right queries, and the class, of every (episode, way): see the head of this file."""
+
+    right: str
+    classes: str
+
+    @classmethod
+    def of(cls, right: NDArray[np.int64], classes: NDArray[np.int64]) -> Self:
+        return cls(_pack(right), _pack(classes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What an evaluation found."""
+
+    accuracy: float
+    half_width_95: float
+    by_class: Mapping[str, float]
+    videos: int
+    right: tuple[int, ...]
+    outcomes: PackedOutcomes
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -55,56 +135,55 @@ class Outcomes:
         return means
 
 
-def result_name(asked: Mapping[str, Any]) -> str:
-    """A file name that tells the main settings, and differs where any setting or fingerprint does."""
-    return f"{asked['model']}-{asked['way']}way-{asked['shot']}shot-{fingerprint(asked)[:8]}.json"
+@dataclass(frozen=True)
+class Result:
+    """One evaluation: what was asked for, what was found, and the file that holds both."""
+
+    path: Path
+    asked: ResultSettings
+    found: Found
+
+    def as_document(self) -> dict[str, Any]:
+        """Both as one JSON object."""
+        return asdict(self.asked) | asdict(self.found)
+
+    def outcomes(self) -> Outcomes:
+        """Every episode; raises DamagedFile where the packed ones do not fit the other fields."""
+        packed, shape = self.found.outcomes, (self.asked.episodes, self.asked.way)
+        try:
+            right, classes = _unpack(packed.right, shape), _unpack(packed.classes, shape)
+        except (ValueError, OverflowError, zlib.error) as error:
+            raise DamagedFile(f"{self.path}: its outcomes cannot be read ({error}); {FIX}") from error
+        names, queries = tuple(self.found.by_class), self.asked.queries
+        if right.max(initial=0) > queries or classes.max(initial=0) >= len(names):
+            raise DamagedFile(f"{self.path}: an outcome lies outside its queries or classes; {FIX}")
+        return Outcomes(right / queries, classes, names)
 
 
-def write_result(path: Path, result: Mapping[str, Any]) -> None:
+def write_result(result: Result) -> None:
     """Write one result, on one line."""
-    write_atomic(path, (json.dumps(result, allow_nan=False) + "\n").encode("ascii"))
+    write_atomic(result.path, (json.dumps(result.as_document(), allow_nan=False) + "\n").encode("ascii"))
 
 
-def read_result(path: Path) -> dict[str, Any] | None:
+def read_result(path: Path) -> Result | None:
     """One result, or None where there is no such file; raises DamagedFile where it is something else."""
     try:
         document = json.loads(path.read_bytes())
+        names = {field.name for field in fields(Found)}
+        found = {name: document.pop(name) for name in names & document.keys()}
+        return Result(path, parsed(ResultSettings, document), parsed(Found, found))
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: not a result of amefu's ({error}); remove it") from error
-    if not isinstance(document, dict) or not isinstance(document.get("fingerprints"), dict):
-        raise DamagedFile(f"{path}: not a result of amefu's; choose another --out")
-    return document
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path}: not an amefu result ({error}); {FIX}") from error
 
 
-def open_result(path: Path) -> dict[str, Any]:
-    """A result that must be there, with all that a comparison reads."""
+def open_result(path: Path) -> Result:
+    """A result that must be there."""
     result = read_result(path)
     if result is None:
         raise UsageError(f"{path}: no such result; make it with `amefu evaluate --out {path}`")
-    missing = [name for name in COMPARED if name not in result]
-    if missing:
-        raise DamagedFile(f"{path}: a result without {', '.join(missing)}; evaluate again into another file")
     return result
-
-
-def pack_outcomes(right: NDArray[np.int64], classes: NDArray[np.int64]) -> dict[str, str]:
-    """The field `outcomes`: right queries and class of every (episode, way)."""
-    return {"right": _pack(right), "class": _pack(classes)}
-
-
-def outcomes_of(result: Mapping[str, Any], path: Path) -> Outcomes:
-    """The outcomes of a result; raises DamagedFile where they are absent or do not fit its other fields."""
-    try:
-        shape = (int(result["episodes"]), int(result["way"]))
-        right, classes = (_unpack(result["outcomes"][name], shape) for name in ("right", "class"))
-        names, queries = tuple(result["by_class"]), int(result["queries"])
-    except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
-        raise DamagedFile(f"{path}: its outcomes cannot be read ({error}); evaluate again into another file") from error
-    if right.max(initial=0) > queries or classes.max(initial=0) >= len(names):
-        raise DamagedFile(f"{path}: an outcome lies outside its queries or classes; evaluate again into another file")
-    return Outcomes(right / queries, classes, names)
 
 
 def _pack(array: NDArray[np.int64]) -> str:

@@ -7,19 +7,19 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from amefu_cli.artefacts.files.atomic import to_json, write_atomic
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
 from amefu_cli.errors import UsageError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
-
-
 Record = TypeVar("Record")
 
 
@@ -37,32 +37,35 @@ class Split:
         """All class names: base, validation, novel."""
         return self.base + self.validation + self.novel
 
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        return {name: part for part in KEYS.values() for name in getattr(self, part)}
+
     def part_of(self, class_name: str) -> str | None:
         """`base`, `validation` or `novel`; None for a class that the split does not name."""
-        for part in KEYS.values():
-            if class_name in getattr(self, part):
-                return part
-        return None
+        return self._parts.get(class_name)
+
+    def lists(self, video: str) -> bool:
+        """Whether a video belongs to the split: its class, and itself where the split lists videos."""
+        return class_of(video) in self._parts and (self.videos is None or video in self.videos)
 
     def listed(self, records: Mapping[str, Record]) -> dict[str, Record]:
-        """What of `records`, by id, belongs to the split: its classes, and its videos where it lists them."""
-        classes, videos = set(self.classes), self.videos
-        return {
-            video: record
-            for video, record in records.items()
-            if video.split("/", 1)[0] in classes and (videos is None or video in videos)
-        }
+        """What of `records`, by id, belongs to the split."""
+        return {video: record for video, record in records.items() if self.lists(video)}
 
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
         """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
-        classes = set(getattr(self, part))
         lacking = (self.videos or frozenset()).difference(there)
-        return sorted(video for video in lacking if video.split("/", 1)[0] in classes)
+        return sorted(video for video in lacking if self.part_of(class_of(video)) == part)
 
     def present(self, part: str, class_names: Iterable[str]) -> tuple[str, ...]:
         """The classes of one part that are among `class_names`."""
         there = set(class_names)
         return tuple(name for name in getattr(self, part) if name in there)
+
+    def crosses(self, videos: Iterable[str]) -> bool:
+        """Whether videos of the split stand in two or more of base, validation and novel."""
+        return len({self.part_of(class_of(video)) for video in videos if self.lists(video)}) > 1
 
 
 def make_split(
@@ -117,10 +120,10 @@ def write_split(path: Path, split: Split, **notes: Any) -> None:
     write_atomic(path, to_json(document | notes))
 
 
-def draw_split(class_names: Sequence[str], *, ratio: str, seed: int) -> Split:
+def draw_split(class_names: Sequence[str], *, ratio: str, rng: np.random.Generator) -> Split:
     """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
 
-    The same names, ratio and seed give the same split, whatever the order of the names.
+    The same names, ratio and state of `rng` give the same split, whatever the order of the names.
 
     Raises:
         UsageError: the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
@@ -133,7 +136,7 @@ def draw_split(class_names: Sequence[str], *, ratio: str, seed: int) -> Split:
             f"--split-ratio {ratio}: {len(names)} classes give {counts[0]} base, {counts[1]} validation and "
             f"{counts[2]} novel ones; at least one base and one novel class are needed"
         )
-    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    order = [names[index] for index in rng.permutation(len(names))]
     first, second = counts[0], counts[0] + counts[1]
     return make_split(order[:first], order[first:second], order[second:], source="--split-ratio")
 
@@ -163,11 +166,7 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
 
 
 BUILT_IN = ("kinetics100", "ucf101", "hmdb51")
-
-
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
-
-
 SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
 
 

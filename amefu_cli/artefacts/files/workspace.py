@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.errors import UsageError
 
 CONFIG = "amefu.toml"
 
@@ -58,23 +57,24 @@ def noted(path: Path, beside: Path) -> str:
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
-def located(notes: Mapping[str, Any], name: str, beside: Path) -> Path:
-    """Where the file is that `noted` wrote, under `name`, into the notes of the header of `beside`.
-
-    Raises:
-        DamagedFile: the notes hold no such path.
-    """
-    path = notes.get(name)
-    if not isinstance(path, str) or "\0" in path:
-        raise DamagedFile(f"{beside}: its header does not say where its {name!r} is; make it again with --rebuild")
+def located(path: str, beside: Path) -> Path:
+    """Where the file is that `noted` wrote into the header of `beside`."""
     return beside.resolve().parent / path
 
 
 SETS = ("preset", "recipe")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The tables of an `amefu.toml`; empty where there is none.
+@dataclass(frozen=True)
+class Config:
+    """An amefu.toml: the sets of defaults that it names, and its tables of options, one a command."""
+
+    sets: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+def read_config(path: Path) -> Config:
+    """Read an `amefu.toml`: options of any command, over which the command line wins. Empty where there is none.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or holds something else than tables, `preset` and `recipe`.
@@ -82,12 +82,13 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return Config()
     except OSError as error:  # the workspace is a file, say
         raise UsageError(f"{path}: cannot be read: {error.strerror}; choose another --workspace") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
-    for name, value in document.items():
-        if not isinstance(value, Mapping) and not (name in SETS and isinstance(value, str)):
-            raise UsageError(f"{path}: {name!r} stands outside of a table; write it below [COMMAND]")
-    return document
+    sets = {name: value for name, value in document.items() if name in SETS and isinstance(value, str)}
+    tables = {name: value for name, value in document.items() if isinstance(value, Mapping)}
+    if outside := sorted(document.keys() - sets.keys() - tables.keys()):
+        raise UsageError(f"{path}: {outside[0]!r} stands outside of a table; write it below [COMMAND]")
+    return Config(sets, tables)

@@ -1,181 +1,33 @@
-"""Reading everything of one stored video back: every chunk against its checksum, and what the numbers must agree in.
+"""Reading everything of every stored video back: every member against its checksum, and what the numbers must agree in.
 
-The chunks are read as the files that the Zarr specification says they are, so that a store is checked at about the
-speed of its disk. A checksum is that of the stored bytes, so nothing has to be decompressed for it.
+A checksum is that of the stored bytes, so nothing large has to be decompressed for it.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import itertools
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.files.names import video_id
-from amefu_cli.artefacts.stores.header import DAMAGED, HEADER, LARGEST_HEADER, VideoRecord, read_attributes, read_record
-from amefu_cli.artefacts.stores.reading import CHECKSUM_BYTES, chunk_files, edition_of
+from amefu_cli.artefacts.files.names import ARCHIVE
+from amefu_cli.artefacts.stores.header import HEADER, record_json
+from amefu_cli.artefacts.stores.kinds import ARRAYS, STREAM_ARRAY, FeaturesHeader
+from amefu_cli.artefacts.stores.places import archives_below, damaged_path
+from amefu_cli.artefacts.stores.reading import ArrayHeader, StoredVideo, chunk_name, open_video
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile
-from amefu_cli.stages import Progress
-
-ARRAYS = {
-    "frames": {"jpeg": ("uint8", 1), "offset": ("int64", 1)},
-    "depth": {"disparity": ("uint8", 3), "low": ("float32", 1), "high": ("float32", 1)},
-    "features": {"frame": ("int64", 1), "rgb": ("float16", 3), "depth": ("float16", 3)},
-}
-"""By kind of store, the arrays of every video: type and number of axes."""
-
-
-OPTIONAL = {"features": {"imagenet": ("float16", 3)}}
-
-
-EXPONENT = {"float16": ("uint16", 0x7C00), "float32": ("uint32", 0x7F800000)}  # all of its bits set: NaN or infinity
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """One array of a video, known from its header alone."""
-
-    folder: Path
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: str
-    compressed: bool
-
-    def checked_chunks(self) -> Iterator[NDArray[np.uint8]]:
-        """The bytes of every chunk, as stored, without their checksum; raises ValueError where it does not fit."""
-        for path in chunk_files(self.folder, self.shape, self.chunks):
-            name = f"chunk {path.relative_to(self.folder)} of {self.folder.name!r}"
-            try:
-                stored = path.read_bytes()
-            except FileNotFoundError:
-                raise ValueError(f"{name} is missing") from None
-            content, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
-            if not content or google_crc32c.value(content) != int.from_bytes(checksum, "little"):
-                raise ValueError(f"{name} is not what was written: its checksum differs")
-            if not self.compressed and len(content) != math.prod(self.chunks) * np.dtype(self.dtype).itemsize:
-                raise ValueError(f"{name} holds {len(content)} bytes, not those of {self.chunks} {self.dtype}")
-            yield np.frombuffer(content, np.uint8)
-
-    def check(self) -> None:
-        """Read every chunk; raises ValueError where one is damaged, or holds a number that is not finite."""
-        for chunk in self.checked_chunks():
-            if self.dtype in EXPONENT:
-                bits, exponent = EXPONENT[self.dtype]
-                if (chunk.view(bits) & exponent == exponent).any():
-                    raise ValueError(f"{self.folder.name!r} holds NaN or infinity")
-
-    def values(self) -> NDArray[Any]:
-        """All values of a one-dimensional, uncompressed array."""
-        parts = [chunk.view(self.dtype) for chunk in self.checked_chunks()]
-        return np.concatenate([*parts, np.empty(0, self.dtype)])[: self.shape[0]]
-
-
-def damage_of(folder: Path, video: str, store: VideoStore) -> str | None:
-    """What is wrong with the video in this folder of a store; None where all is well."""
-    try:
-        record = read_record(folder)
-        if record is None:
-            raise ValueError("its header is lost")
-        if (record.id, record.fingerprint) != (video, store.expected_fingerprint(record.made_from)):
-            raise ValueError("its header is that of another video, or of another store")
-        arrays = {name: _open(folder / name, *of) for name, of in ARRAYS[store.kind].items()}
-        for name, of in OPTIONAL.get(store.kind, {}).items():
-            if (folder / name).exists():
-                arrays[name] = _open(folder / name, *of)
-        CHECKS[store.kind](record, arrays)
-    except (DamagedFile, ValueError, OSError) as error:
-        return str(error)
-    return None
-
-
-def video_folders(folder: Path, kind: str) -> Iterator[tuple[Path, bool]]:
-    """Every folder below that holds a video, however damaged (True), or groups without a sound header (False)."""
-    for below in sorted(path for path in folder.iterdir() if path.is_dir()):
-        try:
-            attributes = read_attributes(below / HEADER)
-        except DamagedFile:
-            attributes = None
-        holds_arrays = any((below / name / "c").is_dir() for name in ARRAYS[kind])
-        is_video = holds_arrays or "fingerprint" in (attributes or {})
-        if is_video or attributes is None:
-            yield below, is_video
-        if not is_video:
-            yield from video_folders(below, kind)
-
-
-def _open(folder: Path, dtype: str, axes: int) -> StoredArray:
-    """An array by its header; raises ValueError where that is not one of ours."""
-    try:
-        with (folder / HEADER).open("rb") as file:
-            header = json.loads(file.read(LARGEST_HEADER))
-        codecs = [codec["name"] for codec in header["codecs"]]
-        shape, chunks = header["shape"], header["chunk_grid"]["configuration"]["chunk_shape"]
-        fits = (
-            header["data_type"] == dtype
-            and codecs in (["bytes", "crc32c"], ["bytes", "zstd", "crc32c"])
-            and len(shape) == len(chunks) == axes
-            and all(type(length) is int and length > 0 for length in [*shape, *chunks])
-        )
-    except (ValueError, KeyError, TypeError, RecursionError, FileNotFoundError):
-        fits = False
-    if not fits:
-        raise ValueError(f"the header of {folder.name!r} is not that of {axes} axes of {dtype}")
-    return StoredArray(folder, tuple(shape), tuple(chunks), dtype, "zstd" in codecs)
-
-
-def _check_frames(record: VideoRecord, arrays: dict[str, StoredArray]) -> None:
-    """Offsets ascend from 0 to the end of the bytes, one more than there are frames, and lead to JPEG files."""
-    offset = arrays["offset"].values()
-    total = arrays["jpeg"].shape[0]
-    if len(offset) != record.frames + 1 or offset[0] != 0 or offset[-1] != total or (np.diff(offset) < 4).any():
-        raise ValueError(f"'offset' does not lead through {total} bytes of 'jpeg' in {record.frames} frames")
-    begin = 0
-    for chunk in arrays["jpeg"].checked_chunks():
-        for places, mark in ((offset[:-1], (0xFF, 0xD8)), (offset[1:] - 2, (0xFF, 0xD9))):
-            inside = places[(places >= begin) & (places < begin + chunk.size - 1)] - begin
-            if not ((chunk[inside] == mark[0]) & (chunk[inside + 1] == mark[1])).all():
-                raise ValueError("'offset' leads to bytes of 'jpeg' that are not a JPEG file")
-        begin += chunk.size
-
-
-def _check_depth(record: VideoRecord, arrays: dict[str, StoredArray]) -> None:
-    for array in arrays.values():
-        _check_length(record, array, array.shape[0], record.frames)
-        array.check()
-    if (arrays["low"].values() > arrays["high"].values()).any():
-        raise ValueError("'low' is above 'high'")
-
-
-def _check_features(record: VideoRecord, arrays: dict[str, StoredArray]) -> None:
-    frame = arrays["frame"].values()
-    if (np.diff(frame) <= 0).any() or frame[0] < 0 or frame[-1] >= record.frames:
-        raise ValueError(f"'frame' does not ascend within the {record.frames} frames of the video")
-    for name, array in arrays.items():
-        if name != "frame":
-            _check_length(record, array, array.shape[1], len(frame))
-            array.check()
-
-
-def _check_length(record: VideoRecord, array: StoredArray, found: int, expected: int) -> None:
-    if found != expected:
-        raise ValueError(f"{array.folder.name!r} holds {found} frames of {expected}")
-
-
-CHECKS = {"frames": _check_frames, "depth": _check_depth, "features": _check_features}
-
 
 READERS = 8  # threads: reading releases the interpreter, and a disk is fastest when it is asked for several files
+EXPONENT = {"float16": ("uint16", 0x7C00), "float32": ("uint32", 0x7F800000)}  # all of its bits set: NaN or infinity
 
 
 @dataclass
@@ -188,52 +40,151 @@ class Findings:
     seconds: float = 0.0
 
 
-def verify_store(store: VideoStore, *, progress: Progress) -> Findings:
-    """Check every video of a store; a damaged one is marked, and a mark on a sound one is taken off again."""
+def verify_store(store: VideoStore[Any], *, progress: Callable[[int, int, str], None]) -> Findings:
+    """Check every video of a store; a damaged one is marked, and a mark on a sound one is taken off again.
+
+    `progress` is told how many of how many videos are checked, and the id of the last one.
+    """
     findings, started = Findings(), time.monotonic()
-    root = store.path / "videos"
-    folders = list(_videos_of(store, root)) if root.is_dir() else []
-    ids = [video_id(PurePosixPath(folder.relative_to(root))) for folder in folders]
-    with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as pool:
-        checked = pool.map(partial(_damage, store), folders, ids)
-        for folder, video, reason in zip(folders, ids, checked, strict=True):
+    archives = dict(sorted(archives_below(str(store.path / "videos")).items()))
+    with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as threads:
+        for video, (reason, marked) in zip(
+            archives, threads.map(partial(_verify, store), archives, archives.values()), strict=True
+        ):
             findings.videos += 1
             if reason is not None:
                 findings.damaged[video] = reason
-            findings.marked &= _mark(store, folder, reason)
-            progress(findings.videos, len(folders), video)
+            findings.marked &= marked
+            progress(findings.videos, len(archives), video)
     findings.seconds = time.monotonic() - started
     return findings
 
 
-def _videos_of(store: VideoStore, root: Path) -> Iterator[Path]:
-    """The folders of all videos; a lost header of a class folder, which says nothing, is written again."""
-    for folder, is_video in video_folders(root, store.kind):
-        if is_video:
-            yield folder
-        else:
-            with suppress(OSError):
-                store.fix_group(folder)
-
-
-def _damage(store: VideoStore, folder: Path, video: str) -> str | None:
-    """What is wrong with a video that nobody replaces or removes at the same time."""
-    while True:
-        edition = edition_of(folder)
-        reason = damage_of(folder, video, store)
-        if reason is None or not folder.is_dir():
-            return None
-        if edition_of(folder) == edition:
-            return reason
-
-
-def _mark(store: VideoStore, folder: Path, reason: str | None) -> bool:
-    """Keep the mark of a video up to date; False where the store cannot be written."""
+def _verify(store: VideoStore[Any], video: str, path: str) -> tuple[str | None, bool]:
+    """What is wrong with a video, if anything, and whether its mark could be brought up to date."""
+    inode = None
     try:
-        if reason is not None:
-            store.mark_damaged(folder, reason)
-        else:
-            (folder / DAMAGED).unlink(missing_ok=True)
+        inode = os.stat(path).st_ino
+        stored = open_video(store.path, path, video)
+        inode = stored.archive.inode
+        reason = damage_of(stored, store)
+    except FileNotFoundError:  # just removed
+        return None, True
+    except DamagedFile as error:
+        reason = str(error)
+    sound = path if path.endswith(ARCHIVE) else f"{path.removesuffix(path[-len(ARCHIVE) :])}{ARCHIVE}"
+    wanted = sound if reason is None else damaged_path(sound)
+    try:
+        if wanted != path and os.stat(path).st_ino == inode:  # else another writer has replaced it meanwhile
+            os.replace(path, wanted)
+        if reason is None and wanted == path:
+            with suppress(FileNotFoundError):
+                os.unlink(damaged_path(sound))  # of a writer that was killed just after it had replaced it
+    except FileNotFoundError:
+        pass
     except OSError:
-        return False
-    return True
+        return reason, False
+    return reason, True
+
+
+def damage_of(stored: StoredVideo, store: VideoStore[Any]) -> str | None:
+    """What is wrong with a stored video; None where all is well."""
+    try:
+        _check_record(stored, store)
+        arrays = {name: _header(stored, name, *of) for name, of in _arrays_of(stored, store).items()}
+        expected = {HEADER, *(f"{name}/{HEADER}" for name in arrays)}
+        expected.update(name for array in arrays.items() for name, _ in _chunks(*array))
+        if foreign := stored.archive.members.keys() - expected:
+            raise ValueError(f"it holds {min(foreign)!r}, which is not of a video")
+        CHECKS[store.kind](stored, arrays)
+    except (DamagedFile, ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _check_record(stored: StoredVideo, store: VideoStore[Any]) -> None:
+    record = stored.record
+    if record.fingerprint != store.expected_fingerprint(record.made_from):
+        raise ValueError("its record is that of another store")
+    if record_json(record) not in bytes(stored.archive.read(HEADER)):
+        raise ValueError("its group has other attributes than its record")
+
+
+def _arrays_of(stored: StoredVideo, store: VideoStore[Any]) -> dict[str, tuple[str, int]]:
+    """The arrays that a video must have, and those of streams that it has: type and number of axes."""
+    arrays = dict(ARRAYS[store.kind])
+    if isinstance(store.header, FeaturesHeader):
+        arrays |= dict.fromkeys(store.header.streams.keys() & stored.names(), STREAM_ARRAY)
+    return arrays
+
+
+def _header(stored: StoredVideo, name: str, dtype: str, axes: int) -> ArrayHeader:
+    header = stored.header(name)
+    if (header.dtype, len(header.shape)) != (np.dtype(dtype), axes):
+        raise ValueError(f"{name!r} is not of {axes} axes of {dtype}")
+    return header
+
+
+def _chunks(name: str, array: ArrayHeader) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The member of every chunk of an array, and its place in the grid."""
+    for position in itertools.product(*map(range, array.grid)):
+        yield chunk_name(name, position), position
+
+
+def _contents(stored: StoredVideo, name: str, array: ArrayHeader) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of every chunk, as stored; raises ValueError where one is damaged."""
+    for member, _ in _chunks(name, array):
+        content = stored.archive.read(member)
+        if not array.compressed and len(content) != array.chunk_bytes:
+            raise ValueError(f"{member!r} holds {len(content)} bytes, not those of {array.chunks} {array.dtype}")
+        yield np.frombuffer(content, np.uint8)
+
+
+def _check_values(stored: StoredVideo, name: str, array: ArrayHeader) -> None:
+    """Every chunk of an array; raises ValueError where one is damaged, or holds a number that is not finite."""
+    for content in _contents(stored, name, array):
+        if array.dtype.name in EXPONENT:
+            bits, exponent = EXPONENT[array.dtype.name]
+            if (content.view(bits) & exponent == exponent).any():
+                raise ValueError(f"{name!r} holds NaN or infinity")
+
+
+def _check_frames(stored: StoredVideo, arrays: Mapping[str, ArrayHeader]) -> None:
+    """Offsets ascend from 0 to the end of the bytes, one more than there are frames, and lead to JPEG files."""
+    offset, frames = stored.array("offset"), stored.record.frames
+    (total,) = arrays["jpeg"].shape
+    if len(offset) != frames + 1 or offset[0] != 0 or offset[-1] != total or (np.diff(offset) < 4).any():
+        raise ValueError(f"'offset' does not lead through {total} bytes of 'jpeg' in {frames} frames")
+    begin = 0
+    for chunk in _contents(stored, "jpeg", arrays["jpeg"]):
+        for places, mark in ((offset[:-1], (0xFF, 0xD8)), (offset[1:] - 2, (0xFF, 0xD9))):
+            inside = places[(places >= begin) & (places < begin + chunk.size - 1)] - begin
+            if not ((chunk[inside] == mark[0]) & (chunk[inside + 1] == mark[1])).all():
+                raise ValueError("'offset' leads to bytes of 'jpeg' that are not a JPEG file")
+        begin += chunk.size
+
+
+def _check_depth(stored: StoredVideo, arrays: Mapping[str, ArrayHeader]) -> None:
+    for name, array in arrays.items():
+        _check_length(name, array.shape[0], stored.record.frames)
+        _check_values(stored, name, array)
+    if (stored.array("low") > stored.array("high")).any():
+        raise ValueError("'low' is above 'high'")
+
+
+def _check_features(stored: StoredVideo, arrays: Mapping[str, ArrayHeader]) -> None:
+    frame = stored.array("frame")
+    if (np.diff(frame) <= 0).any() or frame[0] < 0 or frame[-1] >= stored.record.frames:
+        raise ValueError(f"'frame' does not ascend within the {stored.record.frames} frames of the video")
+    for name, array in arrays.items():
+        if name != "frame":
+            _check_length(name, array.shape[1], len(frame))
+            _check_values(stored, name, array)
+
+
+def _check_length(name: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"{name!r} holds {found} frames of {expected}")
+
+
+CHECKS = {"frames": _check_frames, "depth": _check_depth, "features": _check_features}

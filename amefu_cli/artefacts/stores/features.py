@@ -1,32 +1,28 @@
-"""features.zarr: per-frame features of both frozen streams, which every later experiment reads."""
+"""features.zarr in memory: per-frame features of named frozen streams, which every later experiment reads."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import fingerprint
 from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.stores.kinds import FeaturesHeader
 from amefu_cli.artefacts.stores.reading import StoredVideo
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.stores.writing import VideoWriter
 from amefu_cli.errors import DamagedFile, NotFinite, UsageError
 
-STREAMS = ("rgb", "depth")
 IMAGENET = "imagenet"  # RGB features without pretraining, of novel videos only: what the paper's basenets read
-
-
-def feature_writer(store: VideoStore, video: str, *, imagenet: bool = False) -> VideoWriter:
-    """A writer for one video: `frame` int64 (kept,), `rgb` and `depth` float16 (views, kept, dim).
-
-    View 0 is the centre crop, the others are random crops shared by both streams. With `imagenet` there is a third
-    array of that name: the centre crops through the network that the RGB stream started from.
-    """
-    streams = (*STREAMS, IMAGENET) if imagenet else STREAMS
-    return VideoWriter(store, video, {"frame": 0, **dict.fromkeys(streams, 1)})
+EXPONENT = np.uint16(0x7C00)  # of a float16: all of its bits are set in NaN and infinity
+READERS = 4  # threads: most of the time is spent where the interpreter is released
+VIDEOS_AT_ONCE = 64  # of one thread
 
 
 def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -> str:
@@ -37,19 +33,18 @@ def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -
     )
 
 
-def dim_of(store: VideoStore, records: Mapping[str, VideoRecord]) -> int:
-    """How wide the features are."""
-    return store.read(next(iter(records))).shape("rgb")[2]
+def dim_of(store: VideoStore[FeaturesHeader], records: Mapping[str, VideoRecord], stream: str = "rgb") -> int:
+    """How wide the features of a stream are."""
+    return store.read(next(iter(records))).shape(stream)[2]
 
 
 @dataclass(frozen=True)
 class FeatureTable:
     """The features of some videos in memory: one row per kept frame, all videos one after the other.
 
-    `rgb` and `depth` float16 (views, rows, dim); `start` int64 (videos + 1,): video i owns the rows
+    `streams` by name, each float16 (views, rows, dim); `start` int64 (videos + 1,): video i owns the rows
     start[i]:start[i + 1]; `frame` int64 (rows,): the frame number of each row; `frames` int64 (videos,): how
-    many frames the whole video has; `labels` int64 (videos,): positions in `class_names`. `imagenet` float16
-    (1, rows, dim) is there only where it was asked for.
+    many frames the whole video has; `labels` int64 (videos,): positions in `class_names`.
     """
 
     ids: tuple[str, ...]
@@ -58,21 +53,12 @@ class FeatureTable:
     frame: NDArray[np.int64]
     frames: NDArray[np.int64]
     start: NDArray[np.int64]
-    rgb: NDArray[np.float16]
-    depth: NDArray[np.float16]
-    imagenet: NDArray[np.float16] | None = None
+    streams: Mapping[str, NDArray[np.float16]]
 
     @property
     def kept(self) -> NDArray[np.int64]:
         """How many frames of each video are kept, int64 (videos,)."""
         return np.diff(self.start)
-
-    def stream(self, name: str) -> NDArray[np.float16]:
-        """The features (views, rows, dim) of `rgb`, `depth` or `imagenet`."""
-        features: NDArray[np.float16] | None = getattr(self, name)
-        if features is None:
-            raise ValueError(f"the table was read without {name!r}")
-        return features
 
     def nearest_rows(self, video: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of the kept frames that are nearest to frame `numbers` of a video (the earlier one of two)."""
@@ -86,17 +72,19 @@ class FeatureTable:
 
 
 def read_features(
-    store: VideoStore,
+    store: VideoStore[FeaturesHeader],
     records: Mapping[str, VideoRecord],
     classes: Sequence[str],
     *,
+    streams: Sequence[str],
     views: int,
-    imagenet: bool = False,
 ) -> FeatureTable:
-    """Load the videos of `classes`, the first `views` views of each, in the order of their ids.
+    """Load some streams of the videos of `classes`, the first `views` views of each, in the order of their ids.
+
+    Streams that only novel videos have, have one view.
 
     Raises:
-        UsageError: `imagenet` is asked for, and a video does not have it.
+        UsageError: a video does not have a stream.
         DamagedFile: a checksum fails, or the streams of a video do not match; names the video.
         NotFinite: a feature is NaN or infinite; names the video.
     """
@@ -104,47 +92,64 @@ def read_features(
     ids = [video for video, record in records.items() if record.class_name in wanted]
     present = sorted({records[video].class_name for video in ids})
     position = {name: index for index, name in enumerate(present)}
-    videos = [store.read(video) for video in ids]
-    streams = (*STREAMS, IMAGENET) if imagenet else STREAMS
-    rows = [_rows(video, streams) for video in videos]
-    start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-    tables = {stream: _load(videos, stream, start, 1 if stream == IMAGENET else views) for stream in streams}
-    return FeatureTable(
+    start = np.concatenate([[0], np.cumsum([records[video].kept for video in ids])]).astype(np.int64)
+    table = FeatureTable(
         ids=tuple(ids),
         class_names=tuple(present),
         labels=np.array([position[records[video].class_name] for video in ids], np.int64),
-        frame=np.concatenate([video.array("frame") for video in videos] or [np.empty(0, np.int64)]),
+        frame=np.empty(start[-1], np.int64),
         frames=np.array([records[video].frames for video in ids], np.int64),
         start=start,
-        **tables,
+        streams={
+            name: np.empty((1 if store.header.streams[name].novel_only else views, int(start[-1]), dim), np.float16)
+            for name, dim in _dims(store, ids, streams).items()
+        },
     )
-
-
-def _rows(video: StoredVideo, streams: Sequence[str]) -> int:
-    kept = video.shape("frame")[0]
-    for stream in streams:
-        if stream == IMAGENET and stream not in video.arrays:
-            raise UsageError(
-                f"{video.store}: holds no ImageNet features of {video.record.id}, which the basenets read; "
-                "add them with `amefu features --basenet`"
-            )
-        if video.shape(stream)[1] != kept:
-            raise DamagedFile(
-                f"{video.store}: {stream!r} holds {video.shape(stream)[1]} frames of {video.record.id} "
-                f"but 'frame' lists {kept}; rebuild it with `amefu features --only {video.record.id}`"
-            )
-    return kept
-
-
-def _load(videos: Sequence[StoredVideo], stream: str, start: NDArray[np.int64], views: int) -> NDArray[np.float16]:
-    dim = videos[0].shape(stream)[2] if videos else 0
-    table = np.empty((views, int(start[-1]), dim), np.float16)
-    for position, video in enumerate(videos):
-        block = video.array(stream, slice(0, views))
-        if not np.isfinite(block).all():
-            raise NotFinite(
-                f"{video.store}: {stream!r} of {video.record.id} holds NaN or infinity; "
-                f"rebuild it with `amefu features --only {video.record.id}`"
-            )
-        table[:, start[position] : start[position + 1]] = block
+    with ThreadPoolExecutor(READERS, thread_name_prefix="features") as threads:
+        for _ in threads.map(partial(_load, store, table), range(0, len(ids), VIDEOS_AT_ONCE)):
+            pass
     return table
+
+
+def _dims(store: VideoStore[FeaturesHeader], ids: Sequence[str], streams: Sequence[str]) -> dict[str, int]:
+    """How wide each stream is, by the first video."""
+    if not ids:
+        return dict.fromkeys(streams, 0)
+    stored = store.read(ids[0])
+    for name in streams:
+        _require_stream(stored, name)
+    return {name: stored.shape(name)[2] for name in streams}
+
+
+def _require_stream(stored: StoredVideo, name: str) -> None:
+    if not stored.holds(name):
+        fix = "--basenet" if name == IMAGENET else f"--stream {name}=BACKBONE"
+        raise UsageError(f"{stored.store}: holds no {name!r} of {stored.record.id}; add it with `amefu features {fix}`")
+
+
+def _load(store: VideoStore[FeaturesHeader], table: FeatureTable, first: int) -> None:
+    """Put the features of some videos, from number `first` on, where they belong in the table."""
+    ends = table.start[first : first + VIDEOS_AT_ONCE + 1].tolist()
+    for video, (begin, end) in zip(table.ids[first:], itertools.pairwise(ends), strict=False):
+        stored = store.read(video)
+        table.frame[begin:end] = _block(stored, "frame", (end - begin,))
+        for name, features in table.streams.items():
+            part = features[:, begin:end]
+            part[:] = block = _block(stored, name, part.shape)
+            if ((block.view(np.uint16) & EXPONENT) == EXPONENT).any():
+                raise NotFinite(
+                    f"{store.path}: {name!r} of {video} holds NaN or infinity; "
+                    f"rebuild it with `amefu features --only {video}`"
+                )
+
+
+def _block(stored: StoredVideo, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The first rows of an array, which must be of this shape."""
+    _require_stream(stored, name)
+    block = stored.array(name, slice(0, shape[0]))
+    if block.shape != shape:
+        raise DamagedFile(
+            f"{stored.store}: {name!r} of {stored.record.id} is {block.shape}, not {shape}; "
+            f"rebuild it with `amefu features --only {stored.record.id}`"
+        )
+    return block

@@ -1,47 +1,55 @@
-"""The headers of our Zarr stores, read and written as the plain JSON that the Zarr specification says they are.
+"""What stands at the head of a store and of every video in it: plain JSON, each read in one go.
 
-So a thousand videos are listed without opening a thousand arrays.
+The record of a video is the comment of its archive, so that a hundred thousand videos are listed by reading the last
+bytes of each file.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from amefu_cli.artefacts.files.atomic import to_json
-from amefu_cli.artefacts.files.fingerprint import as_fields, fingerprint
+from amefu_cli.artefacts.files.headers import recorded
+from amefu_cli.artefacts.stores.kinds import KINDS, StoreHeader
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError, VideoError
 
-SCHEMA = 1
-
-
+SCHEMA = 2
 HEADER = "zarr.json"
-
-
-DAMAGED = ".damaged"  # a file with the reason, in the folder of a video that `amefu verify` found damaged
-
-
-LARGEST_HEADER = 1 << 17  # bytes; ours are a few hundred, so anything near this is not ours
-
-
+STAGING = ".staging"
+LARGEST_HEADER = 1 << 22  # bytes; ours are a few thousand, so anything near this is not ours
+LONGEST_RECORD = (1 << 16) - 1  # bytes: what the comment of a zip archive may hold
 FIX = "`amefu verify` marks it, and the command that made it makes it again"
+CHECKSUM = b', "checksum": "%08x"}'  # CRC-32 of all bytes before it: a zip archive has none of its comment
+
+AnyHeader = TypeVar("AnyHeader", bound=StoreHeader)
 
 
-@dataclass(frozen=True)
+class UnusableName(VideoError):
+    """The file system of a store takes the video's id for another's, or finds its path too long."""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """The attributes of one stored video; `damaged` where `amefu verify` has marked it."""
+    """What is known of one stored video; `damaged` where `amefu verify` has marked it.
+
+    `source` is its path below VIDEOS, `made_from` what identifies what it was made from. Of features, `kept` is how
+    many of the frames have some, so that a table of many videos is laid out without opening them.
+    """
 
     id: str
+    source: str
     frames: int
     fps: float | None
-    source: str
     made_from: Mapping[str, Any]
     fingerprint: str
     partial: bool = False
+    kept: int | None = None
     damaged: bool = False
 
     @property
@@ -49,115 +57,91 @@ class VideoRecord:
         return self.id.split("/", 1)[0]
 
 
-def read_header(path: Path) -> dict[str, Any] | None:
-    """The store's header, or None where nothing is; raises DamagedFile where something else is."""
-    attributes = read_attributes(path / HEADER)
-    if attributes is None:
-        if path.exists() and not _is_started(path):
-            raise UsageError(f"{path}: is there, but is not a store of amefu's; choose another path")
-        return None
-    header = as_fields(attributes.get("amefu"), path)
-    fields = {"kind": str, "schema": int, "settings": dict, "made_from": dict, "notes": dict}
-    if not isinstance(header, dict) or any(
-        not isinstance(header.get(name), expected) for name, expected in fields.items()
-    ):
-        raise DamagedFile(f"{path / HEADER}: not the header of a store of amefu's; choose another path")
-    if header["schema"] != SCHEMA:
-        raise SettingsMismatch(
-            f"{path}: schema {header['schema']}, this version writes {SCHEMA}; "
-            f"replace it with `amefu {header['kind']} --rebuild`"
+def record_json(record: VideoRecord) -> bytes:
+    """A record as JSON that ends in its own checksum. Raises UnusableName where it is too long for an archive."""
+    fields = asdict(record)
+    del fields["damaged"]
+    body = json.dumps(fields, allow_nan=False).encode("ascii")[:-1]
+    content = body + CHECKSUM % zlib.crc32(body)
+    if len(content) > LONGEST_RECORD:
+        raise UnusableName(
+            f"the record of {record.id[:40]!r}… needs {len(content)} of {LONGEST_RECORD} bytes: rename the clip"
         )
-    return header
+    return content
 
 
-def header_of(path: Path, kind: str) -> dict[str, Any] | None:
+def parse_record(content: bytes, *, damaged: bool = False) -> VideoRecord:
+    """The record that `record_json` wrote. Raises ValueError for anything else."""
+    body = content[: -len(CHECKSUM % 0)]
+    try:
+        if content[len(body) :] != CHECKSUM % zlib.crc32(body):
+            raise ValueError("its checksum differs")
+        return VideoRecord(**json.loads(body + b"}"), damaged=damaged)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"its record is not what was written: {error}") from error
+
+
+def header_json(header: StoreHeader) -> bytes:
+    """The Zarr group that a store's header is an attribute of."""
+    document = {"kind": header.kind, "schema": SCHEMA, **asdict(header)}
+    return to_json({"attributes": {"amefu": document}, "zarr_format": 3, "node_type": "group"})
+
+
+def read_header(path: Path) -> StoreHeader | None:
+    """The header of the store at `path`, of whatever kind; None where nothing is.
+
+    Raises:
+        UsageError: something else is there.
+        SettingsMismatch: it is of another schema.
+        DamagedFile: it does not hold what its kind has.
+    """
+    document = _document(path)
+    if document is None:
+        return None
+    kind, schema = document.pop("kind"), document.pop("schema")
+    if schema != SCHEMA:
+        raise SettingsMismatch(
+            f"{path}: schema {schema}, this version writes {SCHEMA}; replace it with `amefu {kind} --rebuild`"
+        )
+    return recorded(KINDS[kind], document, path)
+
+
+def header_of(path: Path, kind: type[AnyHeader]) -> AnyHeader | None:
     """The header of a store of this kind, or None where nothing is; raises UsageError for a store of another kind."""
-    header = read_header(path)
-    if header is not None and header["kind"] != kind:
-        raise UsageError(f"{path}: holds {header['kind']!r}, not {kind!r}; make one with `amefu {kind}`")
+    require_kind(path, kind.kind)
+    return cast(AnyHeader | None, read_header(path))
+
+
+def require_kind(path: Path, kind: str) -> bool:
+    """Whether a store of this kind, whatever its schema, is at `path`.
+
+    Raises:
+        UsageError: a store of another kind is there, or something else.
+    """
+    document = _document(path)
+    if document is not None and document["kind"] != kind:
+        raise UsageError(f"{path}: holds {document['kind']!r}, not {kind!r}; make one with `amefu {kind}`")
+    return document is not None
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    """What the header of a store says, with a known kind and a schema; None where nothing is."""
+    try:
+        with open(path / HEADER, "rb") as file:
+            document = json.loads(file.read(LARGEST_HEADER))
+    except (FileNotFoundError, NotADirectoryError):
+        if path.exists() and not _is_started(path):
+            raise UsageError(f"{path}: is there, but is not a store of amefu's; choose another path") from None
+        return None
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path / HEADER}: not a Zarr header ({error}); choose another path") from error
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    header = attributes.get("amefu") if isinstance(attributes, dict) else None
+    if not isinstance(header, dict) or header.get("kind") not in KINDS or not isinstance(header.get("schema"), int):
+        raise DamagedFile(f"{path / HEADER}: not the header of a store of amefu's; choose another path")
     return header
 
 
 def _is_started(path: Path) -> bool:
     """Whether a folder holds no more than another process needs that makes a store of it at this moment."""
     return path.is_dir() and {entry.name for entry in os.scandir(path)} <= {STAGING, HEADER}
-
-
-def record_json(record: VideoRecord) -> dict[str, Any]:
-    """The attributes of a video's group, and their checksum."""
-    attributes = {
-        "id": record.id,
-        "frames": record.frames,
-        "fps": record.fps,
-        "source": record.source,
-        "made_from": dict(record.made_from),
-        "fingerprint": record.fingerprint,
-        "partial": record.partial,
-    }
-    return {**attributes, "checksum": fingerprint(attributes)}
-
-
-def group_json(attributes: Mapping[str, Any]) -> bytes:
-    return to_json({"attributes": attributes, "zarr_format": 3, "node_type": "group"})
-
-
-def read_attributes(header: str | Path) -> dict[str, Any] | None:
-    try:
-        descriptor = os.open(header, os.O_RDONLY | os.O_CLOEXEC)  # half the cost of `open`, thousands of times
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        document = json.loads(os.read(descriptor, LARGEST_HEADER))
-    except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{header}: not a Zarr header ({error}); {FIX}") from error
-    finally:
-        os.close(descriptor)
-    attributes = document.get("attributes") if isinstance(document, dict) else None
-    if not isinstance(attributes, dict):
-        raise DamagedFile(f"{header}: no 'attributes' object; not a Zarr v3 header; {FIX}")
-    return attributes
-
-
-def read_record(folder: str | Path) -> VideoRecord | None:
-    """The record of the video in this folder; None where there is no video.
-
-    Raises:
-        DamagedFile: something else is there.
-    """
-    header = os.path.join(folder, HEADER)  # this is called for every video of a store, where a Path costs too much
-    attributes = read_attributes(header)
-    if attributes is None or "fingerprint" not in attributes:
-        return None
-    try:
-        if attributes.pop("checksum", None) != fingerprint(attributes):
-            raise ValueError("their checksum differs")
-        return VideoRecord(**attributes, damaged=os.path.exists(os.path.join(folder, DAMAGED)))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{header}: not the attributes of a video as it was written ({error}); {FIX}") from error
-
-
-def video_records(folder: str) -> Iterator[VideoRecord]:
-    """The records of all video groups below a folder, without a look at their arrays."""
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        below = os.path.join(folder, name)
-        try:
-            record = None if name == HEADER else read_record(below)
-        except DamagedFile:
-            if os.path.exists(os.path.join(below, DAMAGED)):  # already known, and made again by the next run
-                continue
-            raise
-        if record is not None:
-            yield record
-        elif name != HEADER:
-            yield from video_records(below)
-
-
-class UnusableName(VideoError):
-    """The file system of a store takes the video's id for another's, or finds its path too long."""
-
-
-STAGING = ".staging"

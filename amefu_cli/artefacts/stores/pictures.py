@@ -1,25 +1,21 @@
-"""frames.zarr: the frames of every video as JPEG bytes, one after the other, and where each begins."""
+"""Frames as JPEG bytes, one after the other, and the disparity of each: written as they come, read by their number."""
 
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from amefu_cli.artefacts.stores.reading import StoredVideo
-from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.stores.writing import VideoWriter
 from amefu_cli.errors import DamagedFile
 
-
-def frame_writer(store: VideoStore, video: str, folder: Path | None = None) -> VideoWriter:
-    """A writer for one video: `jpeg` uint8 (bytes of all frames) and `offset` int64 (frames + 1)."""
-    return VideoWriter(store, video, {"jpeg": 0, "offset": 0}, folder=folder)
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.stores.writing import VideoWriter  # brings Zarr with it, which readers do not need
 
 
 def append_frames(writer: VideoWriter, frames: Iterable[NDArray[np.uint8]], *, quality: int) -> int:
@@ -28,10 +24,10 @@ def append_frames(writer: VideoWriter, frames: Iterable[NDArray[np.uint8]], *, q
     starts = [0]
     for frame in frames:
         jpeg = encode_jpeg(frame, quality=quality)
-        writer.append("jpeg", np.frombuffer(jpeg, np.uint8))
+        writer.append({"jpeg": np.frombuffer(jpeg, np.uint8)})
         offset += len(jpeg)
         starts.append(offset)
-    writer.append("offset", np.array(starts, np.int64))
+    writer.append({"offset": np.array(starts, np.int64)})
     return len(starts) - 1
 
 
@@ -47,15 +43,14 @@ def read_frames(stored: StoredVideo, numbers: Sequence[int] | NDArray[np.int64])
 
     Raises DamagedFile where a checksum fails or bytes are not a JPEG, naming the video.
     """
-    first, last = int(numbers[0]), int(numbers[-1])
-    offset = stored.array("offset", slice(first, last + 2))
+    offset = stored.array("offset", slice(int(numbers[0]), int(numbers[-1]) + 2))
     if (np.diff(offset) <= 0).any():
         raise DamagedFile(f"{stored.store}: 'offset' of {stored.record.id!r} does not ascend; `amefu verify` marks it")
-    jpeg = stored.array("jpeg", slice(int(offset[0]), int(offset[-1])))
     decoded: dict[int, NDArray[np.uint8]] = {}
-    for number in map(int, numbers):
-        if number not in decoded:
-            begin, end = offset[number - first : number - first + 2] - offset[0]
+    for first, last in _runs(numbers):
+        begins = offset[first - int(numbers[0]) : last - int(numbers[0]) + 1]
+        jpeg = stored.array("jpeg", slice(int(begins[0]), int(begins[-1])))
+        for number, (begin, end) in enumerate(itertools.pairwise(begins - begins[0]), first):
             decoded[number] = decode_jpeg(jpeg[begin:end], stored, number)
     return np.stack([decoded[int(number)] for number in numbers])
 
@@ -72,25 +67,19 @@ def decode_jpeg(jpeg: NDArray[np.uint8], stored: StoredVideo, number: int) -> ND
         ) from error
 
 
-def frame_size(stored: StoredVideo) -> tuple[int, int]:
-    """(height, width) of a video's stored frames, pixels, from the header of its first JPEG."""
-    begin, end = stored.array("offset", slice(0, 2))
-    data: Any = stored.array("jpeg", slice(int(begin), int(end)))
-    with Image.open(io.BytesIO(data.data), formats=("JPEG",)) as image:
-        return image.height, image.width
+def read_disparity(stored: StoredVideo, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Disparity in 8 bits (len(numbers), height, width) by ascending frame number (0-based); repeats are allowed."""
+    there = np.concatenate([stored.array("disparity", slice(*run)) for run in _runs(numbers)])
+    _, places = np.unique(numbers, return_inverse=True)
+    return there[places]
 
 
-def depth_writer(store: VideoStore, video: str) -> VideoWriter:
-    """A writer for one video: `disparity` uint8 (frames, height, width), `low` and `high` float32 (frames,).
+def _runs(numbers: Sequence[int] | NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The first and last + 1 of each run of consecutive numbers: what lies between two runs is not read.
 
-    disparity = low + value / 255 * (high - low); larger = nearer.
+    >>> _runs([3, 4, 4, 9])
+    [(3, 5), (9, 10)]
     """
-    axes = {"disparity": 0, "low": 0, "high": 0}
-    return VideoWriter(store, video, axes, compressed=frozenset({"disparity"}))
-
-
-def read_disparity(stored: StoredVideo, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Disparity in 8 bits (len(numbers), height, width) by ascending frame number (0-based); repeats allowed."""
-    first, last = int(numbers[0]), int(numbers[-1])
-    block: NDArray[np.uint8] = stored.array("disparity", slice(first, last + 1))
-    return block[np.asarray(numbers) - first]
+    distinct = np.unique(numbers)
+    runs = np.split(distinct, np.flatnonzero(np.diff(distinct) > 1) + 1)
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs]

@@ -1,86 +1,104 @@
-"""The contract that frames.zarr, depth.zarr and features.zarr share: a Zarr v3 group with one group per video.
+"""The contract that frames.zarr, depth.zarr and features.zarr share: one zip archive a video.
 
     store.zarr/
-      zarr.json                     kind, schema, settings and what the whole store was made from
-      videos/CLASS/CLIP/zarr.json   what this video was made from, its fingerprint, frames, fps
-      videos/CLASS/CLIP/ARRAY/…     the arrays
-      .staging/                     videos being written (see staging.py)
+      zarr.json               a Zarr v3 group: kind, schema, settings, what the whole store was made from, notes
+      videos/CLASS/CLIP.zip   one video: a Zarr v3 group, whose attributes (and the archive's comment) are its record
+      videos/CLASS/CLIP.bad   one that `amefu verify` found damaged, until it is made again
+      .staging/               archives being written (see staging.py)
 
-A video is written in `.staging`, checked, synced and renamed to its place: it is wholly there or not there. It
-is done if and only if it is there with the fingerprint of the store's settings and of what it is made from now.
+An archive is written in `.staging`, synced and renamed to its place: a video is wholly there or not there. It is done
+if and only if it is there with the fingerprint of the store's settings and of what it is made from now.
 """
 
 from __future__ import annotations
 
 import errno
-import glob
-import json
+import functools
 import os
-import shutil
-import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self
 
-from amefu_cli.artefacts.files.atomic import create_atomic, require_writable, to_json, write_atomic
-from amefu_cli.artefacts.files.fingerprint import differences, fingerprint
-from amefu_cli.artefacts.files.names import group_path
+from amefu_cli.artefacts.files.atomic import require_writable, write_atomic
+from amefu_cli.artefacts.files.fingerprint import Provenance, fingerprint
+from amefu_cli.artefacts.files.locks import locked
+from amefu_cli.artefacts.files.names import archive_path
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import (
-    DAMAGED,
     HEADER,
     SCHEMA,
-    STAGING,
+    AnyHeader,
+    UnusableName,
     VideoRecord,
-    group_json,
+    header_json,
     header_of,
-    read_record,
-    video_records,
+    require_kind,
 )
-from amefu_cli.artefacts.stores.reading import StoredVideo, edition_of, open_video
-from amefu_cli.artefacts.stores.staging import Staging, discard, publish, sweep, write_group
+from amefu_cli.artefacts.stores.places import (
+    archives_below,
+    clear_discarded,
+    damaged_path,
+    discard_store,
+    read_record,
+    rename_into_place,
+)
+from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
+from amefu_cli.artefacts.stores.staging import Staging, sweep
 from amefu_cli.errors import AmefuError, DamagedFile, SettingsMismatch, UsageError
 
 
-class VideoStore:
+class VideoStore(Generic[AnyHeader]):
     """One store on disk. Make one with `open_store` (to read) or `prepare_store` (to write).
 
-    Only inside its context is anything written: see `begin`.
+    Only inside its context is anything written: see `begin`. Its videos are listed once: what other processes add or
+    take away later is not seen before this one begins to write, or writes, or ends.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any], *, rebuild: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, header: AnyHeader, *, rebuild: bool = False) -> None:
+        self.path, self.header = path, header
+        self.kind = header.kind
         self._rebuild = rebuild  # whether what is there now is still to be discarded
-        self.kind: str = header["kind"]
-        self.settings: Mapping[str, Any] = header["settings"]
-        self.made_from: Mapping[str, Any] = header["made_from"]
-        self.notes: Mapping[str, Any] = header["notes"]
         self._staging = Staging(path)
+        self._videos = str(path / "videos")
+        self._archives: dict[str, str] | None = None
+        self._records: dict[str, VideoRecord] | None = None
+
+    def exists(self) -> bool:
+        """Whether there is a store already."""
+        return (self.path / HEADER).exists()
+
+    def ids(self) -> list[str]:
+        """Every video in the store, sorted; but those whose frames were taken out of their store."""
+        return list(self._listing())
 
     def records(self) -> dict[str, VideoRecord]:
-        """Every video in the store, by id, in sorted order; but those whose frames were taken out of their store."""
-        there = () if self._rebuild else video_records(str(self.path / "videos"))
-        found = sorted(there, key=lambda record: record.id)
-        frames = self._frames_folder()
-        return {
-            record.id: record
-            for record in found
-            if frames is None or os.path.exists(os.path.join(frames, group_path(record.id), HEADER))
-        }
+        """The record of every video of `ids`, but of those that are marked as damaged and cannot be read.
 
-    def _frames_folder(self) -> Path | None:
-        """Where the frames of the videos lie; None for frames themselves, and where their whole store is gone."""
-        store = located(self.notes, "frames", self.path) if "frames" in self.notes else None
-        return store / "videos" if store and (store / HEADER).exists() else None
+        Raises DamagedFile where one cannot be read and is not marked.
+        """
+        if self._records is None:
+            found = {video: read_record(path) for video, path in self._listing().items()}
+            self._records = {video: record for video, record in found.items() if record is not None}
+        return self._records
 
     def record(self, video: str) -> VideoRecord | None:
-        """One video's attributes, or None where it is not in the store."""
-        return read_record(self._folder(video))
+        """One video's record, or None where it is not in the store."""
+        if self._rebuild:
+            return None
+        if self._records is not None:
+            return self._records.get(video)
+        place = self._place(video)
+        return read_record(place) or read_record(damaged_path(place))
 
     def expected_fingerprint(self, made_from: Mapping[str, Any]) -> str:
         """The fingerprint that a video made from `made_from` has in this store."""
-        return fingerprint(SCHEMA, self.kind, self.settings, self.made_from, made_from)
+        return fingerprint(self._fingerprint, made_from)
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(SCHEMA, self.kind, self.header.compared())
 
     def is_done(self, record: VideoRecord | None, made_from: Mapping[str, Any]) -> bool:
         """Whether the stored video is what making it now would give."""
@@ -93,116 +111,164 @@ class VideoStore:
             DamagedFile: it is absent or incomplete, or `amefu verify` has found it damaged.
             AmefuError: the whole store is gone.
         """
-        folder = self._folder(video)
-        edition = edition_of(folder)
-        record = read_record(folder)
-        if record is None or edition is None:
-            self._require_present()
-            raise DamagedFile(f"{self.path}: holds no video {video!r}; make it with `amefu {self.kind}`")
-        if record.damaged:
+        place = self._place(video)
+        with suppress(FileNotFoundError):
+            return open_video(self.path, place, video)
+        self._require_present()
+        if os.path.exists(damaged_path(place)):
             raise DamagedFile(f"{self.path}: {video!r} is damaged; make it again with `amefu {self.kind}`")
-        return open_video(self.path, folder, record, edition)
+        raise DamagedFile(f"{self.path}: holds no video {video!r}; make it with `amefu {self.kind}`")
 
-    def mark_damaged(self, folder: Path, reason: str) -> None:
-        """Have the video in `folder` made again by the next run of its stage; until then it cannot be read."""
-        write_atomic(folder / DAMAGED, reason.encode("utf-8", "replace"), temporary=self.fresh_folder())
+    def note_provenance(self, loaded: Mapping[str, Provenance]) -> None:
+        """Write down, before any video is, where the weights of the store's networks (by name) come from.
 
-    def fix_group(self, folder: Path) -> None:
-        """Give a folder of videos its header again."""
-        write_group(folder, self.fresh_folder)
-
-    def add_notes(self, notes: Mapping[str, Any]) -> None:
-        """Record something in the header that is never compared, such as a licence."""
-        if any(self.notes.get(name) != value for name, value in notes.items()):
-            self.notes = {**self.notes, **notes}
-            content = group_json({"amefu": self._header()})
-            write_atomic(self.path / HEADER, content, temporary=self.fresh_folder())
-
-    def _header(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind, "schema": SCHEMA, "settings": self.settings, "made_from": self.made_from,
-            "notes": self.notes,
-        }  # fmt: skip
+        Raises:
+            SettingsMismatch: the store has videos by other weights of the same name.
+        """
+        with self._header_there() as there:  # to which another process may have added meanwhile
+            before = there.notes.provenance if there else {}
+            for name, provenance in loaded.items():
+                if name in before and before[name].sha256 != provenance.sha256:
+                    raise SettingsMismatch(
+                        f"{self.path}: made by other weights of {name!r} (sha256:{before[name].sha256} in the file, "
+                        f"sha256:{provenance.sha256} from {provenance.source} now); keep it and make a second one with "
+                        f"`amefu {self.kind} --out OTHER.zarr`, or replace it with `amefu {self.kind} --rebuild`"
+                    )
+            self.header = replace(self.header, notes=replace(self.header.notes, provenance={**before, **loaded}))
+            self._write_header(there)
 
     def remove(self, video: str) -> None:
-        """Take a video out of the store; who reads it at this moment gets an error that names it."""
+        """Take a video out of the store; who reads it at this moment goes on reading it."""
         self.require_writable()
-        discard(self._folder(video), self.fresh_folder)
+        for path in (self._place(video), damaged_path(self._place(video))):
+            Path(path).unlink(missing_ok=True)
+        self._forget()
 
     def require_writable(self) -> None:
         """Raise UsageError where this process may not write into the store, or may not make or replace it."""
         require_writable(self.path.parent if self._rebuild else self.path)
 
-    def begin(self) -> VideoStore:
+    def begin(self) -> Self:
         """Make the store where there is none, and discard first what it is to replace.
 
         Raises:
             UsageError: it cannot be made; another process writes into the store that is to be replaced.
-            SettingsMismatch: another process has just made one by another settings.
+            SettingsMismatch: another process has just made one by other settings.
         """
         try:
+            self._forget()
             if self._rebuild:
                 discard_store(self.path, self.kind)
                 self._rebuild = False
-            _clear_discarded(self.path)
-            if header_of(self.path, self.kind) is None:
-                self._create()
-            header = header_of(self.path, self.kind)
-            assert header is not None
-            _require_same(self.path, header, self._header())
-            wanted, self.notes = self.notes, header["notes"]
-            self.add_notes(wanted)
+            clear_discarded(self.path)
+            if self._merged(there := header_of(self.path, type(self.header))) != there:
+                with self._header_there() as there:
+                    self._merged(there)
+                    self._write_header(there)
             sweep(self.path)
         except BaseException:
             self.close()
             raise
         return self
 
-    def _create(self) -> None:
-        """Write the header. The staging folder stays, so that others see that this process is about to write."""
+    def _merged(self, there: AnyHeader | None) -> AnyHeader:
+        """The header of this store, over the one that is there. Raises SettingsMismatch where they differ."""
+        if there is not None:
+            require_same(self.path, there, self.header)
+            self.header = self.header.over(there)
+        return self.header
+
+    @contextmanager
+    def _header_there(self) -> Iterator[AnyHeader | None]:
+        """The header on disk, which no other process changes meanwhile."""
         try:
-            create_atomic(self.path / HEADER, group_json({"amefu": self._header()}), temporary=self.fresh_folder())
+            lock = self._staging.fresh().parent.with_name("header.lock")
+            with locked(lock):
+                yield header_of(self.path, type(self.header))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UsageError(f"{self.path}: cannot be written: {error.strerror}; choose another place") from error
 
+    def _write_header(self, there: AnyHeader | None) -> None:
+        if self.header != there:
+            write_atomic(self.path / HEADER, header_json(self.header), temporary=self._staging.fresh())
+
     def _require_present(self) -> None:
-        if not (self.path / HEADER).exists():
+        if not self.exists():
             raise AmefuError(f"{self.path}: is not there any more; run the same command again when it is")
 
-    def fresh_folder(self) -> Path:
-        """A new folder name in this process's staging area."""
+    def fresh(self) -> Path:
+        """A new name in this process's staging area."""
         return self._staging.fresh()
 
-    def publish(self, staged: Path, video: str, expected: str) -> None:
-        """Move a finished, synced video folder to its place; another writer's equal one is kept instead.
+    def publish(self, staged: Path, video: str) -> None:
+        """Move a finished, synced archive to its place, over one that is there.
 
         Raises:
             AmefuError: the whole store is gone.
             UnusableName: the file system takes two ids for one, or finds the path too long.
         """
         self._require_present()
-        publish(
-            staged, self._folder(video), video=video, fingerprint=expected, store=self.path, fresh=self.fresh_folder
-        )
+        place = self._place(video)
+        try:
+            self._require_same_id(place, video)
+            rename_into_place(staged, Path(place), top=self.path)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            message = f"{self.path}: its file system finds the path of {video!r} too long; shorten the id"
+            raise UnusableName(message) from error
+        Path(damaged_path(place)).unlink(missing_ok=True)
+        self._forget()
+
+    def _require_same_id(self, place: str, video: str) -> None:
+        with suppress(DamagedFile):
+            there = read_record(place)
+            if there is not None and there.id != video:
+                raise UnusableName(
+                    f"{self.path}: its file system does not tell {video!r} from {there.id!r}; rename one"
+                )
 
     def close(self) -> None:
         """Release this process's staging folder and clear those of dead processes."""
         self._staging.close()
+        self.sweep()
+        self._forget()
+
+    def sweep(self) -> None:
+        """Clear what dead processes left."""
         sweep(self.path)
 
-    def __enter__(self) -> VideoStore:
+    def __enter__(self) -> Self:
         return self.begin()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _folder(self, video: str) -> Path:
-        return self.path / "videos" / group_path(video)
+    def _place(self, video: str) -> str:
+        return f"{self._videos}/{archive_path(video)}"
+
+    def _forget(self) -> None:
+        self._archives = self._records = None
+
+    def _listing(self) -> dict[str, str]:
+        """The path of every archive by the id of its video, sorted."""
+        if self._archives is None:
+            found = {} if self._rebuild else archives_below(self._videos)
+            frames = self._frames_folder()
+            there = found.keys() if frames is None else archives_below(frames).keys()
+            self._archives = {video: found[video] for video in sorted(found.keys() & there)}
+        return self._archives
+
+    def _frames_folder(self) -> str | None:
+        """Where the frames of the videos lie; None for frames themselves, and where their whole store is gone."""
+        noted = getattr(self.header.notes, "frames", None)
+        store = located(noted, self.path) if noted else None
+        return str(store / "videos") if store and (store / HEADER).exists() else None
 
 
-def open_store(path: Path, kind: str, *, fix: str) -> VideoStore:
+def open_store(path: Path, kind: type[AnyHeader], *, fix: str) -> VideoStore[AnyHeader]:
     """Open a store for reading.
 
     Raises:
@@ -215,62 +281,28 @@ def open_store(path: Path, kind: str, *, fix: str) -> VideoStore:
     return VideoStore(path, header)
 
 
-def prepare_store(
-    path: Path,
-    kind: str,
-    *,
-    settings: Mapping[str, Any],
-    made_from: Mapping[str, Any],
-    notes: Mapping[str, Any],
-    rebuild: bool,
-) -> VideoStore:
+def prepare_store(path: Path, header: AnyHeader, *, rebuild: bool) -> VideoStore[AnyHeader]:
     """A store that can be written into: as a context, before which nothing is made, replaced or deleted.
 
-    `notes` are recorded but never compared. With `rebuild` the store counts as empty, whatever is there.
+    With `rebuild` the store counts as empty, whatever is there.
 
     Raises:
         SettingsMismatch: the store there was made with other settings or from other weights.
         UsageError: what is there is a store of another kind, or none of ours.
     """
-    asked = {"kind": kind, "schema": SCHEMA, "settings": settings, "made_from": made_from, "notes": notes}
-    header = json.loads(to_json(asked))
-    there = header_of(path, kind)
-    if there is not None and not rebuild:
-        _require_same(path, there, header)
-    return VideoStore(path, header, rebuild=rebuild and there is not None)
+    if rebuild:
+        return VideoStore(path, header, rebuild=require_kind(path, header.kind))
+    there = header_of(path, type(header))
+    if there is not None:
+        require_same(path, there, header)
+    return VideoStore(path, header)
 
 
-def _require_same(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def require_same(path: Path, there: AnyHeader, asked: AnyHeader) -> None:
     """Raise SettingsMismatch where the header that is there is not the one that is asked for."""
-    found, wanted = ({key: side[key] for key in ("schema", "settings", "made_from")} for side in (there, asked))
-    if found != wanted:
+    if differences := asked.mismatch(there):
         raise SettingsMismatch(
-            f"{path}: made with other settings or from other weights ({'; '.join(differences(found, wanted))}); "
-            f"keep it and make a second one with `amefu {asked['kind']} --out OTHER.zarr`, "
-            f"or replace it with `amefu {asked['kind']} --rebuild`"
+            f"{path}: made with other settings or from other weights ({'; '.join(differences)}); "
+            f"keep it and make a second one with `amefu {asked.kind} --out OTHER.zarr`, "
+            f"or replace it with `amefu {asked.kind} --rebuild`"
         )
-
-
-def discard_store(path: Path, kind: str) -> None:
-    """Delete a whole store of one kind, if it is there: renamed away first, so that it is never seen half removed.
-
-    Raises:
-        UsageError: it is of another kind, or none of ours; another process writes into it.
-    """
-    if header_of(path, kind) is None:
-        return
-    sweep(path)
-    if (path / STAGING).exists():
-        raise UsageError(
-            f"{path}: another process writes into it at this moment, so it is not replaced; wait for it, or choose "
-            "another --out"
-        )
-    with suppress(FileNotFoundError):  # another process has just done it
-        os.rename(path, path.with_name(f".{path.name}.discarded-{uuid.uuid4().hex}"))
-    _clear_discarded(path)
-
-
-def _clear_discarded(path: Path) -> None:
-    """Delete what `discard_store` renamed away, now or before it was killed."""
-    for away in path.parent.glob(f".{glob.escape(path.name)}.discarded-*"):
-        shutil.rmtree(away, ignore_errors=True)

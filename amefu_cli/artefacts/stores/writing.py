@@ -2,209 +2,231 @@
 
 from __future__ import annotations
 
-import math
+import copy
+import functools
+import json
 import os
-import shutil
-import time
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-import google_crc32c
 import numpy as np
 import zarr
 from numcodecs.zstd import Zstd
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+from zarr.storage import MemoryStore
 
-from amefu_cli.artefacts.files.atomic import sync_tree
-from amefu_cli.artefacts.stores.header import HEADER, VideoRecord, group_json, record_json
-from amefu_cli.artefacts.stores.reading import CHECKSUM_BYTES, check_chunks, chunk_file
+from amefu_cli.artefacts.stores.header import HEADER, VideoRecord, record_json
+from amefu_cli.artefacts.stores.reading import StoredVideo, chunk_name
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of the video
 ZSTD_LEVEL = 1
-Array = np.ndarray[Any, np.dtype[Any]]
+ALWAYS = (1980, 1, 1, 0, 0, 0)  # the time of every member, so that equal videos are equal files
+UNIX, PLAIN_FILE = 3, 0o100644 << 16
+
+
+class Chunk(NamedTuple):
+    """One chunk that is whole. In this order, the order of an archive does not depend on how many rows came at once."""
+
+    end: int  # the row up to which it reaches
+    name: str
+    place: int  # along the axis that grows
+    rows: NDArray[Any]
 
 
 class GrowingArray:
-    """One Zarr array that grows along `axis` in whole chunks; an array of one chunk is cut to its size.
+    """One array that grows along `axis` and is cut into chunks of equal length, all of the other axes in each."""
 
-    Zarr writes the header alone. The chunks are written here, as the v3 format says: the values in C order, compressed
-    or not, then their CRC-32C. Through Zarr each is a round of its event loop, in Python, for which the decoder waits.
-    """
+    def __init__(self, name: str, axis: int, *, compressed: bool) -> None:
+        self.name, self.axis, self.compressed = name, axis, compressed
+        self._pending: list[NDArray[Any]] = []
+        self.length = self._rows_per_chunk = self._waiting = self._chunks = 0
 
-    def __init__(self, folder: Path, threads: ThreadPoolExecutor, *, axis: int, compressed: bool) -> None:
-        self._folder, self._threads, self._axis, self._compressed = folder, threads, axis, compressed
-        self._pending: list[Array] = []
-        self._writing: Future[None] | None = None
-        self._rows_per_chunk = self._waiting = self._chunks = self._written = self.length = 0
-
-    def append(self, block: Array) -> None:
-        """Add `block` along the axis; whole chunks are written behind the caller's back, the rest waits."""
+    def append(self, block: NDArray[Any]) -> list[Chunk]:
+        """Add `block` along the axis; the chunks that are whole now, while the rest waits."""
         self._pending.append(block)
-        self._waiting += block.shape[self._axis]
-        self.length += block.shape[self._axis]
-        row_bytes = block.itemsize * math.prod(block.shape[self._axis + 1 :])
-        self._rows_per_chunk = max(1, CHUNK_BYTES // row_bytes)
-        if self._waiting < self._rows_per_chunk:
-            return
-        parts, self._pending = self._pending, []
-        self._waiting %= self._rows_per_chunk
-        if self._waiting:
-            parts[-1], rest = np.split(parts[-1], [parts[-1].shape[self._axis] - self._waiting], axis=self._axis)
-            self._pending = [rest]
-        self.wait()  # so that memory stays bounded where the disk is slower than the decoder
-        self._writing = self._threads.submit(self._write, parts)
+        rows = block.shape[self.axis]
+        self.length += rows
+        self._waiting += rows
+        self._rows_per_chunk = max(1, CHUNK_BYTES * rows // block.nbytes) if rows else self._rows_per_chunk
+        if not rows or self._waiting < self._rows_per_chunk:
+            return []
+        whole = np.concatenate(self._pending, axis=self.axis)
+        count, self._waiting = divmod(self._waiting, self._rows_per_chunk)
+        *chunks, rest = np.split(whole, [self._rows_per_chunk * (n + 1) for n in range(count)], axis=self.axis)
+        self._pending = [rest]
+        return [self._chunk(chunk) for chunk in chunks]
 
-    def finish(self) -> None:
-        """Have the rest written, and the header."""
-        self.wait()
-        self._writing = self._threads.submit(self._finish)
-
-    def wait(self) -> None:
-        """Return once all that was to be written is on the disk."""
-        if self._writing is not None:
-            self._writing.result()
-
-    def _write(self, parts: list[Array]) -> None:
-        rows = np.concatenate(parts, axis=self._axis)
-        for chunk in np.split(rows, rows.shape[self._axis] // self._rows_per_chunk, axis=self._axis):
-            self._write_chunk(chunk)
-
-    def _finish(self) -> None:
-        if self._waiting:
-            rest = np.concatenate(self._pending, axis=self._axis)
+    def finish(self) -> list[Chunk]:
+        """The last chunk: as long as the array, or filled up with zeros to the length of the others."""
+        if not self._waiting:
+            return []
+        rest = np.concatenate(self._pending, axis=self.axis)
+        if self._chunks:
             padding = [(0, 0)] * rest.ndim
-            if self._chunks:  # as the chunks of one array all have one size
-                padding[self._axis] = (0, self._rows_per_chunk - rest.shape[self._axis])
-            self._write_chunk(np.pad(rest, padding))
-            self._written -= padding[self._axis][1]
-        before, after = self._shape[: self._axis], self._shape[self._axis + 1 :]
-        zarr.create_array(
-            self._folder,
-            shape=(*before, self._written, *after),
-            chunks=(*[1] * self._axis, self._shape[self._axis], *after),
-            dtype=self._dtype,
-            filters=None,
-            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()] if self._compressed else [Crc32cCodec()],
-        )
+            padding[self.axis] = (0, self._rows_per_chunk - self._waiting)
+            rest = np.pad(rest, padding)
+        return [self._chunk(rest)]
 
-    def _write_chunk(self, rows: Array) -> None:
-        """The next chunk along the axis: one file for every place on the axes before it."""
-        little_endian = rows.dtype.newbyteorder("<")
-        for place in np.ndindex(rows.shape[: self._axis]):
-            path = chunk_file(self._folder, (*place, self._chunks, *[0] * (rows.ndim - self._axis - 1)))
-            content: bytes = rows[place].astype(little_endian, copy=False).tobytes()
-            if self._compressed:
-                content = Zstd(level=ZSTD_LEVEL).encode(content)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                file.write(content)
-                file.write(google_crc32c.value(content).to_bytes(CHECKSUM_BYTES, "little"))
+    def _chunk(self, rows: NDArray[Any]) -> Chunk:
+        self._shape, self._dtype = rows.shape, rows.dtype  # of every chunk
         self._chunks += 1
-        self._written += rows.shape[self._axis]
-        self._shape, self._dtype = rows.shape, little_endian  # of every chunk
+        return Chunk(self._chunks * rows.shape[self.axis], self.name, self._chunks - 1, rows)
+
+    def member(self, chunk: Chunk) -> tuple[str, bytes]:
+        """The name and bytes of a chunk: its values in C order, little-endian, compressed or not."""
+        position = [0] * chunk.rows.ndim
+        position[self.axis] = chunk.place
+        content = chunk.rows.astype(chunk.rows.dtype.newbyteorder("<"), copy=False).tobytes()
+        return chunk_name(self.name, tuple(position)), Zstd(ZSTD_LEVEL).encode(content) if self.compressed else content
+
+    def header(self) -> bytes:
+        """What Zarr would write of this array."""
+        shape = list(self._shape)
+        shape[self.axis] = self.length
+        document = copy.deepcopy(zarr_header(self._dtype.name, len(shape), compressed=self.compressed))
+        document["shape"] = shape
+        document["chunk_grid"]["configuration"]["chunk_shape"] = list(self._shape)
+        return json.dumps(document, indent=2).encode("ascii")
 
 
-@dataclass(frozen=True)
-class StagedVideo:
-    """A video that is wholly written, but stands where nobody looks until `publish_video` moves it to its place."""
-
-    folder: Path
-    record: VideoRecord
-    rows: Mapping[str, tuple[int, int]]
-    """By array: the axis along which it grew, and its length there."""
-
-
-def publish_video(store: VideoStore, staged: StagedVideo) -> None:
-    """Check a staged video, sync it, and move it to its place in the store; a failure leaves nothing of it."""
-    try:
-        _check(store, staged)
-        sync_tree(staged.folder)
-        store.publish(staged.folder, staged.record.id, staged.record.fingerprint)
-    finally:
-        shutil.rmtree(staged.folder, ignore_errors=True)
-
-
-def _check(store: VideoStore, staged: StagedVideo) -> None:
-    arrays = dict(zarr.open_group(staged.folder, mode="r", zarr_format=3).arrays())
-    for name, (axis, length) in staged.rows.items():
-        stored = arrays[name].shape[axis]
-        if stored != length:
-            raise DamagedFile(
-                f"{store.path}: {name!r} of {staged.record.id!r} holds {stored} rows, {length} were written"
-            )
-        check_chunks(staged.folder / name, arrays[name])
+@functools.cache
+def zarr_header(dtype: str, axes: int, *, compressed: bool) -> dict[str, Any]:
+    """The header that Zarr gives an array, whose shape and chunks are still to be put in. It takes Zarr a while."""
+    held: dict[str, Any] = {}
+    zarr.create_array(
+        MemoryStore(held), shape=(1,) * axes, chunks=(1,) * axes, dtype=dtype, filters=None,
+        compressors=ZstdCodec(level=ZSTD_LEVEL) if compressed else None,
+    )  # fmt: skip
+    document: dict[str, Any] = json.loads(held[HEADER].to_bytes())
+    return document
 
 
 class VideoWriter:
-    """Append to arrays, then `commit`; `close`, or leftover the context, leaves no trace of what was not finished.
+    """Append to arrays, then `commit`; `close`, or leaving the context, leaves no trace of what was not committed.
 
     >>> with VideoWriter(store, "archery/v_03", {"jpeg": 0}) as writer:    # doctest: +SKIP
-    ...     writer.append("jpeg", block)
+    ...     writer.append({"jpeg": block})
     ...     writer.commit(frames=31, fps=25.0, source="archery/v_03.mp4", made_from={...})
 
-    `folder` is where it writes until then, by default a new one in the store's own staging area.
+    `axes` are the arrays by name, and the axis along which each grows. Those that are `copied` grow by as many rows of
+    a stored video as are appended of the others.
     """
 
     def __init__(
         self,
-        store: VideoStore,
+        store: VideoStore[Any],
         video: str,
         axes: Mapping[str, int],
         *,
         compressed: frozenset[str] = frozenset(),
-        folder: Path | None = None,
+        copied_from: StoredVideo | None = None,
+        copied: Sequence[str] = (),
     ) -> None:
-        self._store, self._video, self._axes = store, video, axes
-        self._folder = folder or store.fresh_folder()
-        self._folder.mkdir()
-        self._finished = False
-        self._threads = ThreadPoolExecutor(len(axes), thread_name_prefix="writer")
-        self._growing = {
-            name: GrowingArray(self._folder / name, self._threads, axis=axis, compressed=name in compressed)
-            for name, axis in axes.items()
-        }
+        self._store, self._video = store, video
+        self._copied = {name: copied_from.array(name) for name in copied} if copied_from else {}
+        self._arrays = {name: GrowingArray(name, axes[name], compressed=name in compressed) for name in sorted(axes)}
+        self._path = store.fresh()
+        self._file = self._path.open("wb")
+        self._archive = zipfile.ZipFile(self._file, "w")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._writing: Future[None] | None = None
 
-    def append(self, name: str, block: Array) -> None:
-        """Add `block` to the array `name`, along that array's own axis."""
-        self._growing[name].append(block)
+    def append(self, blocks: Mapping[str, NDArray[Any]]) -> None:
+        """Add a block to each of some arrays, along its own axis; whole chunks are written behind the caller's back."""
+        blocks = {**blocks, **self._next_copied(blocks)}
+        whole = [chunk for name, block in blocks.items() for chunk in self._arrays[name].append(block)]
+        if whole:
+            self._wait()  # so that memory stays bounded where the disk is slower than the decoder
+            self._writing = self._thread.submit(self._write, whole)
 
     def commit(
         self, *, frames: int, fps: float | None, source: str, made_from: Mapping[str, Any], partial: bool = False
     ) -> None:
-        """Finish the arrays, reopen and check them, sync, and move the video to its place in the store."""
-        staged = self.finish(frames=frames, fps=fps, source=source, made_from=made_from, partial=partial)
-        publish_video(self._store, staged)
-
-    def finish(
-        self, *, frames: int, fps: float | None, source: str, made_from: Mapping[str, Any], partial: bool = False
-    ) -> StagedVideo:
-        """Finish the arrays; from here on the folder is the caller's, who gives it to `publish_video`."""
+        """Finish the arrays, sync the archive, and move it to its place in the store."""
+        self._wait()
+        self._write([chunk for array in self._arrays.values() for chunk in array.finish()])
+        kept = self._arrays["frame"].length if "frame" in self._arrays else None
         expected = self._store.expected_fingerprint(made_from)
-        for growing in self._growing.values():
-            growing.finish()
-        for growing in self._growing.values():
-            growing.wait()
-        record = VideoRecord(self._video, frames, fps, source, made_from, expected, partial)
-        (self._folder / HEADER).write_bytes(group_json(record_json(record)))
-        now = time.time_ns()  # the kernel's own stamp may be milliseconds old; readers tell two editions apart by this
-        os.utime(self._folder / HEADER, ns=(now, now))
-        self._finished = True
-        rows = {name: (self._axes[name], growing.length) for name, growing in self._growing.items()}
-        return StagedVideo(self._folder, record, rows)
+        record = record_json(VideoRecord(self._video, source, frames, fps, made_from, expected, partial, kept))
+        for name, array in self._arrays.items():
+            if not array.length:
+                raise DamagedFile(f"{self._store.path}: nothing of {name!r} of {self._video!r} was written")
+            self._put(f"{name}/{HEADER}", array.header())
+        self._put(HEADER, b'{"attributes": %b, "zarr_format": 3, "node_type": "group"}' % record)
+        self._archive.comment = record
+        self._archive.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._store.publish(self._path, self._video)
 
     def close(self) -> None:
-        """Remove what is staged and was not finished."""
-        self._threads.shutdown(cancel_futures=True)
-        if not self._finished:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what was not committed."""
+        self._thread.shutdown(cancel_futures=True)
+        for end in (self._archive.close, self._file.close):
+            with suppress(OSError, ValueError):  # the disk is full, say
+                end()
+        self._path.unlink(missing_ok=True)
+
+    def _next_copied(self, blocks: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The rows of each copied array that go with those of the other ones."""
+        rows = [block.shape[self._arrays[name].axis] for name, block in blocks.items()]
+        return {
+            name: np.split(whole, [done := self._arrays[name].length, done + rows[0]], self._arrays[name].axis)[1]
+            for name, whole in self._copied.items()
+        }
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, chunks: list[Chunk]) -> None:
+        for chunk in sorted(chunks, key=lambda chunk: chunk[:3]):
+            self._put(*self._arrays[chunk.name].member(chunk))
+
+    def _put(self, name: str, content: bytes) -> None:
+        member = zipfile.ZipInfo(name, ALWAYS)
+        member.create_system, member.external_attr = UNIX, PLAIN_FILE
+        self._archive.writestr(member, content)
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def frame_writer(store: VideoStore[Any], video: str) -> VideoWriter:
+    """A writer for one video: `jpeg` uint8 (bytes of all frames) and `offset` int64 (frames + 1)."""
+    return VideoWriter(store, video, {"jpeg": 0, "offset": 0})
+
+
+def depth_writer(store: VideoStore[Any], video: str) -> VideoWriter:
+    """A writer for one video: `disparity` uint8 (frames, height, width), `low` and `high` float32 (frames,).
+
+    disparity = low + value / 255 * (high - low); larger = nearer.
+    """
+    axes = {"disparity": 0, "low": 0, "high": 0}
+    return VideoWriter(store, video, axes, compressed=frozenset({"disparity"}))
+
+
+def feature_writer(
+    store: VideoStore[Any],
+    video: str,
+    streams: Sequence[str],
+    copied_from: StoredVideo | None = None,
+    copied: Sequence[str] = (),
+) -> VideoWriter:
+    """A writer for one video: `frame` int64 (kept,), and of each of `streams` float16 (views, kept, dim).
+
+    View 0 is the centre crop, the others are random crops shared by all streams. The streams that are `copied` are
+    taken over from the video as it is stored now.
+    """
+    axes = {"frame": 0, **dict.fromkeys([*streams, *copied], 1)}
+    return VideoWriter(store, video, axes, copied_from=copied_from, copied=copied)

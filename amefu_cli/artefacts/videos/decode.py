@@ -60,7 +60,6 @@ from amefu_cli.errors import VideoError, shown
 SizeOf = Callable[[int, int], tuple[int, int]]
 """Upright (height, width) of the first frame -> stored (height, width), pixels."""
 
-
 MAX_RATE = 240  # frames/s believed from a header; 1000 is what a millisecond clock pretends
 
 

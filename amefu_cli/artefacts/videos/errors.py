@@ -6,22 +6,7 @@ cross process borders by pickle.
 
 from __future__ import annotations
 
-from amefu_cli.artefacts.stores.header import UnusableName
 from amefu_cli.errors import VideoError
-
-__all__ = [
-    "CorruptVideo",
-    "EmptyFile",
-    "EncryptedVideo",
-    "MissingDecoder",
-    "NoFrames",
-    "NoVideoStream",
-    "NotAVideo",
-    "TruncatedVideo",
-    "UnreadableFile",
-    "UnusableName",
-    "VanishedFile",
-]
 
 
 class EmptyFile(VideoError):

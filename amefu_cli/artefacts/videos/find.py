@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Literal
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, _suffixes, group_path
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of, suffixes
 from amefu_cli.errors import UsageError, shown
 
-IMAGE_SUFFIXES = _suffixes(
+IMAGE_SUFFIXES = suffixes(
     """
     bmp jfif jpe jpeg jpg png ppm tif tiff webp
     """
 )
 
-
 # What lies beside videos in real data sets: passed over without a word.
-OTHER_SUFFIXES = _suffixes(
+OTHER_SUFFIXES = suffixes(
     """
     7z aac ac3 ass bak bz2 cfg csv db doc docx flac gz h5 hdf5 htm html ini ipynb json jsonl lock
     log m4a mat md md5 mp3 npy npz ogg opus parquet pdf pickle pkl pt pth py rar rst safetensors sh
@@ -37,16 +36,12 @@ OTHER_SUFFIXES = _suffixes(
     """
 )
 
-
 MAX_DEPTH = 64
-
 
 STORE_SUFFIX = ".zarr"  # our own stores, where the workspace lies inside VIDEOS
 
-
 Files = list[tuple[str, os.stat_result]]
 """Names and status of files of one folder."""
-
 
 Above = tuple[tuple[int, int], ...]
 """(device, inode) of the folders on the way to an entry: meeting one again is a loop."""
@@ -80,7 +75,7 @@ class Found:
 def find_clips(root: Path, *, follow_links: bool) -> Found:
     """Every clip under `root`. Links are followed inside `root`, and anywhere with `follow_links`.
 
-    Raises UsageError where `root` is no readable folder.
+    Raises UsageError where `root` is not a folder that can be read.
     """
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
@@ -93,7 +88,7 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
     clips = []
     for clip in sorted(walk.clips, key=lambda clip: clip.id):
         try:
-            group_path(clip.id)
+            archive_path(clip.id)
         except UsageError as error:
             walk.skipped.append((clip.path, str(error)))
         else:
@@ -162,7 +157,7 @@ class _Walk:
                 self.skipped.append((path / name, f"cannot be read: {error.strerror}"))
         if images and len(self.clips) == before:
             if refused:  # the reader lists the folder again, and would take all of them
-                self.skipped.append((path, "some of its images are passed over, so that it is no clip"))
+                self.skipped.append((path, "some of its images are passed over, so it is not a clip"))
             else:
                 self._add_images(path, parts, images)
 
@@ -238,7 +233,7 @@ def _clip(clip_id: str, path: Path, kind: Literal["video", "images"], files: Fil
     states = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
     return Clip(
         id=clip_id,
-        class_name=clip_id.split("/", 1)[0],
+        class_name=class_of(clip_id),
         path=path,
         kind=kind,
         size=sum(size for _, size, _ in states),

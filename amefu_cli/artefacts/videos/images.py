@@ -64,7 +64,7 @@ def _read_rgb(path: Path, max_pixels: int) -> Image.Image:
     except FileNotFoundError as error:
         raise VanishedFile(f"{shown(path)}: is gone; run the same command again") from error
     except UnidentifiedImageError as error:
-        raise CorruptVideo(f"{shown(path)}: is no image that Pillow knows; replace or remove it") from error
+        raise CorruptVideo(f"{shown(path)}: is not an image that Pillow can read; replace or remove it") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise UnreadableFile(f"{shown(path)}: cannot be read: {error.strerror}; allow reading it") from error

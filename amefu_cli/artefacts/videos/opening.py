@@ -38,13 +38,13 @@ def open_file(path: Path) -> BinaryIO:
     try:
         file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)  # noqa: SIM115
     except FileNotFoundError as error:
-        raise VanishedFile(f"{name}: is gone; run the same command again to read the folder again") from error
+        raise VanishedFile(f"{name}: is gone; run the same command again") from error
     except OSError as error:
         raise UnreadableFile(f"{name}: cannot be opened: {error.strerror}; allow reading it") from error
     status = os.fstat(file.fileno())
     fault: VideoError | None = None
     if not stat.S_ISREG(status.st_mode):
-        fault = NotAVideo(f"{name}: is no regular file; move it out of the videos folder")
+        fault = NotAVideo(f"{name}: is not a regular file; move it out of the videos folder")
     elif status.st_size == 0:
         fault = EmptyFile(f"{name}: holds 0 bytes; fetch it again or delete it")
     if fault is not None:
@@ -99,7 +99,6 @@ def encrypted_message(path: Path) -> str:
 
 
 _MAX_BOXES = 100_000  # an hour of one-second fragments has 7,200
-
 
 _MAX_SCAN = 1 << 20  # bytes of header searched for an encrypted sample entry
 

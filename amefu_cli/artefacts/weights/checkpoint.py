@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,41 +20,65 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import as_fields, differences, file_sha256, fingerprint, labelled_sha256
+from amefu_cli.artefacts.files.fingerprint import differences, fingerprint, labelled_sha256
+from amefu_cli.artefacts.files.headers import recorded
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
+from amefu_cli.settings import ClipSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
 LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
-
-
-NO_HEADER = "safetensors, but without the header of a checkpoint of amefu's"
-
-
+NO_HEADER = "safetensors, but without the header of an amefu checkpoint"
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
+FIXES = {
+    "rgb": "amefu pretrain --modality rgb",
+    "depth": "amefu pretrain --modality depth",
+    "fusion": "amefu meta-train",
+}
+"""By role of a checkpoint, the command that makes one."""
+
+Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class CheckpointHeader:
-    """What a checkpoint says of itself.
+class Position:
+    """Where a training stands: `step` steps of `epoch` (0-based) are done, with the sums of that epoch so far."""
 
-    `role` is `rgb`, `depth` or `fusion`; `architecture` names the network and its dims; `settings` is how it was
-    trained; `data` is the fingerprint of what it was trained on; `notes` (versions, accuracy, …) are not compared.
-    """
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointNotes:
+    """What is not compared: by which sets of defaults, from where, how far, and with which libraries."""
+
+    preset: str | None = None
+    recipe: str | None = None
+    weights: str | None = None  # where a stream's first weights lie, from the folder of the checkpoint
+    epoch: int | None = None  # the best one, from 0, with its figures
+    loss: float | None = None
+    held_out_accuracy: float | None = None
+    validation_accuracy: float | None = None
+    temperature: float | None = None
+    imported_from: str | None = None
+    classes: int | None = None  # how many training classes an imported file is of; which ones it does not say
+    position: Position | None = None  # of a snapshot
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointHeader:
+    """What a checkpoint of any role says of itself: `training` or `imported`, and what both have."""
 
     role: str
-    architecture: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    data: Mapping[str, Any]
-    notes: Mapping[str, Any]
+    clip: ClipSettings
+    notes: CheckpointNotes = CheckpointNotes()
 
     def compared(self) -> dict[str, Any]:
-        """The part that has to match for a checkpoint to be what a command would make."""
-        compared = {
-            "role": self.role,
-            "architecture": self.architecture,
-            "settings": self.settings,
-            "data": self.data,
-        }
-        plain: dict[str, Any] = json.loads(json.dumps(compared))
+        """What has to match for a checkpoint to be the one that a command would make, as plain values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        del plain["notes"]
         return plain
 
     @property
@@ -62,23 +86,103 @@ class CheckpointHeader:
         return fingerprint(self.compared())
 
 
-Tensors = Mapping[str, NDArray[Any]]
+@dataclass(frozen=True)
+class StreamTraining:
+    """How a stream was trained: from which weights (their identity), and on how many and which videos (a hash)."""
+
+    settings: PretrainSettings
+    weights: str
+    videos: int
+    data: str
 
 
-def write_checkpoint(path: Path, tensors: Tensors, header: CheckpointHeader) -> None:
+@dataclass(frozen=True)
+class ImportedStream:
+    """A stream of the paper's public code: the hash of its file, and what that code has fixed of its training."""
+
+    file: str
+    flip: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamHeader(CheckpointHeader):
+    """rgb.safetensors or depth.safetensors, by role: a backbone, what it sees, and the classes that it was trained on
+    (None: not known)."""
+
+    backbone: str
+    crop: int
+    depth_encoding: str
+    classes: tuple[str, ...] | None
+    training: StreamTraining | None = None
+    imported: ImportedStream | None = None
+
+    @property
+    def stream(self) -> StreamSettings:
+        """What its network is and sees."""
+        return StreamSettings(backbone=self.backbone, crop=self.crop, depth_encoding=self.depth_encoding)
+
+
+@dataclass(frozen=True)
+class FusionClasses:
+    """The classes that a fusion was trained on, and those that its best epoch was chosen by."""
+
+    base: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FusionTraining:
+    """How a fusion was trained, on which classes, and on which features of them (hashes)."""
+
+    settings: MetaTrainSettings
+    classes: FusionClasses
+    base: str
+    validation: str
+
+
+@dataclass(frozen=True)
+class ImportedFusion:
+    """A fusion of the paper's public code: the hash of its file, and what that code has fixed of its training."""
+
+    file: str
+    loss: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionHeader(CheckpointHeader):
+    """fusion.safetensors: a row of FUSIONS for features `dim` wide, bound to the fingerprints of two streams."""
+
+    fusion: str
+    dim: int
+    streams: Mapping[str, str]
+    training: FusionTraining | None = None
+    imported: ImportedFusion | None = None
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """All classes that it has seen, as far as is known."""
+        return self.training.classes.base + self.training.classes.validation if self.training else ()
+
+
+AnyCheckpoint = StreamHeader | FusionHeader
+KINDS: Mapping[str, type[AnyCheckpoint]] = {"rgb": StreamHeader, "depth": StreamHeader, "fusion": FusionHeader}
+Kind = TypeVar("Kind", StreamHeader, FusionHeader)
+
+
+def write_checkpoint(path: Path, tensors: Tensors, header: AnyCheckpoint) -> None:
     """Write tensors and header as one file, atomically. Raises NotFinite, and writes nothing, for NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise NotFinite(f"{path}: the weights {name!r} hold NaN or infinity; lower the learning rate")
-    notes = {**header.notes, "versions": library_versions()}
-    document = {**header.compared(), "notes": notes}
+    notes = {name: value for name, value in asdict(header.notes).items() if value is not None}
+    document = {**header.compared(), "notes": {**notes, "versions": library_versions()}}
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     text = json.dumps({**document, "sha256": _checksum(document, contiguous)}, allow_nan=False)
     write_atomic(path, save(contiguous, metadata={"amefu": text}))  # of two entries the order would be a random one
 
 
-def read_header(path: Path) -> CheckpointHeader | None:
-    """The header of a checkpoint of ours; None where there is no file.
+def read_header(path: Path) -> AnyCheckpoint | None:
+    """The header of an amefu checkpoint; None where there is no file.
 
     Raises:
         DamagedFile: not safetensors, cut short, or without our header.
@@ -88,23 +192,28 @@ def read_header(path: Path) -> CheckpointHeader | None:
             document, _ = _document(file, path)
     except FileNotFoundError:
         return None
-    try:
-        header = CheckpointHeader(**document)
-    except TypeError as error:
-        raise DamagedFile(f"{path}: {NO_HEADER}") from error
-    fields = (header.architecture, header.settings, header.data, header.notes)
-    if not isinstance(header.role, str) or not all(isinstance(field, dict) for field in fields):
-        raise DamagedFile(f"{path}: the header holds a field of another type")
-    return header
+    kind = KINDS.get(str(document.get("role")))
+    if kind is None:
+        raise DamagedFile(f"{path}: {NO_HEADER}")
+    return recorded(kind, document, path)
 
 
-def open_header(path: Path, *, role: str, fix: str) -> CheckpointHeader:
-    """The header of a checkpoint that must be there and have this role; `fix` is the command that makes it."""
-    header = read_header(path)
+def open_stream(path: Path, modality: str) -> StreamHeader:
+    """The header of a stream's checkpoint, which must be there; raises UsageError where another or none is."""
+    return _open(path, StreamHeader, modality)
+
+
+def open_fusion(path: Path) -> FusionHeader:
+    """The header of a fusion's checkpoint, which must be there; raises UsageError where another or none is."""
+    return _open(path, FusionHeader, "fusion")
+
+
+def _open(path: Path, kind: type[Kind], role: str) -> Kind:
+    header, fix = read_header(path), f"make it with `{FIXES[role]}`"
     if header is None:
-        raise UsageError(f"{path}: no such checkpoint; make it with `{fix}`")
-    if header.role != role:
-        raise UsageError(f"{path}: role is {header.role!r}, {role!r} is needed; make it with `{fix}`")
+        raise UsageError(f"{path}: no such checkpoint; {fix}")
+    if header.role != role or not isinstance(header, kind):
+        raise UsageError(f"{path}: role is {header.role!r}, {role!r} is needed; {fix}")
     return header
 
 
@@ -130,13 +239,13 @@ def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
     return labelled_sha256([(json.dumps(document), b""), *arrays])
 
 
-def is_finished(path: Path, wanted: CheckpointHeader, *, fix: str) -> bool:
+def is_finished(path: Path, wanted: AnyCheckpoint) -> bool:
     """Whether `path` already holds what training as `wanted` would give.
 
     Raises:
         SettingsMismatch: it holds the result of other settings or of other data.
     """
-    found = read_header(path)
+    found, fix = read_header(path), FIXES[wanted.role]
     if found is None:
         return False
     if found.compared() == wanted.compared():
@@ -146,11 +255,6 @@ def is_finished(path: Path, wanted: CheckpointHeader, *, fix: str) -> bool:
         f"{path}: made with other settings or from other data ({lines}); keep it and make a second one with "
         f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
     )
-
-
-def identity_of(path: Path) -> str:
-    """What stands for a checkpoint in the header of what is made from it: the SHA-256 of its bytes, shortened."""
-    return file_sha256(path)[:16]
 
 
 def library_versions() -> dict[str, str]:
@@ -165,7 +269,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _document(file: BinaryIO, path: Path) -> tuple[dict[str, Any], object]:
-    """The header of ours in a safetensors file (8 bytes of little-endian length, then that much JSON), and the
+    """The amefu header in a safetensors file (8 bytes of little-endian length, then that much JSON), and the
     checksum in it."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= LARGEST_HEADER:
@@ -175,7 +279,7 @@ def _document(file: BinaryIO, path: Path) -> tuple[dict[str, Any], object]:
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
     try:
-        document = as_fields(dict(json.loads(whole["__metadata__"]["amefu"])), path)
+        document = dict(json.loads(whole["__metadata__"]["amefu"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: {NO_HEADER}") from error
     return document, document.pop("sha256", None)

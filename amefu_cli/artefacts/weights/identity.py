@@ -1,29 +1,15 @@
-"""What weights are: told from names and files without loading a network, and by their hash once they are loaded."""
+"""What weights are: known from names and files without loading a network, and by their hash once they are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.header import read_header
-from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.errors import SettingsMismatch, UsageError
-
-if TYPE_CHECKING:
-    from amefu_cli.artefacts.files.fingerprint import Provenance
+from amefu_cli.artefacts.stores.kinds import EstimatorIdentity
+from amefu_cli.errors import UsageError
 
 NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
-
-
-def stream_identity(checkpoint: Path, fallback: dict[str, Any]) -> dict[str, Any]:
-    """A pretrained stream by the hash of its checkpoint; one that was not, by what it is used with instead."""
-    if checkpoint.is_file():
-        return {"checkpoint": file_sha256(checkpoint)[:16]}
-    return {"backbone": fallback["backbone"], "weights": weights_identity(fallback["weights"])}
 
 
 def weights_identity(weights: str) -> str:
@@ -31,50 +17,23 @@ def weights_identity(weights: str) -> str:
     return weights if weights in NO_FILES else path_identity(Path(weights))
 
 
-def without_weights(stream: Mapping[str, Any]) -> dict[str, Any]:
-    """What a header compares of a stream's settings: where the weights lie does not matter, and what they are is known
-    by their identity."""
-    return {name: value for name, value in stream.items() if name != "weights"}
-
-
 def noted_weights(weights: str, beside: Path) -> str:
     """How the header of `beside` notes where weights are, so that it can be continued from any folder."""
     return weights if weights in NO_FILES else noted(Path(weights), beside)
 
 
-def located_weights(notes: Mapping[str, Any], beside: Path) -> str:
-    """What `noted_weights` wrote under "weights", as --weights takes it. Raises DamagedFile where it wrote nothing."""
-    weights = notes.get("weights")
-    return weights if weights in NO_FILES else str(located(notes, "weights", beside))
+def located_weights(noted_as: str, beside: Path) -> str:
+    """What `noted_weights` gave, as --weights takes it."""
+    return noted_as if noted_as in NO_FILES else str(located(noted_as, beside))
 
 
-def note_provenance(store: VideoStore, loaded: Mapping[str, Provenance]) -> None:
-    """Write down, before any video is, where the weights of a store's networks (by name) come from.
-
-    Raises:
-        SettingsMismatch: the store has videos by other weights of the same name.
-    """
-    header = read_header(store.path)  # another process may have started it meanwhile
-    before = header["notes"].get("provenance", {}) if header else {}
-    for name, provenance in loaded.items():
-        if name in before and before[name]["sha256"] != provenance.sha256:
-            raise SettingsMismatch(
-                f"{store.path}: made by other weights of {name!r} (sha256:{before[name]['sha256']} in the file, "
-                f"sha256:{provenance.sha256} from {provenance.source} now); keep it and make a second one with "
-                f"`amefu {store.kind} --out OTHER.zarr`, or replace it with `amefu {store.kind} --rebuild`"
-            )
-    store.add_notes({"provenance": before | {name: asdict(provenance) for name, provenance in loaded.items()}})
-
-
-def estimator_identity(estimator: str, weights: Path | None) -> dict[str, Any]:
+def estimator_identity(estimator: str, weights: Path | None) -> EstimatorIdentity:
     """A depth estimator and its weights: a file or folder by the hash of its bytes; its own by its name, which
     `note_provenance` holds to their hash."""
     name, _, source = estimator.partition(":")
-    if weights is not None:
-        return {"estimator": name, "weights": path_identity(weights)}
-    if source and Path(source).exists():
-        return {"estimator": name, "weights": path_identity(Path(source))}
-    return {"estimator": estimator, "weights": "its own"}
+    if weights is None and source and Path(source).exists():
+        weights = Path(source)
+    return EstimatorIdentity(name, path_identity(weights)) if weights else EstimatorIdentity(estimator, "its own")
 
 
 def located_estimator(estimator: str) -> str:

@@ -18,31 +18,23 @@ from torch import Tensor
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import Provenance, file_sha256
-from amefu_cli.artefacts.weights.downloads import Cache, fetch
-from amefu_cli.artefacts.weights.hub import PINS, WEIGHTS_FILE, hub_files
+from amefu_cli.artefacts.weights.downloads import PINS, WEIGHTS_FILE, Cache, fetch, hub_files
 from amefu_cli.artefacts.weights.tensors import read_pickle, read_safetensors, read_tensors, read_zip, tensors_sha256
 from amefu_cli.errors import DamagedFile, UsageError
 
 MONODEPTH2_URL = "https://storage.googleapis.com/niantic-lon-static/research/monodepth2/mono_640x192.zip"
 
-
 MONODEPTH2_DIGEST = "md5:a964b8356e08a02d009609d9e3928f7c"
-
 
 MONODEPTH2_LICENCE = "Monodepth v2 licence (Niantic), non-commercial use only"
 
-
 MONODEPTH2_MEMBERS = ("encoder.pth", "depth.pth")
-
 
 HUB_MEMBERS = ("config.json", "preprocessor_config.json", WEIGHTS_FILE)
 
-
 LARGEST_CONFIG_BYTES = 1 << 20
 
-
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")  # torchvision: resnet50-0676ba61.pth
-
 
 OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 """Names of before torch forbade dots in them: `denselayer1.norm.1.weight`."""
@@ -103,7 +95,7 @@ def _read_monodepth2(path: Path) -> dict[str, Tensor]:
 
 
 def tiny_weights(source: str | None, cache: Cache) -> tuple[dict[str, Tensor], Provenance]:
-    """The tensors of the small network that the package carries, or those of the file `source`."""
+    """The tensors of the small network that is part of the package, or those of the file `source`."""
     if source is not None:
         tensors = read_tensors(Path(source))
         return tensors, Provenance(source, tensors_sha256(tensors), None)
@@ -178,7 +170,7 @@ def imagenet_weights(
     else:
         digest = HASH_IN_NAME.search(source)
         if digest is None:
-            raise UsageError(f"{source}: its name carries no hash, so it cannot be checked")
+            raise UsageError(f"{source}: its name holds no hash, so it cannot be checked")
         found = read_tensors(fetch(source, digest=f"sha256:{digest[1]}", cache=cache))
         tensors = {OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in found.items()}
     tensors = select_tensors(tensors, expected, source)

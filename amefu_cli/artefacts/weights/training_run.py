@@ -12,63 +12,52 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self
 
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.files.atomic import acquire, release, sync, write_atomic
+from amefu_cli.artefacts.files.atomic import sync, write_atomic
+from amefu_cli.artefacts.files.locks import acquire, release
 from amefu_cli.artefacts.weights.checkpoint import (
-    CheckpointHeader,
+    AnyCheckpoint,
+    Kind,
+    Position,
     Tensors,
     is_finished,
     read_checkpoint,
     read_header,
     write_checkpoint,
 )
-from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.errors import UsageError
 
 State = Mapping[str, Tensors]
 """Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
 
 
-@dataclass(frozen=True)
-class Position:
-    """Where a training stands: `step` steps of `epoch` (0-based) are done, with the sums of that epoch so far."""
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    best_epoch: int = -1
-    best_accuracy: float = -1.0
+def started_header(out: Path) -> AnyCheckpoint | None:
+    """A training's header, from its result or else from its snapshot; None before it was started."""
+    return read_header(out) or read_header(out.with_suffix(".snapshot.safetensors"))
 
 
-def started_header(out: Path) -> dict[str, Any] | None:
-    """The compared part of a training's header, from its result or else from its snapshot; None before it began."""
-    for path in (out, out.with_suffix(".snapshot.safetensors")):
-        header = read_header(path)
-        if header is not None:
-            return header.compared()
-    return None
-
-
-class TrainingRun:
+class TrainingRun(Generic[Kind]):
     """The files of one training whose result will be `out`. As a context it keeps other processes from them.
 
     Raises:
         UsageError: another process trains the same checkpoint at this moment.
     """
 
-    def __init__(self, out: Path, header: CheckpointHeader) -> None:
-        self.out, self.header = out, header
+    def __init__(self, out: Path, header: Kind) -> None:
+        self.out = out
+        self.header: Kind = header
         self._snapshot = out.with_suffix(".snapshot.safetensors")
         self._best = out.with_suffix(".best.safetensors")
         self.metrics = out.with_suffix(".metrics.jsonl")
         self._lock = out.with_suffix(".lock")
         self._descriptor: int | None = None
 
-    def __enter__(self) -> TrainingRun:
+    def __enter__(self) -> Self:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = acquire(self._lock)
         if self._descriptor is None:
@@ -81,15 +70,15 @@ class TrainingRun:
         if self._descriptor is not None:
             release(self._lock, self._descriptor)
 
-    def is_finished(self, *, fix: str) -> bool:
+    def is_finished(self) -> bool:
         """Whether the result is there; then nothing else is, even if the run that made it was killed at its very end.
 
         Raises:
             SettingsMismatch: what is there is the result of other settings or of other data.
         """
-        if not is_finished(self.out, self.header, fix=fix):
+        if not is_finished(self.out, self.header):
             return False
-        leftovers = (self._snapshot, self._best)
+        leftovers: tuple[Path, ...] = (self._snapshot, self._best)
         if any(path.exists() for path in (*leftovers, self._lock)):
             with suppress(UsageError), self:  # unless another process ends at this moment
                 for path in leftovers:
@@ -97,12 +86,12 @@ class TrainingRun:
         return True
 
     def position(self) -> Position | None:
-        """Where this very training goes on from; None where it begins at the beginning."""
+        """Where this very training goes on from; None where it starts at the beginning."""
         found = read_header(self._snapshot)
         if found is None or found.compared() != self.header.compared():
             return None
-        position = _position(found.notes["position"], self._snapshot)
-        ended = position.best_epoch >= 0 and not self._best.exists()  # by a kill, just after `finish` took it
+        position = found.notes.position
+        ended = position and position.best_epoch >= 0 and not self._best.exists()  # killed just after `finish` took it
         return None if ended else position
 
     def resumption(self) -> str:
@@ -124,12 +113,13 @@ class TrainingRun:
     def save(self, state: State, position: Position) -> None:
         """Replace the snapshot."""
         tensors = {f"{group}/{name}": tensor for group, named in state.items() for name, tensor in named.items()}
-        notes = {**self.header.notes, "position": asdict(position)}
+        notes = replace(self.header.notes, position=position)
         write_checkpoint(self._snapshot, tensors, replace(self.header, notes=notes))
 
-    def keep_best(self, tensors: Tensors, notes: Mapping[str, Any]) -> None:
-        """Keep this epoch as the best so far."""
-        write_checkpoint(self._best, tensors, replace(self.header, notes={**self.header.notes, **notes}))
+    def keep_best(self, tensors: Tensors, figures: Mapping[str, Any]) -> None:
+        """Keep this epoch as the best so far; its `figures` are noted in the fields of that name."""
+        notes = replace(self.header.notes, **figures)
+        write_checkpoint(self._best, tensors, replace(self.header, notes=notes))
 
     def finish(self) -> None:
         """Make the best epoch the result, and drop the snapshot."""
@@ -158,16 +148,6 @@ class TrainingRun:
             lines = [line for line in self.metrics.read_text().splitlines() if _epoch_of(line) < epoch]
         lines.append(json.dumps({"epoch": epoch, **numbers}))
         write_atomic(self.metrics, ("\n".join(lines) + "\n").encode())
-
-
-def _position(fields: Any, snapshot: Path) -> Position:
-    try:
-        position = Position(**fields)
-        if not all(isinstance(number, int | float) for number in asdict(position).values()):
-            raise TypeError("a field that is no number")
-    except TypeError as error:
-        raise DamagedFile(f"{snapshot}: its position cannot be read ({error}); remove it to begin again") from error
-    return position
 
 
 def _epoch_of(line: str) -> float:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from synthetic_features import NOVEL, amefu, make_store
 
-from amefu_cli.artefacts.files.episodes import DrawnEpisodes, read_episodes, write_episodes
-from amefu_cli.artefacts.files.results import open_result, outcomes_of
+from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, EpisodeShape, read_episodes, write_episodes
+from amefu_cli.artefacts.files.results import open_result
 from amefu_cli.errors import DamagedFile, UsageError
 
 IDS = ("b/2", "a/1", "c/9", "b/1", "a/2", "c/1")
@@ -21,7 +21,7 @@ IDS = ("b/2", "a/1", "c/9", "b/1", "a/2", "c/1")
 
 def by_hand() -> DrawnEpisodes:
     """One episode, 2-way 1-shot 1-query: class b (support b/2, query b/1) and class a (a/2, a/1); c is not used."""
-    return DrawnEpisodes.of(IDS, np.array([[[0], [4]]]), np.array([[[3], [1]]]), {"seed": 3})
+    return DrawnEpisodes.of(IDS, np.array([[[0], [4]]]), np.array([[[3], [1]]]), EpisodeNotes(3))
 
 
 def test_only_the_videos_in_use_are_listed_in_order():
@@ -30,14 +30,14 @@ def test_only_the_videos_in_use_are_listed_in_order():
     assert drawn.support.tolist() == [[[3], [1]]]
     assert drawn.query.tolist() == [[[2], [0]]]
     assert drawn.class_names == ("a", "b")
-    assert drawn.shape == {"way": 2, "shot": 1, "queries": 1, "episodes": 1}
+    assert drawn.shape == EpisodeShape(way=2, shot=1, queries=1, episodes=1)
 
 
 def test_a_file_gives_back_what_was_written(tmp_path):
     path = tmp_path / "episodes.safetensors"
     write_episodes(path, by_hand())
     read = read_episodes(path)
-    assert (read.ids, read.notes, read.fingerprint) == (by_hand().ids, {"seed": 3}, by_hand().fingerprint)
+    assert (read.ids, read.notes, read.fingerprint) == (by_hand().ids, EpisodeNotes(3), by_hand().fingerprint)
     assert (read.support == by_hand().support).all()
     assert (read.query == by_hand().query).all()
     again = tmp_path / "again.safetensors"
@@ -47,17 +47,17 @@ def test_a_file_gives_back_what_was_written(tmp_path):
 
 def test_the_fingerprint_is_that_of_the_videos_and_not_of_the_list():
     other = DrawnEpisodes.of(
-        ("a/2", "z/1", "b/2", "b/1", "a/1"), np.array([[[2], [0]]]), np.array([[[3], [4]]]), {"seed": 8}
+        ("a/2", "z/1", "b/2", "b/1", "a/1"), np.array([[[2], [0]]]), np.array([[[3], [4]]]), EpisodeNotes(8)
     )
     assert other.fingerprint == by_hand().fingerprint
-    swapped = DrawnEpisodes.of(IDS, np.array([[[4], [0]]]), np.array([[[1], [3]]]), {})
+    swapped = DrawnEpisodes.of(IDS, np.array([[[4], [0]]]), np.array([[[1], [3]]]), EpisodeNotes(0))
     assert swapped.fingerprint != by_hand().fingerprint  # the ways in another order: ties fall otherwise
 
 
 @given(st.permutations(range(6)), st.data())
 def test_placing_undoes_listing(order, data):
     videos = np.array(data.draw(st.permutations(range(6)))).reshape(1, 2, 3)
-    drawn = DrawnEpisodes.of(IDS, videos[..., :2], videos[..., 2:], {})
+    drawn = DrawnEpisodes.of(IDS, videos[..., :2], videos[..., 2:], EpisodeNotes(0))
     ids = tuple(IDS[video] for video in order)
     support, query = drawn.placed_in(ids, source="x")
     assert [ids[video] for video in support.ravel()] == [IDS[video] for video in videos[..., :2].ravel()]
@@ -71,7 +71,7 @@ def test_a_store_without_the_videos_is_named():
 
 
 def write(path, support, query, videos, notes=None, schema=1):
-    header = {"schema": schema, "videos": videos, "notes": notes or {}}
+    header = {"schema": schema, "videos": videos, "notes": notes or {"seed": 0}}
     arrays = {"support": np.array(support, np.uint16), "query": np.array(query, np.uint16)}
     save_file(arrays, path, metadata={"amefu-episodes": json.dumps(header)})
 
@@ -110,7 +110,7 @@ def test_ten_thousand_episodes_are_a_small_file(feature_space):
     assert told["file"] == str(path)
     assert path.stat().st_size < 10_000 * 5 * 2 * 2 + 2000  # two bytes a video, and the header
     assert set(read_episodes(path).class_names) == set(NOVEL)
-    assert read_episodes(path).notes["seed"] == 0
+    assert read_episodes(path).notes.seed == 0
 
 
 def test_a_file_is_not_replaced_by_other_episodes(feature_space):
@@ -139,13 +139,12 @@ def test_a_file_replays_bit_for_bit_on_another_store(feature_space, tmp_path):
         open_result(tmp_path / f"{name}.json") for name in ("first", "replayed", "elsewhere", "afresh")
     )
     for result in (replayed, there):
-        assert result["episodes_fingerprint"] == first["episodes_fingerprint"]
-        assert result["right"] == first["right"]
-        assert result["by_class"] == first["by_class"]
-        assert (result["shot"], result["queries"], result["seed"]) == (2, 2, None)
-    same = outcomes_of(first, tmp_path).shares == outcomes_of(there, tmp_path).shares
-    assert same.all()
-    assert afresh["episodes_fingerprint"] != first["episodes_fingerprint"]
+        assert result.asked.episodes_fingerprint == first.asked.episodes_fingerprint
+        assert result.found.right == first.found.right
+        assert result.found.by_class == first.found.by_class
+        assert (result.asked.shot, result.asked.queries, result.asked.seed) == (2, 2, None)
+    assert (first.outcomes().shares == there.outcomes().shares).all()
+    assert afresh.asked.episodes_fingerprint != first.asked.episodes_fingerprint
 
 
 def test_options_that_the_file_contradicts_are_refused(feature_space, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amefu_cli.stages.status import describe
 from conftest import RunAmefu
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,6 @@ from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.artefacts.stores.writing import VideoWriter
 from amefu_cli.artefacts.videos.errors import EmptyFile
 from amefu_cli.errors import DamagedFile
-from amefu_cli.stages.status import describe
 
 
 def test_a_failure_is_one_line(tmp_path: Path) -> None:

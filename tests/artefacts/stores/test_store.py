@@ -92,8 +92,8 @@ def test_another_recipe_or_other_weights_are_refused_with_the_difference(store: 
     with pytest.raises(SettingsMismatch) as error:
         prepare(store.path, size=64, quality=95)
     assert str(error.value) == (
-        f"{store.path}: made with other settings or from other weights (settings.quality: nothing in the file, 95 asked "
-        "for; settings.size: 32 in the file, 64 asked for); keep it and make a second one with `amefu frames --out "
+        f"{store.path}: made with other settings or from other weights (settings.quality: nothing in the file, 95 "
+        "asked for; settings.size: 32 in the file, 64 asked for); keep it and make a second one with `amefu frames --out "
         "OTHER.zarr`, or replace it with `amefu frames --rebuild`"
     )
     with pytest.raises(SettingsMismatch, match=r"made_from\.weights: w0 in the file, w1 asked for"):

@@ -181,7 +181,7 @@ def test_an_image_that_leads_outside_costs_its_clip(tmp_path: Path) -> None:
     assert [path.name for path in image_files(root / "a/good")] == ["1.jpg"]
     assert reasons(found, root) == {
         "a/bad/2.jpg": "a link that leaves the videos folder; --follow-links follows it",
-        "a/bad": "some of its images are passed over, so that it is no clip",
+        "a/bad": "some of its images are passed over, so it is not a clip",
     }
     assert ids(find_clips(root, follow_links=True)) == ["a/bad", "a/good"]
 

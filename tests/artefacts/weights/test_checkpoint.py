@@ -12,19 +12,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.artefacts.weights.checkpoint import (
-    CheckpointHeader,
-    identity_of,
+    CheckpointNotes,
+    FusionClasses,
+    FusionHeader,
+    FusionTraining,
+    ImportedFusion,
+    Position,
+    StreamHeader,
+    StreamTraining,
     is_finished,
-    open_header,
+    open_fusion,
+    open_stream,
     read_checkpoint,
     read_header,
     write_checkpoint,
 )
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
+from amefu_cli.settings import ClipSettings, MetaTrainSettings, PretrainSettings
 
-HEADER = CheckpointHeader(
-    role="rgb", architecture={"backbone": "resnet50"}, settings={"epochs": 6}, data={"videos": 3}, notes={"epoch": 5}
-)
+TRAINING = StreamTraining(settings=PretrainSettings(epochs=6), weights="imagenet", videos=3, data="0123")
+HEADER = StreamHeader(
+    role="rgb", backbone="resnet50", crop=224, depth_encoding="magma", classes=("run", "sit"), clip=ClipSettings(),
+    training=TRAINING, notes=CheckpointNotes(epoch=5, preset="paper"),
+)  # fmt: skip
+FUSION = FusionHeader(
+    role="fusion", fusion="dgadain", dim=2048, streams={"rgb": "01", "depth": "23"}, clip=ClipSettings(),
+    training=FusionTraining(MetaTrainSettings(), FusionClasses(("run", "sit"), ("jump",)), base="45", validation="67"),
+    notes=CheckpointNotes(epoch=2, validation_accuracy=0.5, temperature=1.5, position=Position(epoch=3)),
+)  # fmt: skip
 TENSORS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "count": np.array(7)}
 
 
@@ -38,9 +53,9 @@ def path(tmp_path: Path) -> Path:
 def test_tensors_and_header_come_back(path: Path) -> None:
     found = read_header(path)
     assert found is not None
-    assert found.compared() == HEADER.compared()
-    assert found.notes["epoch"] == 5
-    assert {"torch", "numpy"} <= found.notes["versions"].keys()
+    assert replace(found, notes=HEADER.notes) == HEADER
+    assert found.notes.epoch == 5
+    assert {"torch", "numpy"} <= found.notes.versions.keys()
     tensors = read_checkpoint(path)
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
@@ -79,31 +94,45 @@ def test_an_array_that_is_a_view_is_written_as_it_looks(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_finished_only_for_the_same_recipe_and_data(path: Path) -> None:
-    assert is_finished(path, HEADER, fix="amefu pretrain")
-    assert is_finished(path, replace(HEADER, notes={"epoch": 1}), fix="amefu pretrain")
-    assert not is_finished(path.with_name("other.safetensors"), HEADER, fix="amefu pretrain")
+    assert is_finished(path, HEADER)
+    assert is_finished(path, replace(HEADER, notes=CheckpointNotes(epoch=1)))
+    assert not is_finished(path.with_name("other.safetensors"), HEADER)
+    other = replace(TRAINING, settings=PretrainSettings(epochs=9), videos=4)
     with pytest.raises(SettingsMismatch) as error:
-        is_finished(path, replace(HEADER, settings={"epochs": 9}, data={"videos": 4}), fix="amefu pretrain")
+        is_finished(path, replace(HEADER, training=other))
     assert str(error.value) == (
-        f"{path}: made with other settings or from other data (data.videos: 3 in the file, 4 asked for; settings.epochs: "
-        "6 in the file, 9 asked for); keep it and make a second one with `amefu pretrain --out OTHER.safetensors`, "
-        "or replace it with `amefu pretrain --rebuild`"
+        f"{path}: made with other settings or from other data (training.settings.epochs: 6 in the file, 9 asked "
+        "for; training.videos: 3 in the file, 4 asked for); keep it and make a second one with `amefu pretrain "
+        "--modality rgb --out OTHER.safetensors`, or replace it with `amefu pretrain --modality rgb --rebuild`"
     )
+
+
+def test_every_field_of_a_fusion_comes_back(path: Path) -> None:
+    write_checkpoint(path, TENSORS, FUSION)
+    found = open_fusion(path)
+    assert replace(found, notes=replace(found.notes, versions={})) == FUSION
+    assert found.trained_on == ("run", "sit", "jump")
+    imported = replace(FUSION, training=None, imported=ImportedFusion("89", loss="double_softmax"))
+    write_checkpoint(path, TENSORS, imported)
+    assert open_fusion(path).imported == imported.imported
+    assert open_fusion(path).trained_on == ()
 
 
 def test_an_absent_checkpoint_and_one_of_another_role_are_said(path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such checkpoint; make it with `amefu meta-train`"):
-        open_header(path.with_name("fusion.safetensors"), role="fusion", fix="amefu meta-train")
+        open_fusion(path.with_name("fusion.safetensors"))
     with pytest.raises(UsageError, match=r"role is 'rgb', 'fusion' is needed; make it with `amefu meta-train`"):
-        open_header(path, role="fusion", fix="amefu meta-train")
+        open_fusion(path)
+    with pytest.raises(UsageError, match=r"role is 'rgb', 'depth' is needed; make it with `amefu pretrain --modality"):
+        open_stream(path, "depth")
 
 
-def test_the_identity_is_that_of_the_bytes(path: Path) -> None:
-    before = identity_of(path)
+def test_equal_content_gives_equal_bytes(path: Path) -> None:
+    before = path.read_bytes()
     write_checkpoint(path, TENSORS, HEADER)
-    assert identity_of(path) == before
+    assert path.read_bytes() == before
     write_checkpoint(path, {**TENSORS, "count": np.array(8)}, HEADER)
-    assert identity_of(path) != before
+    assert path.read_bytes() != before
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 40, -1])

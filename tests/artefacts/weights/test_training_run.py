@@ -2,21 +2,39 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint, read_header
-from amefu_cli.artefacts.weights.training_run import Position, TrainingRun, started_header
+from amefu_cli.artefacts.weights.checkpoint import (
+    AnyCheckpoint,
+    FusionClasses,
+    FusionHeader,
+    FusionTraining,
+    Position,
+    read_checkpoint,
+    read_header,
+)
+from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
 from amefu_cli.errors import UsageError
+from amefu_cli.settings import ClipSettings, MetaTrainSettings
 
-HEADER = CheckpointHeader(role="fusion", architecture={"dim": 2}, settings={"epochs": 3}, data={"videos": 3}, notes={})
+TRAINING = FusionTraining(MetaTrainSettings(epochs=3), FusionClasses(("run",), ("sit",)), base="01", validation="23")
+HEADER = FusionHeader(
+    role="fusion", fusion="dgadain", dim=2, streams={"rgb": "45", "depth": "67"}, clip=ClipSettings(), training=TRAINING
+)
 STATE = {
     "model": {"a/b.weight": np.arange(4, dtype=np.float32), "bias": np.zeros(2, np.float32)},
     "optimizer": {"0/momentum_buffer": np.ones(4, np.float32)},
 }
+
+
+def compared(header: AnyCheckpoint | None) -> dict[str, object]:
+    assert header is not None
+    return header.compared()
 
 
 def names(folder: Path) -> list[str]:
@@ -44,7 +62,7 @@ def test_a_snapshot_of_another_training_is_not_resumed(tmp_path: Path) -> None:
     out = tmp_path / "fusion.safetensors"
     with TrainingRun(out, HEADER) as run:
         run.save(STATE, Position(epoch=1))
-    other = CheckpointHeader("fusion", {"dim": 2}, {"epochs": 4}, {"videos": 3}, {})
+    other = replace(HEADER, training=replace(TRAINING, settings=MetaTrainSettings(epochs=4)))
     with TrainingRun(out, other) as run:
         assert run.resume() is None
 
@@ -56,7 +74,7 @@ def test_the_best_epoch_becomes_the_result_and_only_the_metrics_stay(tmp_path: P
         run.keep_best({"w": np.array([1.0], np.float32)}, {"epoch": 0})
         run.record(0, {"loss": 1.0})
         run.save(STATE, Position(epoch=1))
-        assert started_header(out) == HEADER.compared()
+        assert compared(started_header(out)) == HEADER.compared()
         assert not out.exists()
         run.keep_best({"w": np.array([2.0], np.float32)}, {"epoch": 1})
         run.record(1, {"loss": 0.5})
@@ -64,9 +82,9 @@ def test_the_best_epoch_becomes_the_result_and_only_the_metrics_stay(tmp_path: P
     assert names(tmp_path) == ["fusion.metrics.jsonl", "fusion.safetensors"]
     header = read_header(out)
     assert header is not None
-    assert (header.compared(), header.notes["epoch"]) == (HEADER.compared(), 1)
+    assert (header.compared(), header.notes.epoch) == (HEADER.compared(), 1)
     assert read_checkpoint(out)["w"] == [2.0]
-    assert started_header(out) == HEADER.compared()
+    assert compared(started_header(out)) == HEADER.compared()
 
 
 def test_metrics_of_an_epoch_that_is_trained_again_are_replaced(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from amefu_cli.artefacts.weights import downloads, hub, tensors
+from amefu_cli.artefacts.weights import downloads, tensors
 from amefu_cli.artefacts.weights import sources as weights
 from amefu_cli.artefacts.weights.downloads import Cache, cache_from_environment, fetch
 from amefu_cli.artefacts.weights.sources import imagenet_weights, load_depth_weights
@@ -573,13 +573,13 @@ def test_the_revision_that_a_hub_name_first_gave_is_kept(fake_hub: FakeHub, cach
 
 
 def test_the_default_hub_model_is_pinned(fake_hub: FakeHub, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, pin = next(iter(hub.PINS.items()))
+    name, pin = next(iter(downloads.PINS.items()))
     with pytest.raises(AmefuError, match=f"expected sha256:{pin.sha256}; delete it"):
         load_depth_weights("hf", None, cache=cache)  # the stand-in's weights are not the pinned ones
     assert {(call["repository"], call["revision"]) for call in fake_hub.calls} == {(name, pin.commit)}
     content = (fake_hub.snapshot / "model.safetensors").read_bytes()
-    known = hub.Pin(pin.commit, hashlib.sha256(content).hexdigest(), pin.licence)
-    monkeypatch.setitem(hub.PINS, name, known)
+    known = downloads.Pin(pin.commit, hashlib.sha256(content).hexdigest(), pin.licence)
+    monkeypatch.setitem(downloads.PINS, name, known)
     assert load_depth_weights("hf", None, cache=cache)[1].licence == "Apache-2.0"
 
 
@@ -603,7 +603,7 @@ def test_a_hub_model_that_cannot_be_had_is_told_with_address_cache_and_hash(fake
         raise LookupError("not here\nmuch more text")
 
     fake_hub.before_answer = refuse
-    name, pin = next(iter(hub.PINS.items()))
+    name, pin = next(iter(downloads.PINS.items()))
     place = f"is not in {fake_hub.constants.HF_HUB_CACHE} and cannot be fetched: "
     url = f"https://huggingface.co/{name}/resolve/{pin.commit}/config.json"
     with pytest.raises(AmefuError, match=re.escape(f"{url} {place}not here")):
@@ -651,7 +651,7 @@ def test_imagenet_weights_of_another_network_are_refused(server: Server, cache: 
         imagenet_weights(url, expected={"head.weight": (1,)}, cache=cache)
     with pytest.raises(UsageError, match=r"'norm\.weight' has shape \(4,\), the network has \(5,\)"):
         imagenet_weights(url, expected={"norm.weight": (5,)}, cache=cache)
-    with pytest.raises(UsageError, match="its name carries no hash, so it cannot be checked"):
+    with pytest.raises(UsageError, match="its name holds no hash, so it cannot be checked"):
         imagenet_weights("https://example.org/m.pth", expected={}, cache=cache)
 
 

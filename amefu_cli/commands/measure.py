@@ -1,0 +1,168 @@
+"""`amefu episodes`, `evaluate`, `compare`, `ablate`: how well new actions are told apart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amefu_cli.commands.console import Answer, accuracy
+from amefu_cli.commands.options import DryRun, FeaturesPath, FusionPath, SplitOption, command
+from amefu_cli.flows.session import Session
+from amefu_cli.settings import AblateSettings, DeviceRun, EpisodesSettings, EvaluateSettings, SplitSettings
+
+if TYPE_CHECKING:
+    from amefu_cli.artefacts.files.results import Result
+    from amefu_cli.flows.evaluate import Evaluation
+
+
+@command
+def episodes(
+    session: Session,
+    answer: Answer,
+    settings: EpisodesSettings,
+    split_settings: SplitSettings,
+    split: SplitOption = None,
+    features: FeaturesPath = None,
+    out: Annotated[Path | None, typer.Option(help="file to write [one in WORKSPACE/episodes]")] = None,
+) -> None:
+    """Draw episodes of the novel classes and write them as video ids, for `amefu evaluate --episodes FILE`.
+
+    Example: amefu episodes --way 5 --shot 1 --count 10000 --seed 0
+    """
+    from amefu_cli.flows.episodes import EpisodesOrder, SplitOrder, make_episodes
+
+    store = features or session.workspace.features
+    path, drawn = make_episodes(session, EpisodesOrder(store, SplitOrder(split, split_settings), settings, out))
+    document: dict[str, object] = {
+        "file": str(path), **asdict(drawn.shape), "videos": len(drawn.ids), "fingerprint": drawn.fingerprint,
+    }  # fmt: skip
+    answer.show(document, title="episodes", rows=[[*document], [*map(str, document.values())]])
+
+
+@command
+def evaluate(
+    session: Session,
+    answer: Answer,
+    settings: EvaluateSettings,
+    split_settings: SplitSettings,
+    run: DeviceRun,
+    split: SplitOption = None,
+    features: FeaturesPath = None,
+    fusion: FusionPath = None,
+    out: Annotated[Path | None, typer.Option(help="results file to write [one in WORKSPACE/results]")] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="also the interval over novel classes, which a few of them widen")
+    ] = False,
+) -> None:
+    """Classify few-shot episodes of the novel classes; the result is printed and kept as JSON.
+
+    Example: amefu evaluate --way 5 --shot 1
+    """
+    from amefu_cli.flows.evaluate import EvaluateOrder, SplitOrder, evaluate
+
+    workspace = session.workspace
+    order = EvaluateOrder(
+        features or workspace.features, SplitOrder(split, split_settings), settings, fusion or workspace.fusion,
+        run.device, out, by_class,
+    )  # fmt: skip
+    _show(answer, evaluate(session, order))
+
+
+def _show(answer: Answer, evaluation: Evaluation) -> None:
+    result, interval = evaluation.result, evaluation.by_class
+    asked, found = result.asked, result.found
+    rows = [["", "accuracy"], ["all episodes", accuracy(found.accuracy, found.half_width_95)]]
+    if interval is not None:
+        rows.append([f"  over {len(found.by_class)} classes too", f"{interval.low:.2%} to {interval.high:.2%}"])
+    for what, missing in (("videos", asked.missing_videos), ("classes", len(asked.missing_classes))):
+        if missing:
+            rows.append([f"novel {what} of the split that are missing", str(missing)])
+    rows += [[f"  {name}", f"{share:.2%}"] for name, share in found.by_class.items()]
+    title = f"{asked.model}: {_task(result)}, {asked.episodes} episodes ({found.seconds:.1f} s)"
+    document = {name: value for name, value in result.as_document().items() if name not in ("right", "outcomes")}
+    document["file"] = str(result.path)  # which has every episode
+    if interval is not None:
+        document["interval_95_by_class"] = [interval.low, interval.high]
+    answer.show(document, title=title, rows=rows)
+
+
+def _task(result: Result) -> str:
+    return f"{result.asked.way}-way {result.asked.shot}-shot"
+
+
+@command
+def compare(
+    session: Session,
+    answer: Answer,
+    results: Annotated[
+        list[Path], typer.Argument(metavar="A.json B.json …", help="results; the first is compared with")
+    ],
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="let the interval account for the choice of novel classes too")
+    ] = False,
+) -> None:
+    """Compare results with the first one: differences of accuracy with their 95% intervals.
+
+    Results of the same episodes are compared episode by episode; others are not, which is said. ≈ marks a
+    difference whose interval holds 0.
+
+    Example: amefu compare results/rgb.json results/amefu.json
+    """
+    from amefu_cli.flows.compare import MARK, compare_results, interval_over
+
+    made, over = compare_results(session, results, by_class=by_class), interval_over(by_class)
+    first = made.results[0]
+    rows = [["", "accuracy", f"less {first.path.name}", "95% interval", "episodes"], [*_compared(first), "", "", ""]]
+    for result, found in zip(made.results[1:], made.compared, strict=True):
+        interval, pairing = found.interval_text(" to "), "the same" if found.paired else "others"
+        rows.append([*_compared(result), found.text, interval, pairing])
+    document = {"reference": str(first.path), "interval_over": over, "compared": [*map(asdict, made.compared)]}
+    answer.show(document, title=f"95% intervals over {over}; {MARK}: its interval holds 0", rows=rows)
+
+
+def _compared(result: Result) -> list[str]:
+    title = f"{result.path.name} ({result.asked.model}, {_task(result)})"
+    return [title, accuracy(result.found.accuracy, result.found.half_width_95)]
+
+
+@command
+def ablate(
+    session: Session,
+    answer: Answer,
+    settings: AblateSettings,
+    split_settings: SplitSettings,
+    run: DeviceRun,
+    split: SplitOption = None,
+    features: FeaturesPath = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of checkpoints, results and tables [WORKSPACE/ablation]")
+    ] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="let intervals of differences account for the novel classes too")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make the paper's tables: train the fusions that are missing, evaluate every row on the same episodes.
+
+    Fusions are trained as `amefu meta-train` would train them; the same command goes on where it was stopped. Where
+    the novel classes are those of the paper, its figures stand beside ours.
+
+    Example: amefu ablate --tables 3 --shots 1,5
+    """
+    from amefu_cli.flows.ablate import AblateOrder, SplitOrder, ablate
+
+    order = AblateOrder(
+        features or session.workspace.features, SplitOrder(split, split_settings), settings,
+        out or session.workspace.folder / "ablation", run.device, by_class,
+    )  # fmt: skip
+    tables = ablate(replace(session, dry_run=dry_run), order)
+    if tables is None:
+        return
+    if answer.as_json:
+        answer.show({**tables.as_document(), "folder": str(order.out)}, title="", rows=[])
+    else:
+        typer.echo(tables.to_markdown(), nl=False)
+    session.say.note(f"ablate: {order.out / 'tables.md'} and tables.json hold these tables")

@@ -1,0 +1,133 @@
+"""`amefu compare`: the difference of two accuracies and its 95% interval, paired where they share episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from amefu_cli.artefacts.files.results import Outcomes, Result, open_result
+from amefu_cli.errors import UsageError
+from amefu_cli.flows.session import Session
+from amefu_cli.method.comparison import (
+    Interval,
+    draw_class_weights,
+    paired_difference,
+    percentile_interval,
+    resampled_means,
+    unpaired_difference,
+)
+
+RESAMPLES = 1000
+SEED = 0  # of the resamples: the same results give the same interval
+MARK = "≈"  # stands before a difference whose interval holds 0
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The accuracy of one result less that of a reference, in -1..1; `by_class_95` also resamples the novel classes."""
+
+    result: str
+    paired: bool
+    difference: float
+    over_episodes_95: Bounds
+    by_class_95: Bounds | None
+    significant: bool
+
+    @property
+    def deciding(self) -> Bounds:
+        """The interval that decides whether the difference is significant: the wider one, where it was asked for."""
+        return self.by_class_95 or self.over_episodes_95
+
+    @property
+    def text(self) -> str:
+        """The difference in points, with ≈ before it where its interval holds 0."""
+        return ("" if self.significant else f"{MARK} ") + _points(self.difference)
+
+    def interval_text(self, between: str) -> str:
+        """The bounds of the deciding interval, in points."""
+        return between.join(map(_points, self.deciding))
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Results, and how each of those after the first compares with it."""
+
+    results: tuple[Result, ...]
+    compared: tuple[Comparison, ...]
+
+
+def compare_results(session: Session, paths: Sequence[Path], *, by_class: bool) -> Comparisons:
+    """Compare results with the first of them; says where they are not of the same episodes, or of other tasks."""
+    if len(paths) < 2:
+        raise UsageError("a comparison needs two results or more: amefu compare A.json B.json")
+    first, *others = results = tuple(open_result(path) for path in paths)
+    compared = []
+    for other in others:
+        _warn_of_tasks(session, first, other)
+        compared.append(compare(first, other, by_class=by_class))
+        if not compared[-1].paired:
+            session.say.warn(
+                f"{other.path} and {first.path} are not of the same episodes: their difference is not paired"
+            )
+    return Comparisons(results, tuple(compared))
+
+
+def compare(reference: Result, result: Result, *, by_class: bool) -> Comparison:
+    """Compare two results, in pairs if they are of the same episodes.
+
+    Raises:
+        DamagedFile: a result without readable outcomes.
+    """
+    one, other = reference.outcomes(), result.outcomes()
+    paired = reference.asked.episodes_fingerprint == result.asked.episodes_fingerprint
+    difference = (paired_difference if paired else unpaired_difference)(one.accuracies, other.accuracies)
+    wider = _difference_by_class(one, other, difference.value, paired=paired) if by_class else None
+    return Comparison(
+        result=str(result.path), paired=paired, difference=difference.value,
+        over_episodes_95=(difference.low, difference.high), by_class_95=(wider.low, wider.high) if wider else None,
+        significant=(wider or difference).significant,
+    )  # fmt: skip
+
+
+def interval_by_class(result: Result) -> Interval:
+    """The accuracy of one result, with the interval over episodes and novel classes."""
+    outcomes, rng = result.outcomes(), np.random.default_rng(SEED)
+    weights = draw_class_weights(len(outcomes.class_names), resamples=RESAMPLES, rng=rng)
+    resampled = resampled_means(outcomes.shares, outcomes.classes, weights, rng=rng)
+    return percentile_interval(float(outcomes.accuracies.mean()), resampled)
+
+
+def interval_over(by_class: bool) -> str:
+    """What an interval is over, in words."""
+    return "episodes and novel classes" if by_class else "episodes"
+
+
+def _difference_by_class(one: Outcomes, other: Outcomes, value: float, *, paired: bool) -> Interval:
+    """Both results lose and gain the same classes in a resample, if they are of the same classes at all."""
+    rng = np.random.default_rng(SEED)
+    weights = draw_class_weights(len(one.class_names), resamples=RESAMPLES, rng=rng)
+    if paired:
+        resampled = resampled_means(other.shares - one.shares, one.classes, weights, rng=rng)
+        return percentile_interval(value, resampled)
+    before = resampled_means(one.shares, one.classes, weights, rng=rng)
+    if other.class_names != one.class_names:
+        weights = draw_class_weights(len(other.class_names), resamples=RESAMPLES, rng=rng)
+    return percentile_interval(value, resampled_means(other.shares, other.classes, weights, rng=rng) - before)
+
+
+def _warn_of_tasks(session: Session, one: Result, other: Result) -> None:
+    tasks = [{"way": asked.way, "shot": asked.shot, "queries": asked.queries} for asked in (one.asked, other.asked)]
+    differing = ", ".join(
+        f"{name} {value} and {tasks[1][name]}" for name, value in tasks[0].items() if value != tasks[1][name]
+    )
+    if differing:
+        session.say.warn(f"{one.path} and {other.path} are of different tasks ({differing})")
+
+
+def _points(share: float) -> str:
+    """A difference of accuracies (-1..1) in points: `+1.25`, `−0.40`."""
+    return f"{100 * share:+.2f}".replace("-", "−")

@@ -1,0 +1,261 @@
+"""`amefu features`: by which streams, and which videos lack their features."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.files.names import class_of
+from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.files.workspace import located, noted
+from amefu_cli.artefacts.stores.header import header_of
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FeaturesNotes, FramesHeader
+from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
+from amefu_cli.artefacts.weights.identity import noted_weights
+from amefu_cli.flows.refusals import check_device
+from amefu_cli.flows.session import Session
+from amefu_cli.flows.splits import SplitOrder, refuse_to_draw
+from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams, streams_of
+from amefu_cli.flows.work import WHOLE, Made, Work, recipe_noted
+from amefu_cli.method.sampling import clip_by_rule
+from amefu_cli.settings import (
+    RECIPES,
+    ClipSettings,
+    FallbackSettings,
+    FeaturesSettings,
+    FramesSettings,
+    NetworkRun,
+    StreamSettings,
+    WorkRun,
+)
+from amefu_cli.stages import Outcome
+from amefu_cli.stages.pipeline import VideoJob
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What features are made from: two stores and two checkpoints."""
+
+    frames: Path
+    depth: Path
+    rgb: Path
+    depth_stream: Path
+
+
+@dataclass(frozen=True)
+class FeaturesOrder:
+    """Which features are asked for; without `inputs`, `settings`, `clip` or `fallback`, as the store was started with.
+
+    `streams` are further ones, as --stream spells them. What was added once stays up to date from then on.
+    """
+
+    out: Path
+    split: SplitOrder
+    inputs: Inputs | None = None
+    settings: FeaturesSettings | None = None
+    clip: ClipSettings | None = None
+    fallback: FallbackSettings | None = None
+    run: NetworkRun | None = None
+    work: WorkRun = WHOLE
+    streams: Sequence[str] = ()
+    basenet: bool = False
+    rebuild: bool = False
+
+
+@dataclass(frozen=True)
+class FeaturesPlan:
+    """An order of which all is settled that needs no look at a frame."""
+
+    order: FeaturesOrder
+    inputs: Inputs
+    header: FeaturesHeader
+    asked: Mapping[str, Asked]
+    run: NetworkRun
+    work: Work
+
+    @property
+    def crops(self) -> list[int]:
+        return [stream.row.crop for stream in self.asked.values()]
+
+    @property
+    def trained_on(self) -> dict[str, Sequence[str] | None]:
+        """The classes that each stream was trained on; None: not known."""
+        return {name: stream.row.trained_on for name, stream in self.asked.items()}
+
+
+def workspace_inputs(session: Session) -> Inputs:
+    workspace = session.workspace
+    return Inputs(workspace.frames, workspace.depth, workspace.stream("rgb"), workspace.stream("depth"))
+
+
+def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
+    """Raises UsageError for what can be refused before any video is decoded: device, backbones, weights, share."""
+    path, there = order.out, None if order.rebuild else header_of(order.out, FeaturesHeader)
+    run = order.run or session.settings(NetworkRun, "features")
+    check_device(run.device)
+    inputs = order.inputs or (_recorded_inputs(there, path) if there else workspace_inputs(session))
+    asked = _asked(session, order, inputs, there)
+    header = FeaturesHeader(
+        settings=order.settings or (there.settings if there else session.settings(FeaturesSettings, "features")),
+        clip=order.clip or (there.clip if there else session.settings(ClipSettings, "features")),
+        streams={name: stream.row for name, stream in asked.items()},
+        notes=_notes(session, inputs, asked, path, there),
+    )
+    work = Work(session, "features", order.work, path.parent)
+    if work.is_share:
+        refuse_to_draw(session, order.split)
+    return FeaturesPlan(order, inputs, header, asked, run, work)
+
+
+def _asked(session: Session, order: FeaturesOrder, inputs: Inputs, there: FeaturesHeader | None) -> dict[str, Asked]:
+    checkpoints = {"rgb": inputs.rgb, "depth": inputs.depth_stream}
+    asked = streams_of(session, checkpoints, order.fallback, there, order.out)
+    fallback = order.fallback or session.settings(FallbackSettings, "features")
+    basenet = basenet_of(asked["rgb"], fallback.settled(StreamSettings())) if order.basenet else None
+    if there is not None and IMAGENET in there.streams and order.fallback is None:
+        basenet = None  # as the store has it
+    return asked | further_streams(order.streams, asked["rgb"].row, basenet=basenet, there=there, beside=order.out)
+
+
+def _recorded_inputs(there: FeaturesHeader, path: Path) -> Inputs:
+    notes = there.notes
+    return Inputs(*(located(noted, path) for noted in (notes.frames, notes.depth, notes.rgb, notes.depth_stream)))
+
+
+def _notes(
+    session: Session, inputs: Inputs, asked: Mapping[str, Asked], path: Path, there: FeaturesHeader | None
+) -> FeaturesNotes:
+    checkpoints = {str(inputs.rgb), str(inputs.depth_stream)}
+    return FeaturesNotes(
+        frames=noted(inputs.frames, path), depth=noted(inputs.depth, path), rgb=noted(inputs.rgb, path),
+        depth_stream=noted(inputs.depth_stream, path), recipe=recipe_noted(session, there),
+        weights={
+            name: noted_weights(stream.weights, path)
+            for name, stream in asked.items()
+            if stream.weights not in checkpoints
+        },
+    )  # fmt: skip
+
+
+def make_features(
+    session: Session,
+    plan: FeaturesPlan,
+    frames: VideoStore[FramesHeader],
+    depth: VideoStore[DepthHeader],
+    split: Split,
+    before: Outcome,
+) -> Made[FeaturesHeader]:
+    """Bring features.zarr up to date with both stores; `before` is what was done to them."""
+    header = replace(plan.header, notes=replace(plan.header.notes, geometry=frames.header.settings.geometry))
+    store = prepare_store(plan.order.out, header, rebuild=plan.order.rebuild)
+    making = _Making(plan, frames, depth, store, split)
+    jobs = plan.work.choose([*filter(split.lists, frames.ids())], store, making.job)
+    if jobs and header.settings.flip > 0 and header.settings.views == 0:
+        session.say.warn(
+            f"--flip {header.settings.flip} mirrors random crops alone, and --views 0 makes none: no feature is "
+            "mirrored"
+        )
+    outcome = None if session.dry_run else making.extract(session, jobs)
+    return plan.work.made(store, outcome, before)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """The stores of one run, and what the features of each video are made from."""
+
+    plan: FeaturesPlan
+    frames: VideoStore[FramesHeader]
+    depth: VideoStore[DepthHeader]
+    store: VideoStore[FeaturesHeader]
+    split: Split
+
+    def job(self, video: str) -> VideoJob | None:
+        """The streams that a video lacks; None where its disparity is not that of its present frames.
+
+        Only base videos get random views, since only training looks at them. Streams that are there stay untouched,
+        as long as the same frames of the video are kept.
+        """
+        record, disparity = self.frames.record(video), self.depth.record(video)
+        part = self.split.part_of(class_of(video))
+        if record is None or disparity is None or disparity.made_from.get("frames") != record.fingerprint:
+            return None
+        settings, novel = self.plan.header.settings, part == "novel"
+        streams = {
+            name: row.fingerprint for name, row in self.plan.header.streams.items() if novel or not row.novel_only
+        }
+        rules = self._rules(streams) if novel and settings.novel_frames == "auto" else []
+        numbers = kept_frames(record.frames, rules, stride=settings.stride, clip=self.plan.header.clip)
+        made_from = {
+            "frames": record.fingerprint, "depth": disparity.fingerprint, "part": part, "kept": rules,
+            "streams": streams,
+        }  # fmt: skip
+        copied = self._sound_streams(video, made_from)
+        lacking = tuple(name for name in streams if name not in copied)
+        return VideoJob(record, made_from, numbers, 1 + (settings.views if part == "base" else 0), lacking, copied)
+
+    def _rules(self, streams: Collection[str]) -> list[str]:
+        """By which rules testing reads frames of a novel video; empty where all are kept."""
+        return [self.plan.header.settings.test_frames, *(["consecutive"] if IMAGENET in streams else [])]
+
+    def _sound_streams(self, video: str, made_from: Mapping[str, object]) -> tuple[str, ...]:
+        """The streams of a stored video that making it now would give again, frame by frame."""
+        there = self.store.record(video)
+        if there is None or video in self.plan.work.again or not self.store.is_done(there, there.made_from):
+            return ()
+        if {**there.made_from, "streams": None} != {**made_from, "streams": None}:
+            return ()
+        wanted = made_from["streams"]
+        assert isinstance(wanted, dict)
+        return tuple(name for name, of in there.made_from["streams"].items() if wanted.get(name) == of)
+
+    def extract(self, session: Session, jobs: Sequence[VideoJob]) -> Outcome:
+        """What the networks say when they load is heard before the store is started or replaced."""
+        if not jobs:  # which is known before torch is loaded
+            with self.store:
+                return Outcome()
+        from amefu_cli.stages.features import Extraction, extract_features, load_streams
+        from amefu_cli.stages.networks import choose_device, choose_precision
+
+        run, settings = self.plan.run, self.plan.header.settings
+        device = choose_device(run.device)
+        precision = choose_precision(settings.precision, device)
+        needed = {name for job in jobs for name in job.streams}
+        asked = {name: (of.row, of.weights) for name, of in self.plan.asked.items() if name in needed}
+        streams = load_streams(asked, device=device, precision=precision, seed=settings.seed)
+        setup = Extraction(
+            frames=self.frames, depth=self.depth, features=self.store, streams=streams, device=device,
+            precision=precision, batch=run.batch, seed=settings.seed, flip=settings.flip,
+        )  # fmt: skip
+        with self.store as store, session.say.progress("features") as progress:
+            store.note_provenance({name: of.provenance for name, of in streams.items() if of.provenance})
+            return extract_features(setup, jobs, failed=self.plan.work.failed, progress=progress)
+
+
+def kept_frames(frames: int, rules: Sequence[str], *, stride: int, clip: ClipSettings) -> NDArray[np.int64]:
+    """The frame numbers of a video of `frames` frames that are kept, ascending: those that `rules` of testing read, or
+    without any every stride-th one."""
+    if not rules:
+        return np.arange(0, frames, stride, dtype=np.int64)
+    size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}
+    return np.unique(np.concatenate([clip_by_rule(rule, frames, **size) for rule in rules]))
+
+
+def warn_of_other_switches(session: Session, store: VideoStore[FeaturesHeader]) -> None:
+    """Say where `--recipe` asks for other frames or features than those that `store` was made with."""
+    if session.recipe is None:
+        return
+    asked = {**vars(session.settings(FramesSettings, "frames")), **vars(session.settings(FeaturesSettings, "features"))}
+    held = {"geometry": store.header.notes.geometry, **vars(store.header.settings)}
+    switches = {
+        name for defaults in RECIPES.values() for kind in ("frames", "features") for name in defaults.get(kind, {})
+    }
+    other = [f"{name} {held[name]} (not {asked[name]})" for name in sorted(switches) if held[name] != asked[name]]
+    if other:
+        session.say.warn(
+            f"--recipe {session.recipe} is not what {store.path} was made by: it has {', '.join(other)}; "
+            "give --recipe to every line of another --workspace"
+        )

@@ -1,0 +1,162 @@
+"""`amefu frames`: which clips are to be decoded into frames.zarr, and which are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
+from amefu_cli.artefacts.files.workspace import located, noted
+from amefu_cli.artefacts.stores.header import header_of
+from amefu_cli.artefacts.stores.kinds import FramesHeader, FramesNotes
+from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
+from amefu_cli.artefacts.videos.find import Clip, Found, find_clips, image_files
+from amefu_cli.engines.workers import usable_cores
+from amefu_cli.errors import AmefuError, UsageError
+from amefu_cli.flows.session import Session
+from amefu_cli.flows.work import WHOLE, Made, Work, recipe_noted
+from amefu_cli.settings import FramesRun, FramesSettings, WorkRun
+from amefu_cli.stages import Outcome
+from amefu_cli.stages.pipeline import ClipJob
+
+FIX = "amefu frames VIDEOS"
+
+
+@dataclass(frozen=True)
+class FramesOrder:
+    """Which frames are asked for; without `videos` or `settings`, those that the store was started with."""
+
+    out: Path
+    videos: Path | None = None
+    settings: FramesSettings | None = None
+    run: FramesRun | None = None
+    work: WorkRun = WHOLE
+    prune: bool = False
+    rebuild: bool = False
+
+
+def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
+    """Bring frames.zarr up to date with the clips of VIDEOS."""
+    there = header_of(order.out, FramesHeader)
+    folder = order.videos or _noted_folder(order.out, there)
+    if order.videos is None and not folder.is_dir():
+        return _go_on_without(session, order, folder)
+    run = order.run or session.settings(FramesRun, "frames")
+    run = replace(run, follow_links=_follows_links(order, run, there))
+    clips = _find(session, folder, follow_links=run.follow_links)
+    store = prepare_store(order.out, _header(session, order, folder, run, there), rebuild=order.rebuild)
+    gone = _gone(store, folder, clips, there) if there and not order.rebuild else []
+    work = Work(
+        session, "frames", order.work, order.out.parent, timeout=run.timeout, allow_partial=run.allow_partial
+    )  # fmt: skip
+    by_id = {clip.id: clip for clip in clips.clips}
+    checksum = store.header.settings.checksum
+    jobs = work.choose(by_id, store, lambda video: ClipJob(by_id[video], source_identity(by_id[video], checksum)))
+    _say_gone(session, gone, store, folder, prune=order.prune)
+    outcome = None
+    if not session.dry_run:
+        with store:
+            for video in gone if order.prune else ():
+                store.remove(video)
+            outcome = _extract(session, store, jobs, run, work, folder) if jobs else Outcome()
+    made = work.made(store, outcome, before=Outcome())
+    made.outcome.skipped = [(str(skipped), reason) for skipped, reason in clips.skipped]
+    return made
+
+
+def source_identity(clip: Clip, checksum: bool) -> dict[str, object]:
+    """What tells that a source is still the same: size and modification time of each file, or the SHA-256 of all."""
+    if not checksum:
+        identity: dict[str, object] = {"size": clip.size, "mtime_ns": clip.mtime_ns}
+        return identity if clip.images is None else identity | {"images": clip.images}
+    with suppress(OSError):  # the worker that opens it says what is wrong, as that video's failure
+        if clip.kind == "video":
+            return {"sha256": file_sha256(clip.path)}
+        return {"sha256": fingerprint([file_sha256(path) for path in image_files(clip.path)])}
+    return {"sha256": "unreadable"}
+
+
+def _noted_folder(path: Path, there: FramesHeader | None) -> Path:
+    if there is None:
+        raise UsageError(f"{path}: no such store; name the folder of videos: `{FIX}`")
+    return located(there.notes.videos, path)
+
+
+def _go_on_without(session: Session, order: FramesOrder, folder: Path) -> Made[FramesHeader]:
+    """The folder of videos is not there, as on a machine that was given the stores alone."""
+    if order.prune:
+        raise UsageError(f"{folder}: is not there, so nothing says which of its clips are gone; name VIDEOS")
+    session.say.warn(f"{folder} is not there any more; going on with the frames in {order.out}")
+    return Made(open_store(order.out, FramesHeader, fix=FIX), Outcome())
+
+
+def _follows_links(order: FramesOrder, run: FramesRun, there: FramesHeader | None) -> bool:
+    """`amefu frames VIDEOS` says it; other lines do as the last one of these."""
+    says = order.run is not None and order.videos is not None
+    return run.follow_links or (not says and there is not None and there.notes.follow_links)
+
+
+def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
+    found = find_clips(folder, follow_links=follow_links)
+    for skipped, reason in found.skipped:
+        session.say.warn(f"skipped {skipped}: {reason}")
+    if not found.clips:
+        raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
+    return found
+
+
+def _header(
+    session: Session, order: FramesOrder, folder: Path, run: FramesRun, there: FramesHeader | None
+) -> FramesHeader:
+    settings = order.settings or (there.settings if there else session.settings(FramesSettings, "frames"))
+    recipe = recipe_noted(session, None if order.rebuild else there)
+    notes = FramesNotes(videos=noted(folder, order.out), follow_links=run.follow_links, recipe=recipe)
+    return FramesHeader(settings=settings, notes=notes)
+
+
+def _gone(store: VideoStore[FramesHeader], folder: Path, found: Found, there: FramesHeader) -> list[str]:
+    """The videos of a store whose clip is not among those of `folder`, sorted.
+
+    Raises:
+        UsageError: that is all of them, and the store was made from another folder.
+    """
+    videos = store.ids()
+    gone = sorted(set(videos) - {clip.id for clip in found.clips})
+    if gone and len(gone) == len(videos) and noted(folder, store.path) != there.notes.videos:
+        raise UsageError(
+            f"{folder}: holds none of the {len(videos)} videos of {store.path}, which is made from "
+            f"{there.notes.videos}; take another --workspace, or replace the store with `{FIX} --rebuild`"
+        )
+    return gone
+
+
+def _say_gone(
+    session: Session, gone: Sequence[str], store: VideoStore[FramesHeader], folder: Path, *, prune: bool
+) -> None:
+    """Say which videos are gone from the folder, and what becomes of them."""
+    if not gone:
+        return
+    first = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
+    some = f"{len(gone)} videos of {store.path} are no longer in {folder} ({first})"
+    if prune:
+        session.say.note(f"frames: {some}; they {'would be' if session.dry_run else 'are'} taken out")
+    else:
+        session.say.warn(f"{some}, but are still used; take them out with `amefu frames --prune`")
+
+
+def _extract(
+    session: Session, store: VideoStore[FramesHeader], jobs: Sequence[ClipJob], run: FramesRun, work: Work, folder: Path
+) -> Outcome:
+    from amefu_cli.stages.frames import Extraction, extract_frames
+
+    def failed(video: str, error: AmefuError) -> None:
+        if not (folder.is_dir() and any(folder.iterdir())):  # all that are still to come would fail
+            raise AmefuError(f"{folder}: is not there any more; run the same command again when it is")
+        work.failed(video, error)
+
+    processes = max(1, min(run.jobs or usable_cores(), len(jobs)))
+    setup = Extraction(store, processes=processes, timeout=run.timeout, allow_partial=run.allow_partial)
+    with session.say.progress("frames") as progress:
+        return extract_frames(setup, jobs, failed=failed, progress=progress)

@@ -1,0 +1,86 @@
+"""What every flow knows: the workspace, the settings in force, whether to work at all, and how to say things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Protocol, TypeVar, get_type_hints
+
+from amefu_cli.artefacts.files.workspace import Config, Workspace
+from amefu_cli.errors import UsageError
+from amefu_cli.settings import DEPTH_PRETRAIN, Settings, preset_defaults, recipe_defaults
+from amefu_cli.stages import Progress
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class Say(Protocol):
+    """How a flow says something to its user: never to stdout, which carries the result only."""
+
+    def note(self, message: str) -> None:
+        """One line of information."""
+
+    def warn(self, message: str) -> None:
+        """One line that the user should not miss."""
+
+    def progress(self, what: str) -> AbstractContextManager[Progress]:
+        """Shows what is done of a long work, while the context lasts."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The preset and the recipe in force, as artefacts note them."""
+
+    preset: str
+    recipe: str
+
+    def as_notes(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command as it was typed. `config` is amefu.toml, read once; `upstream` says whether inputs are brought up to
+    date first; in a `dry_run` nothing is written."""
+
+    command: str
+    workspace: Workspace
+    config: Config
+    say: Say
+    preset: str | None = None
+    recipe: str | None = None
+    upstream: bool = True
+    dry_run: bool = False
+
+    @property
+    def chosen(self) -> Chosen:
+        """The sets of defaults: those of the command line, else of amefu.toml, else the paper's."""
+        return chosen_sets(self.config, self.preset, self.recipe)
+
+    def settings(self, kind: type[AnySettings], command: str) -> AnySettings:
+        """The settings that `command` would use if it were typed without options."""
+        defaults = defaults_of(command, self.config, self.chosen)
+        hints = get_type_hints(kind)
+        as_typed = {name: str(value) if hints.get(name) is str else value for name, value in defaults.items()}
+        try:
+            return kind(**{name: value for name, value in as_typed.items() if name in hints})
+        except UsageError as error:
+            raise UsageError(f"{self.workspace.config}: [{command}] {error}") from error
+
+
+def chosen_sets(config: Config, preset: str | None, recipe: str | None) -> Chosen:
+    """The sets that are named, else those of amefu.toml, else the paper's."""
+    return Chosen(preset or config.sets.get("preset", "paper"), recipe or config.sets.get("recipe", "paper"))
+
+
+def defaults_of(command: str, config: Config, chosen: Chosen, variant: str | None = None) -> dict[str, object]:
+    """What variant (pretrain's modality), preset, recipe and amefu.toml set for one command; the later one wins."""
+    layers: list[Mapping[str, object]] = [DEPTH_PRETRAIN if (command, variant) == ("pretrain", "depth") else {}]
+    for name in (command, f"{command}-{variant}"):
+        layers += [preset_defaults(chosen.preset, name), recipe_defaults(chosen.recipe, name)]
+        layers += [config.tables.get(name, {})]
+    merged: dict[str, object] = {}
+    for layer in layers:
+        merged |= {key.replace("-", "_"): value for key, value in layer.items()}
+    return merged

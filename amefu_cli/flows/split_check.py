@@ -1,0 +1,215 @@
+"""`amefu split check`: a split held against the videos on disk: what it lacks, what it misspells, and clips that are
+the same file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
+from amefu_cli.artefacts.files.split import BUILT_IN, KEYS, Split, load_split, make_split, write_split
+from amefu_cli.artefacts.files.workspace import located
+from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.store import open_store
+from amefu_cli.artefacts.videos.find import Source, duplicates, find_clips
+from amefu_cli.errors import UsageError
+from amefu_cli.flows.session import Session
+
+SHOWN = 5  # proposals named in a message; --json has all
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class of a split: how many videos the split lists (None where it lists none) and how many are there."""
+
+    part: str
+    name: str
+    listed: int | None
+    present: int
+
+    @property
+    def share(self) -> float:
+        """The share of the listed videos that is there, 0..1; of a class without a list, 1 where any video is."""
+        return self.present / self.listed if self.listed else float(self.present > 0)
+
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """What a check found. Repairs lead from a name of the split to the one on disk that it seems to mean, `twins` from
+    a class that is not there to another of the split that it seems to be."""
+
+    classes: tuple[ClassCount, ...]
+    missing: tuple[str, ...]
+    class_repairs: Mapping[str, str]
+    video_repairs: Mapping[str, str]
+    twins: Mapping[str, str]
+    duplicates: tuple[tuple[str, ...], ...]
+    crossing: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class CheckOrder:
+    """Which split is held against which videos: those of `videos`, else those that the store `frames` was made from."""
+
+    frames: Path
+    videos: Path | None = None
+    split: Path | None = None
+    repair: Path | None = None
+    follow_links: bool = False
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was held against what, what was found, and the file that it was repaired into."""
+
+    split: str
+    videos: Path
+    check: SplitCheck
+    repair: Path | None
+
+    def as_document(self) -> dict[str, object]:
+        """All of it as plain values."""
+        check = self.check
+        return {
+            "split": self.split,
+            "videos": str(self.videos),
+            "classes": [{**asdict(count), "share": round(count.share, 4)} for count in check.classes],
+            "missing_videos": check.missing,
+            "class_repairs": check.class_repairs,
+            "video_repairs": check.video_repairs,
+            "twins": check.twins,
+            "identical": check.duplicates,
+            "crossing": check.crossing,
+        }
+
+    def refuse_crossing(self) -> None:
+        """Raises UsageError where clips stand in two parts of the split and it was not repaired."""
+        if self.check.crossing and self.repair is None:
+            raise UsageError(
+                f"{len(self.check.crossing)} clips stand in two parts of the split; leave one of each out: "
+                "--repair FILE.json"
+            )
+
+
+def check_split_of(session: Session, order: CheckOrder) -> Checked:
+    """Hold a split against videos, say what is odd, and write it as it should be where that is asked for.
+
+    Raises:
+        UsageError: no such split; a file to repair into that is not a .json file; no folder of videos.
+    """
+    source = _source(session, order)
+    split = load_split(source)
+    if order.repair is not None and order.repair.suffix != ".json":
+        raise UsageError(f"--repair {order.repair}: must end in .json; it is a split file for --split")
+    folder, followed = (order.videos, False) if order.videos else _recorded_folder(order.frames)
+    found = find_clips(folder, follow_links=order.follow_links or followed)
+    sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips}
+    check = check_split(split, sources)
+    _say(session, check)
+    if order.repair is not None:
+        fixed = repaired(split, check, sources)
+        write_split(order.repair, fixed, repaired_from=source, classes=dict(check.class_repairs))
+        session.say.note(f"the repaired split: --split {order.repair}")
+    return Checked(source, folder, check, order.repair)
+
+
+def _source(session: Session, order: CheckOrder) -> str:
+    if order.split is not None:
+        return str(order.split)
+    if session.workspace.split.is_file():
+        return str(session.workspace.split)
+    if session.chosen.preset in BUILT_IN:
+        return session.chosen.preset
+    raise UsageError(f"{session.workspace.split}: no such split file; name a split with --split")
+
+
+def _recorded_folder(frames: Path) -> tuple[Path, bool]:
+    """The folder that the frames were made from, and whether links out of it were followed."""
+    store = open_store(frames, FramesHeader, fix="amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS")
+    return located(store.header.notes.videos, frames), store.header.notes.follow_links
+
+
+def _say(session: Session, check: SplitCheck) -> None:
+    for name, other in check.twins.items():
+        session.say.warn(
+            f"{name!r} is not there and looks like {other!r}, which the split names too: is it one class in two places?"
+        )
+    if check.video_repairs:
+        shown = ", ".join(f"{old} as {new}" for old, new in [*check.video_repairs.items()][:SHOWN])
+        session.say.note(
+            f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up: "
+            f"{shown}{', …' if len(check.video_repairs) > SHOWN else ''}"
+        )
+    for group in check.duplicates:
+        where = ", and stand in different parts of the split" if group in check.crossing else ""
+        session.say.warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")
+
+
+def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
+    """Hold a split against the videos that are there, by id; equally large ones are read whole."""
+    there = {class_of(video) for video in sources}
+    class_repairs = near_names(split.classes, there)
+    lacking = set(split.classes) - there - class_repairs.keys()
+    video_repairs = _video_repairs(split, sources, class_repairs)
+    spelt = _respelt(split, class_repairs, video_repairs)
+    same, _ = duplicates(sources)
+    present = Counter(map(class_of, split.listed(sources)))
+    listed = Counter(map(class_of, split.videos or ()))
+    return SplitCheck(
+        classes=tuple(
+            ClassCount(part, name, None if split.videos is None else listed[name], present[name])
+            for part in KEYS.values()
+            for name in getattr(split, part)
+        ),
+        missing=tuple(sorted((split.videos or frozenset()).difference(sources))),
+        class_repairs=class_repairs,
+        video_repairs=video_repairs,
+        twins=near_names(lacking, set(split.classes) - lacking),
+        duplicates=tuple(same),
+        crossing=tuple(group for group in same if spelt.crosses(group)),
+    )
+
+
+def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
+    """The split with names as the disk has them, and of clips that cross it only those of the last part."""
+    fixed = _respelt(split, check.class_repairs, check.video_repairs)
+    left_out = {video for group in check.crossing for video in _not_in_last_part(fixed, group)}
+    if left_out:
+        listed = fixed.listed(sources) if fixed.videos is None else fixed.videos
+        fixed = replace(fixed, videos=frozenset(listed) - left_out)
+    return fixed
+
+
+def _respelt(split: Split, class_repairs: Mapping[str, str], video_repairs: Mapping[str, str]) -> Split:
+    """The split with the names that the disk has."""
+    parts = [[class_repairs.get(name, name) for name in getattr(split, part)] for part in KEYS.values()]
+    videos = split.videos
+    if videos is not None:
+        videos = frozenset(video_repairs.get(video) or _in_class(video, class_repairs) for video in videos)
+    return make_split(*parts, source="the repaired split", videos=videos)
+
+
+def _video_repairs(split: Split, sources: Mapping[str, Source], class_repairs: Mapping[str, str]) -> dict[str, str]:
+    """Missing videos with the id on disk that they seem to mean: of the same (repaired) class, the same letters."""
+    repairs: dict[str, str] = {}
+    lacking = {video: _in_class(video, class_repairs) for video in (split.videos or ()) if video not in sources}
+    free = set(sources).difference(split.videos or ())
+    for name in sorted({class_of(video) for video in lacking.values()}):
+        there = {video for video in free if class_of(video) == name}
+        found = same_letters((video for video in lacking.values() if class_of(video) == name), there)
+        exact = {video: video for video in lacking.values() if video in there}
+        repairs |= {old: (exact | found)[new] for old, new in lacking.items() if new in exact | found}
+    return repairs
+
+
+def _in_class(video: str, class_repairs: Mapping[str, str]) -> str:
+    name, _, rest = video.partition("/")
+    return f"{class_repairs.get(name, name)}/{rest}"
+
+
+def _not_in_last_part(split: Split, videos: tuple[str, ...]) -> list[str]:
+    rank = [None, *KEYS.values()]
+    ranks = {video: rank.index(split.part_of(class_of(video))) for video in videos}
+    return [video for video in videos if ranks[video] < max(ranks.values())]

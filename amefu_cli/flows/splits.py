@@ -1,0 +1,215 @@
+"""Which split a command works with: the one it is given, the workspace's, the preset's, or a new one; and its check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from amefu_cli.artefacts.files.names import class_of, letters
+from amefu_cli.artefacts.files.split import (
+    BUILT_IN,
+    Split,
+    built_in_split,
+    draw_split,
+    load_split,
+    read_split,
+    write_split,
+)
+from amefu_cli.artefacts.files.workspace import located
+from amefu_cli.artefacts.stores.header import AnyHeader, VideoRecord, header_of
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader, StoreHeader
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.videos.find import Source, duplicates
+from amefu_cli.errors import UsageError
+from amefu_cli.flows.session import Session
+from amefu_cli.settings import DEFAULT_SPLIT_RATIO, EpisodesSettings, SplitSettings
+
+BELONGS = 0.5  # below this share of its classes in a preset's split, a data set is another one
+
+TrainedOn = Mapping[str, Sequence[str] | None]
+"""By stream the classes that it was trained on; None: not known."""
+
+
+@dataclass(frozen=True)
+class SplitOrder:
+    """The split that was asked for: a name, a file or lists; else how one is drawn."""
+
+    path: Path | None = None
+    settings: SplitSettings = field(default_factory=SplitSettings)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it says how a new one is to be drawn."""
+        return bool(self.settings.split_ratio or self.settings.split_seed is not None)
+
+
+def resolve_split(session: Session, order: SplitOrder, store: VideoStore[AnyHeader], trained_on: TrainedOn) -> Split:
+    """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
+    `store`; held against `store`, and against what its streams were trained on.
+
+    What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
+    run.
+
+    Raises:
+        UsageError: a split that is no split, or two ways of making one at once; the same clip, byte for byte, in two
+            of base, validation and novel; novel classes that a stream was trained on.
+    """
+    source = _source(session, order)
+    if source is not None and order.draws:
+        raise UsageError(
+            f"--split-ratio and --split-seed draw a new split, but {source} is there; "
+            "leave them out, or remove the file"
+        )
+    names = sorted({class_of(video) for video in store.ids()})
+    split = load_split(source) if source else _drawn(order.settings, names)
+    how = f"of {source}" if source else f"drawn by {_ratio(order.settings)}"
+    _check(session, split, source or how, store)
+    for modality in ("rgb", "depth"):
+        fix = f"amefu pretrain --modality {modality} --rebuild"
+        refuse_seen(split, trained_on.get(modality) or (), f"the {modality} stream", fix)
+    _check_copies(session, split, store)
+    _write_down(session, order, split, how, names)
+    return split
+
+
+def _write_down(session: Session, order: SplitOrder, split: Split, how: str, names: Sequence[str]) -> None:
+    written, source = session.workspace.split, _source(session, order)
+    if written.is_file():
+        if order.path and read_split(written) != split:
+            session.say.note(f"split: {_counts(split)}, {how}; the workspace's own, {written}, is another one")
+        return
+    if source is None and len(split.novel) < EpisodesSettings.way:
+        session.say.warn(
+            f"{len(split.novel)} of {len(names)} classes are novel, too few for `amefu evaluate --way "
+            f"{EpisodesSettings.way}`: remove {written} and draw others, as by --split-ratio 5:0:5"
+        )
+    if not session.dry_run:
+        drawn = {"ratio": _ratio(order.settings), "seed": order.settings.split_seed or 0}
+        write_split(written, split, **({"source": source} if source else drawn))
+    session.say.note(f"split: {_counts(split)}, {how}, {'to be ' if session.dry_run else ''}written to {written}")
+
+
+def _drawn(settings: SplitSettings, names: Sequence[str]) -> Split:
+    return draw_split(names, ratio=_ratio(settings), rng=np.random.default_rng(settings.split_seed or 0))
+
+
+def _ratio(settings: SplitSettings) -> str:
+    return settings.split_ratio or DEFAULT_SPLIT_RATIO
+
+
+def refuse_to_draw(session: Session, order: SplitOrder) -> None:
+    """Raises UsageError where `resolve_split` would draw a split: for one share of the videos, which may not show all
+    classes."""
+    if _source(session, order) is None:
+        raise UsageError(
+            f"{session.workspace.split}: is not there, and is not drawn from the classes of one share of the videos; "
+            "name a split with --split, or have one drawn first, as `amefu pretrain` does"
+        )
+
+
+def _source(session: Session, order: SplitOrder) -> str | None:
+    """Where the split is read from; None where one is to be drawn."""
+    if order.path:
+        return str(order.path)
+    if session.workspace.split.is_file():
+        return str(session.workspace.split)
+    preset = session.chosen.preset
+    return preset if preset in BUILT_IN and not order.draws else None
+
+
+def _check(session: Session, split: Split, source: str, store: VideoStore[AnyHeader]) -> None:
+    """What is said before any training or evaluation on `store`: see `amefu split check` for the whole."""
+    videos = store.ids()
+    there = {class_of(video) for video in videos}
+    outside = sorted(name for name in there if split.part_of(name) is None)
+    if outside:
+        session.say.warn(f"{source} leaves out {len(outside)} classes that are there: {', '.join(outside)}")
+    absent = sorted(set(split.classes) - there)
+    if absent:
+        first = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+        session.say.note(f"split: {len(absent)} classes of {source} are not there ({first}); see `amefu split check`")
+    _check_preset(session, there)
+    lacking = {part: split.missing(part, videos) for part in ("base", "validation", "novel")}
+    if any(lacking.values()):
+        counts = ", ".join(f"{len(missing)} {part}" for part, missing in lacking.items())
+        session.say.note(
+            f"split: of {len(split.videos or ())} listed videos these are missing: {counts}; see `amefu split check`"
+        )
+
+
+def refuse_seen(split: Split, trained_on: Iterable[str], what: str, fix: str) -> None:
+    """Raises UsageError where `what` was trained on classes that the split names as novel."""
+    seen = sorted(set(trained_on).intersection(split.novel))
+    if seen:
+        raise UsageError(
+            f"{what} was trained on {', '.join(seen)}, which the split names as novel: an accuracy on them would say "
+            f"nothing; train it again by this split with `{fix}`, or evaluate by the split that it was trained by"
+        )
+
+
+def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[str, Source]:
+    """The sources of the videos of a frame store that was made from `folder`."""
+    return {video: Source(folder / record.source, record.made_from.get("size")) for video, record in records.items()}
+
+
+def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) -> None:
+    """The same clip, byte for byte, may not stand in two parts."""
+    frames = _frames_of(store)
+    if frames is None:
+        session.say.note("split: the frames are not there any more, so no clip was checked for standing in two parts")
+        return
+    sources = recorded_sources(split.listed(frames.records()), located(frames.header.notes.videos, frames.path))
+    same, unread = duplicates(sources)
+    for group in same:
+        if split.crosses(group):
+            raise UsageError(
+                f"{_named(group)} are the same clip, byte for byte, but stand in different parts of the split; "
+                "leave one out, as `amefu split check --repair FILE` does"
+            )
+        session.say.warn(f"{_named(group)} are the same clip, byte for byte")
+    if unread:
+        session.say.note(f"split: {len(unread)} clips of equal size could not be compared, as their files are gone")
+
+
+def _frames_of(store: VideoStore[AnyHeader]) -> VideoStore[FramesHeader] | None:
+    """The frame store that a store was made from, or is."""
+    header: StoreHeader = store.header
+    if isinstance(header, FramesHeader):
+        return cast(VideoStore[FramesHeader], store)
+    assert isinstance(header, DepthHeader | FeaturesHeader)
+    path = located(header.notes.frames, store.path)
+    there = header_of(path, FramesHeader)
+    return VideoStore(path, there) if there else None
+
+
+def _named(group: tuple[str, ...]) -> str:
+    return " and ".join(group[:3]) + (f" and {len(group) - 3} more" if len(group) > 3 else "")
+
+
+def data_set_of(split: Split) -> str | None:
+    """The data set of the field whose novel classes are those of `split`, however they are spelt; None: another one."""
+    return next((name for name in BUILT_IN if _spelt(built_in_split(name).novel) == _spelt(split.novel)), None)
+
+
+def _check_preset(session: Session, class_names: set[str]) -> None:
+    preset = session.chosen.preset
+    if preset in BUILT_IN:
+        shared = len(_spelt(class_names) & _spelt(built_in_split(preset).classes))
+        if shared < BELONGS * len(class_names):
+            session.say.warn(
+                f"--preset {preset} is meant for another data set: {shared} of the {len(class_names)} classes that are "
+                "there are among its own"
+            )
+
+
+def _spelt(names: Iterable[str]) -> set[str]:
+    """Names without case, spaces and punctuation: data sets are unpacked as `brush_hair` and as `brush hair`."""
+    return {letters(name) for name in names}
+
+
+def _counts(split: Split) -> str:
+    return f"{len(split.base)} base, {len(split.validation)} validation and {len(split.novel)} novel classes"

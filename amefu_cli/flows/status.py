@@ -1,0 +1,205 @@
+"""`amefu status`: a workspace in one document: what is done, failed and missing, read from headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from amefu_cli.artefacts.files.results import read_result
+from amefu_cli.artefacts.files.split import read_split
+from amefu_cli.artefacts.files.workspace import Workspace, located
+from amefu_cli.artefacts.stores.failures import Failure, last_failures, read_failures
+from amefu_cli.artefacts.stores.header import AnyHeader, VideoRecord, header_of
+from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.videos.find import find_clips
+from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header
+from amefu_cli.errors import DamagedFile
+from amefu_cli.flows.frames import source_identity
+
+Identities = dict[str, Mapping[str, object]]
+"""What each video would be made from now, by id."""
+Records = Mapping[str, VideoRecord]
+
+
+@dataclass(frozen=True)
+class StoreStatus:
+    """One store: its videos by number, and its header where it is there."""
+
+    path: str
+    done: int
+    failed: int
+    missing: int
+    header: Mapping[str, object] | None
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        return f"{self.done} done, {self.failed} failed, {self.missing} missing" if self.header else "not there"
+
+
+@dataclass(frozen=True)
+class CheckpointStatus:
+    """One checkpoint: its state in words, and its header, or that of its snapshot, where there is one."""
+
+    path: str
+    state: str
+    header: Mapping[str, object] | None
+
+
+@dataclass(frozen=True)
+class ResultStatus:
+    """The main figures of a result; all None where the file is something else."""
+
+    path: str
+    model: str | None = None
+    way: int | None = None
+    shot: int | None = None
+    episodes: int | None = None
+    seed: int | None = None
+    accuracy: float | None = None
+    half_width_95: float | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Stores, checkpoints, results and failed videos of a workspace."""
+
+    workspace: str
+    stores: tuple[StoreStatus, ...]
+    checkpoints: tuple[CheckpointStatus, ...]
+    results: tuple[ResultStatus, ...]
+    failed: tuple[Failure, ...]
+
+
+def describe(workspace: Workspace) -> Status:
+    """What a workspace holds."""
+    frames = _open(workspace.frames, FramesHeader)
+    depth, features = _open(workspace.depth, DepthHeader), _open(workspace.features, FeaturesHeader)
+    attempts = read_failures(workspace.folder)
+    failures = {name: last_failures(attempts, name) for name in ("frames", "depth", "features")}
+    clips, decoded = _clips(frames, failures["frames"]), _records(frames)
+    disparity = {video: {"frames": record.fingerprint} for video, record in decoded.items()}
+    described = [
+        _store(workspace.frames, frames, _lacking(decoded, clips), failures["frames"]),
+        _store(workspace.depth, depth, _lacking(_records(depth), disparity), failures["depth"]),
+        _store(workspace.features, features, _lacking_features(workspace, decoded, depth, features),
+               failures["features"]),
+    ]  # fmt: skip
+    return Status(
+        workspace=str(workspace.folder),
+        stores=tuple(store for store, _ in described),
+        checkpoints=tuple(_checkpoint(path) for path in _checkpoints(workspace)),
+        results=tuple(_result(path) for path in sorted(workspace.results.glob("*.json"))),
+        failed=tuple(failure for _, failed in described for failure in failed),
+    )
+
+
+def _open(path: Path, kind: type[AnyHeader]) -> VideoStore[AnyHeader] | None:
+    header = header_of(path, kind)
+    return VideoStore(path, header) if header else None
+
+
+def _records(store: VideoStore[AnyHeader] | None) -> Records:
+    return store.records() if store else {}
+
+
+def _clips(frames: VideoStore[FramesHeader] | None, failed: Mapping[str, Failure]) -> Identities:
+    """What each video of frames would be made from now; `failed` tells of clips where VIDEOS is not there."""
+    wanted: Identities = {video: record.made_from for video, record in _records(frames).items()}
+    folder = located(frames.header.notes.videos, frames.path) if frames else None
+    if frames is None or folder is None or not folder.is_dir():
+        return {video: {} for video in failed} | wanted
+    for clip in find_clips(folder, follow_links=frames.header.notes.follow_links).clips:
+        if clip.id not in wanted or not frames.header.settings.checksum:
+            wanted[clip.id] = source_identity(clip, checksum=False)
+    return wanted
+
+
+def _lacking(there: Records, wanted: Mapping[str, Mapping[str, object]]) -> set[str]:
+    """The wanted videos that are not there as they would be made now."""
+    return {
+        video
+        for video, made_from in wanted.items()
+        if video not in there or there[video].damaged or there[video].made_from != made_from
+    }
+
+
+def _lacking_features(
+    workspace: Workspace,
+    frames: Records,
+    depth: VideoStore[DepthHeader] | None,
+    features: VideoStore[FeaturesHeader] | None,
+) -> set[str]:
+    """The videos of the split whose features are not those of their frames, disparity and all streams."""
+    split = read_split(workspace.split) if workspace.split.is_file() else None
+    rows = features.header.streams if features else {}
+    streams = {name: row.fingerprint for name, row in rows.items() if not row.novel_only}
+    there, wanted = _records(features), {}
+    for video, record in _records(depth).items():
+        if video in frames and (split is None or split.lists(video)):
+            made_from = dict(there[video].made_from) if video in there else {}
+            wanted[video] = made_from | {
+                "frames": frames[video].fingerprint, "depth": record.fingerprint,
+                "streams": {**made_from.get("streams", {}), **streams},
+            }  # fmt: skip
+    return _lacking(there, wanted)
+
+
+def _store(
+    path: Path, store: VideoStore[AnyHeader] | None, lacking: set[str], failures: Mapping[str, Failure]
+) -> tuple[StoreStatus, list[Failure]]:
+    """A store, and the last failure of each video that it lacks."""
+    failed = [failures[video] for video in sorted(lacking) if store and video in failures]
+    done = len(_records(store).keys() - lacking)
+    header = asdict(store.header) if store else None
+    return StoreStatus(str(path), done, len(failed), len(lacking) - len(failed), header), failed
+
+
+def _checkpoints(workspace: Workspace) -> list[Path]:
+    known = [workspace.stream("rgb"), workspace.stream("depth"), workspace.fusion]
+    others = [
+        path
+        for path in sorted(workspace.folder.glob("*.safetensors"))
+        if path not in known and not path.stem.endswith((".snapshot", ".best"))
+    ]
+    return known + others
+
+
+def _checkpoint(path: Path) -> CheckpointStatus:
+    try:
+        header = read_header(path)
+        snapshot = None if header else read_header(path.with_suffix(".snapshot.safetensors"))
+    except DamagedFile:
+        return CheckpointStatus(str(path), "not a checkpoint", None)
+    if snapshot is not None:
+        position = snapshot.notes.position or Position()
+        state = f"in training: epoch {position.epoch}, step {position.step}"
+        return CheckpointStatus(str(path), state, _document(snapshot))
+    if header is None:
+        return CheckpointStatus(str(path), "not there", None)
+    notes = header.notes
+    done = f"epoch {'-' if notes.epoch is None else notes.epoch}, done"
+    return CheckpointStatus(
+        str(path), f"imported from {notes.imported_from}" if notes.imported_from else done, _document(header)
+    )
+
+
+def _document(header: AnyCheckpoint) -> dict[str, object]:
+    """What a checkpoint says of itself, without what it has nothing to say of."""
+    notes = {name: value for name, value in asdict(header.notes).items() if value is not None}
+    return {name: value for name, value in header.compared().items() if value is not None} | {"notes": notes}
+
+
+def _result(path: Path) -> ResultStatus:
+    try:
+        result = read_result(path)
+    except DamagedFile:
+        result = None
+    if result is None:
+        return ResultStatus(str(path))
+    asked, found = result.asked, result.found
+    return ResultStatus(
+        str(path), asked.model, asked.way, asked.shot, asked.episodes, asked.seed, found.accuracy, found.half_width_95
+    )

@@ -1,0 +1,149 @@
+"""The videos of one run of one stage: chosen, announced, and what failed of them written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from amefu_cli.artefacts.stores.failures import FILE_NAME, latest_failures, read_failures, record_failure
+from amefu_cli.artefacts.stores.header import AnyHeader
+from amefu_cli.artefacts.stores.kinds import StoreHeader
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.engines.shares import parse_shard, shard_of
+from amefu_cli.errors import AmefuError, DamagedFile, UsageError
+from amefu_cli.flows.session import Session
+from amefu_cli.settings import WorkRun
+from amefu_cli.stages import Outcome
+
+WHOLE = WorkRun(shard="none")  # what a command that reads all videos has made before it, also in an array task
+
+
+class Job(Protocol):
+    """One video that a stage could make."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def made_from(self) -> Mapping[str, object]: ...
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+@dataclass(frozen=True)
+class Made(Generic[AnyHeader]):
+    """A store after one flow, and what it did; no store where a dry run would only start it."""
+
+    store: VideoStore[AnyHeader] | None
+    outcome: Outcome
+
+
+class Work:
+    """Which videos one run takes. `folder` holds failures.jsonl.
+
+    `settings` are what decides, besides those of the store, whether a video fails: attempts with others count again
+    from one.
+
+    Raises:
+        UsageError: --shard is not a share.
+    """
+
+    def __init__(self, session: Session, stage: str, run: WorkRun, folder: Path, **settings: object) -> None:
+        self._say, self._dry_run = session.say, session.dry_run
+        self._stage, self._run, self._folder, self._settings = stage, run, folder, settings
+        self._index, self._count = parse_shard(run.shard)
+        self._failures = latest_failures(read_failures(folder), stage)
+        self._tried_as: dict[str, str] = {}
+        self._given_up: dict[str, str] = {}
+        self._kept = self._chosen = 0
+        self.again = frozenset(run.only or ())
+
+    @property
+    def is_share(self) -> bool:
+        """Whether other runs take other videos of the same folder."""
+        return self._count > 1
+
+    def choose(
+        self, videos: Collection[str], store: VideoStore[AnyHeader], job_of: Callable[[str], AnyJob | None]
+    ) -> list[AnyJob]:
+        """The jobs of this run: of its share of `videos`, what `store` lacks and what has not failed too often.
+
+        `job_of` gives None for a video that nothing can be made of now.
+
+        Raises:
+            UsageError: `--only` names a video that is not there; the store cannot be written.
+        """
+        if unknown := self.again.difference(videos):
+            raise UsageError(f"--only {min(unknown)!r}: there is no such video; an id is CLASS/CLIP")
+        jobs = []
+        for video in filter(self._takes, videos):
+            job = job_of(video)
+            if job is None:
+                continue
+            if video not in self.again and store.is_done(store.record(video), job.made_from):
+                self._kept += 1
+            elif not self._is_given_up(job, store):
+                jobs.append(job)
+        if jobs:
+            store.require_writable()
+        self._announce(jobs, store)
+        return jobs
+
+    def _takes(self, video: str) -> bool:
+        """Whether `--shard`, `--only` and `--only-failed` leave this video to this run."""
+        if self._count > 1 and shard_of(video, self._count) != self._index:
+            return False
+        if self.again:
+            return video in self.again
+        return not self._run.only_failed or any(video == failed for failed, _ in self._failures)
+
+    def _is_given_up(self, job: Job, store: VideoStore[AnyHeader]) -> bool:
+        self._tried_as[job.id] = store.expected_fingerprint({**job.made_from, **self._settings})
+        failure = self._failures.get((job.id, self._tried_as[job.id]))
+        if failure is None or failure.attempt < self._run.max_attempts or self.again or self._run.only_failed:
+            return False
+        self._given_up[job.id] = (
+            f"left alone after {failure.attempt} attempts (--max-attempts, --only-failed): {failure.message}"
+        )
+        return True
+
+    def _announce(self, jobs: Sequence[Job], store: VideoStore[AnyHeader]) -> None:
+        self._chosen = len(jobs)
+        if jobs:
+            self._say.note(f"{self._stage}: {len(jobs)} videos to make, {self._kept} already in {store.path}")
+        else:
+            self._say.note(f"{self._stage}: {store.path} is up to date ({self._kept} videos)")
+
+    def failed(self, video: str, error: AmefuError) -> None:
+        """Write down one failed attempt. A damaged input does not count as one: once it is repaired, all is well."""
+        before = self._failures.get((video, self._tried_as[video]))
+        record_failure(
+            self._folder, video=video, stage=self._stage, error=error, fingerprint=self._tried_as[video],
+            attempt=(before.attempt if before else 0) + (not isinstance(error, DamagedFile)),
+        )  # fmt: skip
+
+    def made(self, store: VideoStore[AnyHeader], outcome: Outcome | None, before: Outcome) -> Made[AnyHeader]:
+        """What came of it: `outcome` is None in a dry run, `before` what the stages did that this one reads."""
+        planned = outcome is None and (before.planned or self._chosen > 0)
+        outcome = outcome or Outcome(planned=planned)
+        outcome.kept = self._kept
+        outcome.failed |= self._given_up
+        for video, message in outcome.failed.items():
+            self._say.warn(f"{video}: {message}")
+        if outcome.failed:
+            self._say.warn(f"{len(outcome.failed)} videos failed; {self._folder / FILE_NAME} lists every attempt")
+        outcome.failed = before.failed | outcome.failed
+        return Made(store if store.exists() else None, outcome)
+
+
+def recipe_noted(session: Session, there: StoreHeader | None) -> str:
+    """The recipe that a store was started with; `there` is None where it is started now."""
+    return there.notes.recipe if there else session.chosen.recipe
+
+
+def unknown_yet(session: Session, stage: str, path: Path) -> None:
+    """One line of a dry run on a stage that reads `path`, where something is still to be made."""
+    session.say.note(f"{stage}: what more there is to do is known once {path} is up to date")
