@@ -70,6 +70,11 @@ Done = subprocess.CompletedProcess[str]
 SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
+def pytest_configure() -> None:
+    """Before a test file loads torch: two pytest processes whose threads wait for one another are ten times slower."""
+    os.environ.update(SINGLE_THREAD)
+
+
 @functools.cache
 def commands() -> Mapping[tuple[str, ...], Any]:
     """Every command and group of commands by the words that type it, `amefu` itself by none."""

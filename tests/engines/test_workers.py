@@ -77,6 +77,7 @@ def faulty(tmp_path: Path) -> list[str]:
     return [sys.executable, "-X", "faulthandler=0", str(script)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_crashes_is_killed_or_hangs_costs_one_video(
     tmp_path: Path, make_clips: MakeClips, run_amefu: RunAmefu, faulty: list[str]
 ) -> None:

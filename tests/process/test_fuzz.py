@@ -75,6 +75,7 @@ def good_files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in SEEDS}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
 def test_any_bytes_are_a_video_or_one_line_of_failure(tmp_path: Path) -> None:
     rng = random.Random(SEED)

@@ -55,6 +55,8 @@ from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import AmefuError
 from amefu_cli.settings import ClipSettings, FramesSettings, MetaTrainSettings
 
+pytestmark = pytest.mark.slow
+
 HEADER = FusionHeader(
     role="fusion", fusion="dgadain", dim=2, streams={"rgb": "01", "depth": "23"}, clip=ClipSettings(),
     training=FusionTraining(MetaTrainSettings(), FusionClasses(("run",), ("sit",)), base="45", validation="67"),

@@ -28,8 +28,11 @@ from amefu_cli.artefacts.stores.failures import FILE_NAME
 from amefu_cli.artefacts.stores.header import STAGING
 from amefu_cli.artefacts.stores.store import open_store
 
+pytestmark = pytest.mark.slow
+
 SLOW = """
 import os
+import time
 from pathlib import Path
 from amefu_cli.stages import frames
 sound = frames.open_clip

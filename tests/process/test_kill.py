@@ -25,6 +25,8 @@ from conftest import lay_clips, tree
 from amefu_cli.artefacts.stores.header import HEADER, STAGING
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["amefu_cli.commands.app", "amefu_cli.stages.frames", "amefu_cli.stages.depth", "amefu_cli.stages.features",

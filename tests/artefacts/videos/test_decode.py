@@ -787,6 +787,7 @@ def long_video(path: Path, seconds: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])
 def test_an_hour_takes_no_more_memory_than_a_second(tmp_path: Path, suffix: str) -> None:
