@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from amefu_cli.stages.pending import VideoJob
 from conftest import RunAmefu
 from typer.testing import CliRunner
 
@@ -35,7 +36,6 @@ from amefu_cli.settings import (
     recipe_defaults,
 )
 from amefu_cli.stages.features import crop_views
-from amefu_cli.stages.pending import VideoJob
 
 
 def settings(
