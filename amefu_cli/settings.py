@@ -392,6 +392,11 @@ class DemoSettings(Settings):
     seed: int = option(0, "seed of the world", minimum=0)
 
 
+# What a file of the public code can be, and the checkpoints that are taken from it (fusion: of a full one); and what
+# ours can be written as.
+IMPORTED = {"full": ("rgb", "depth", "fusion"), "rgb": ("rgb",), "depth": ("depth",), "fusion": ("fusion",)}
+EXPORTED = ("full", "rgb", "depth")
+
 # What the depth stream's pretraining does otherwise than the RGB stream's.
 DEPTH_PRETRAIN: Mapping[str, Any] = {"epochs": 60, "classifier_rate": 1e-4, "decay_after": 30}
 

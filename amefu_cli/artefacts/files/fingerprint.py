@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amefu_cli.errors import DamagedFile
-
 
 def fingerprint(*parts: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of the parts as canonical JSON (sorted keys, no spaces)."""
@@ -64,23 +62,3 @@ class Provenance:
     source: str
     sha256: str
     licence: str | None
-
-
-class Fields(dict[str, Any]):
-    """A JSON object of the header of the file `where`. Raises DamagedFile where a name that is asked for is missing."""
-
-    where: Path | None = None
-
-    def __missing__(self, name: str) -> Any:
-        raise DamagedFile(f"{self.where}: its header has no {name!r}; make it again with --rebuild")
-
-
-def as_fields(value: Any, where: Path) -> Any:
-    """Parsed JSON with every object in it as Fields."""
-    if isinstance(value, list):
-        return [as_fields(item, where) for item in value]
-    if not isinstance(value, dict):
-        return value
-    fields = Fields((name, as_fields(item, where)) for name, item in value.items())
-    fields.where = where
-    return fields

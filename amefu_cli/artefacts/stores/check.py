@@ -114,7 +114,7 @@ def _arrays_of(stored: StoredVideo, store: VideoStore[Any]) -> dict[str, tuple[s
     """The arrays that a video must have, and those of streams that it has: type and number of axes."""
     arrays = dict(ARRAYS[store.kind])
     if isinstance(store.header, FeaturesHeader):
-        arrays |= dict.fromkeys(store.header.streams.keys() & stored.names(), STREAM_ARRAY)
+        arrays |= dict.fromkeys(sorted(store.header.streams.keys() & stored.names()), STREAM_ARRAY)
     return arrays
 
 

@@ -81,8 +81,8 @@ class StoredVideo:
         return [name.removesuffix(f"/{HEADER}") for name in self.archive.members if name.endswith(f"/{HEADER}")]
 
     def holds(self, name: str) -> bool:
-        """Whether there is an array of this name."""
-        return f"{name}/{HEADER}" in self.archive.members
+        """Whether there is anything of an array of this name; if not all, reading it says so."""
+        return any(member.startswith(f"{name}/") for member in self.archive.members)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the array `name`, from its header."""

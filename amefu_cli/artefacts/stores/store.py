@@ -134,7 +134,8 @@ class VideoStore(Generic[AnyHeader]):
                         f"sha256:{provenance.sha256} from {provenance.source} now); keep it and make a second one with "
                         f"`amefu {self.kind} --out OTHER.zarr`, or replace it with `amefu {self.kind} --rebuild`"
                     )
-            self.header = replace(self.header, notes=replace(self.header.notes, provenance={**before, **loaded}))
+            header = self._merged(there)
+            self.header = replace(header, notes=replace(header.notes, provenance={**before, **loaded}))
             self._write_header(there)
 
     def remove(self, video: str) -> None:

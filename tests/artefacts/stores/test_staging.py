@@ -7,7 +7,6 @@ import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from amefu_cli.artefacts.files.atomic import acquire, release
 from amefu_cli.artefacts.stores.header import STAGING
 from amefu_cli.artefacts.stores.staging import Staging, sweep
 
@@ -67,18 +66,6 @@ def test_a_folder_without_a_lock_belongs_to_nobody(tmp_path: Path) -> None:
     assert sweep(tmp_path) == 1
     assert sweep(tmp_path) == 0
     assert sweep(tmp_path / "absent") == 0
-
-
-def test_a_lock_is_held_once_and_can_be_taken_again(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    held = acquire(path)
-    assert held is not None
-    assert acquire(path) is None
-    release(path, held)
-    assert not path.exists()
-    again = acquire(path)
-    assert again is not None
-    release(path, again)
 
 
 def test_claiming_and_sweeping_at_once(tmp_path: Path) -> None:
