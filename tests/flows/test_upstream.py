@@ -9,6 +9,7 @@ import pytest
 from conftest import CONFIG, MakeClips, tree
 from typer.testing import CliRunner
 
+from amefu_cli.artefacts.stores.kinds import KINDS, FeaturesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.commands.app import app
 from amefu_cli.engines.shares import shard_of
@@ -33,7 +34,7 @@ def _refused(work: Path, *words: str) -> str:
 
 
 def videos_in(store: Path) -> list[str]:
-    return list(open_store(store, store.stem, fix="").records())
+    return list(open_store(store, KINDS[store.stem], fix="").records())
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def test_a_stream_that_was_never_pretrained_is_like_the_other_one(workspace: Pat
     said = amefu(workspace, "features")
     assert "the rgb stream was never pretrained" in said
     assert "squeezenet1_1 is used with weights 'none'" in said
-    store = open_store(workspace / "features.zarr", "features", fix="")
+    store = open_store(workspace / "features.zarr", FeaturesHeader, fix="")
     assert store.settings["streams"]["fallback"]["crop"] == 32
     assert store.read("bow/clip_0").shape("rgb") == store.read("bow/clip_0").shape("depth")
     assert f"features: {store.path} is up to date (21 videos)" in amefu(workspace, "features")
