@@ -50,7 +50,8 @@ def streams_of(
             continue
         others = [header.stream for header in pretrained.values()]
         recorded = _recorded(name, there, beside) if there and fallback is None else None
-        asked[name] = recorded or _untrained(name, _settled(session, fallback, others))
+        known = there.streams.get(name) if there else None
+        asked[name] = recorded or _untrained(name, _settled(session, fallback, others, known))
         session.say.warn(
             f"the {name} stream was never pretrained ({path} is not there): {asked[name].row.backbone} is used with "
             f"weights {asked[name].weights!r}"
@@ -58,11 +59,15 @@ def streams_of(
     return asked
 
 
-def _settled(session: Session, fallback: FallbackSettings | None, others: Iterable[StreamSettings]) -> StreamSettings:
-    """What is not said is taken from the other stream, so that the features of both are equally wide."""
+def _settled(
+    session: Session, fallback: FallbackSettings | None, others: Iterable[StreamSettings], known: Stream | None
+) -> StreamSettings:
+    """What is not said is taken from the other stream, so that the features of both are equally wide; `known` is the
+    stream that the store has."""
     fallback = fallback or session.settings(FallbackSettings, "features")
     settled = fallback.settled(next(iter(others), StreamSettings()))
-    check_backbone(settled.backbone, settled.weights)
+    if known is None or known.backbone != settled.backbone:  # looking a name up loads its library
+        check_backbone(settled.backbone, settled.weights)
     return settled
 
 

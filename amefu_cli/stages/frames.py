@@ -55,6 +55,7 @@ def extract_frames(
                     outcome.failed[job.id] = str(result)
                     failed(job.id, result)
                 else:
+                    setup.store.forget(job.id)
                     outcome.done.append(job.id)
                 progress(len(outcome.done) + len(outcome.failed), len(jobs), job.id)
     outcome.seconds = time.monotonic() - started

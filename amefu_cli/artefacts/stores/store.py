@@ -143,7 +143,7 @@ class VideoStore(Generic[AnyHeader]):
         self.require_writable()
         for path in (self._place(video), damaged_path(self._place(video))):
             Path(path).unlink(missing_ok=True)
-        self._forget(video)
+        self.forget(video)
 
     def require_writable(self) -> None:
         """Raise UsageError where this process may not write into the store, or may not make or replace it."""
@@ -221,7 +221,7 @@ class VideoStore(Generic[AnyHeader]):
             message = f"{self.path}: its file system finds the path of {video!r} too long; shorten the id"
             raise UnusableName(message) from error
         Path(damaged_path(place)).unlink(missing_ok=True)
-        self._forget(video)
+        self.forget(video)
 
     def _require_same_id(self, place: str, video: str) -> None:
         with suppress(DamagedFile):
@@ -230,6 +230,11 @@ class VideoStore(Generic[AnyHeader]):
                 raise UnusableName(
                     f"{self.path}: its file system does not tell {video!r} from {there.id!r}; rename one"
                 )
+
+    def forget(self, video: str) -> None:
+        """Read the record of a video again, and list all videos: this process or a worker of it has replaced it."""
+        self._archives = None
+        self._records.pop(video, None)
 
     def close(self) -> None:
         """Release this process's staging folder and clear those of dead processes."""
@@ -248,10 +253,6 @@ class VideoStore(Generic[AnyHeader]):
 
     def _place(self, video: str) -> str:
         return f"{self._videos}/{archive_path(video)}"
-
-    def _forget(self, video: str) -> None:
-        self._archives = None
-        self._records.pop(video, None)
 
     def _listing(self) -> dict[str, str]:
         """The path of every archive by the id of its video, sorted."""
