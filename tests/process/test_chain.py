@@ -16,6 +16,7 @@ from conftest import CLASSES, ROOT, SPLIT, MakeClips, RunAmefu, amefu_environmen
 
 from amefu_cli.artefacts.stores.failures import read_failures
 from amefu_cli.artefacts.stores.features import feature_writer
+from amefu_cli.artefacts.stores.kinds import KINDS
 from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
@@ -37,7 +38,7 @@ def test_four_lines_lead_from_clips_to_an_accuracy(finished_workspace: Path, run
 
 
 def test_the_stored_frames_are_those_of_the_clip(finished_workspace: Path) -> None:
-    store = open_store(finished_workspace / "work/frames.zarr", "frames", fix="")
+    store = open_store(finished_workspace / "work/frames.zarr", KINDS["frames"], fix="")
     record = store.records()["spin/clip_2"]
     assert (record.frames, record.fps, record.source) == (8, 8.0, "spin/clip_2.mp4")
     with av.open(finished_workspace / "videos/spin/clip_2.mp4") as container:
@@ -50,7 +51,7 @@ def test_the_stored_frames_are_those_of_the_clip(finished_workspace: Path) -> No
 
 
 def test_features_keep_what_each_part_is_read_for(finished_workspace: Path) -> None:
-    store = open_store(finished_workspace / "work/features.zarr", "features", fix="")
+    store = open_store(finished_workspace / "work/features.zarr", KINDS["features"], fix="")
     shapes = {video: store.read(video).shape("rgb") for video in ("bow/clip_0", "jump/clip_0", "wave/clip_0")}
     assert shapes == {"bow/clip_0": (2, 8, 512), "jump/clip_0": (1, 8, 512), "wave/clip_0": (1, 4, 512)}
     assert store.read("wave/clip_0").array("frame").tolist() == [1, 2, 5, 6]
@@ -151,7 +152,9 @@ def test_bad_videos_cost_themselves_alone(tmp_path: Path, make_clips: MakeClips,
     assert {failure.video: failure.error for failure in read_failures(work)} == expected
     document = json.loads(done.stdout)
     assert (document["done"], document["failed"].keys()) == (3, expected.keys())
-    assert list(open_store(work / "frames.zarr", "frames", fix="").records()) == [f"jump/clip_{n}" for n in range(3)]
+    assert list(open_store(work / "frames.zarr", KINDS["frames"], fix="").records()) == [
+        f"jump/clip_{n}" for n in range(3)
+    ]
 
     listed = json.loads(run_amefu("status", "--failed", "--json", "--workspace", work).stdout)["failed"]
     assert [(item["video"], item["attempt"]) for item in listed] == [(video, 1) for video in expected]
@@ -224,7 +227,7 @@ def test_training_never_sees_a_novel_class(workspace: Path, run_amefu: RunAmefu)
     trained = read_checkpoint(workspace / "fusion.safetensors")
     (result,) = (workspace / "results").glob("*.json")
     rng = np.random.default_rng(0)
-    with open_store(workspace / "features.zarr", "features", fix="") as store:
+    with open_store(workspace / "features.zarr", KINDS["features"], fix="") as store:
         for video, record in store.records().items():
             if record.class_name in SPLIT["test"]:
                 stored = store.read(video)
@@ -246,7 +249,7 @@ def test_training_never_sees_a_novel_class(workspace: Path, run_amefu: RunAmefu)
 
 
 def test_a_feature_that_is_not_finite_stops_with_its_video(workspace: Path, run_amefu: RunAmefu) -> None:
-    with open_store(workspace / "features.zarr", "features", fix="") as store:
+    with open_store(workspace / "features.zarr", KINDS["features"], fix="") as store:
         record, stored = store.records()["clap/clip_1"], store.read("clap/clip_1")
         with feature_writer(store, "clap/clip_1") as writer:
             writer.append("frame", stored.array("frame"))

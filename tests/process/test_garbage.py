@@ -38,6 +38,7 @@ from amefu_cli.artefacts.stores.check import damage_of
 from amefu_cli.artefacts.stores.failures import read_failures, record_failure
 from amefu_cli.artefacts.stores.features import feature_writer, read_features
 from amefu_cli.artefacts.stores.header import read_record
+from amefu_cli.artefacts.stores.kinds import KINDS
 from amefu_cli.artefacts.stores.pictures import append_frames, depth_writer, frame_writer, read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
 from amefu_cli.artefacts.videos.errors import EmptyFile
@@ -239,7 +240,7 @@ def fill(path: Path, kind: str) -> VideoStore:
 
 def read_all(path: Path, kind: str) -> list[bytes]:
     """All that the commands read of the video."""
-    store = open_store(path, kind, fix="amefu")
+    store = open_store(path, KINDS[kind], fix="amefu")
     FramesSettings.recorded(store.settings, path)
     records = store.records()
     if kind == "features":
@@ -273,7 +274,7 @@ def test_a_damaged_file_of_a_store_is_never_read_as_something_else(
         read_record(folder)
     with suppress(AmefuError):
         found = read_all(path, kind)
-        if file in ("", *ARRAYS[kind]) or VIDEO in open_store(path, kind, fix="").records():
+        if file in ("", *ARRAYS[kind]) or VIDEO in open_store(path, KINDS[kind], fix="").records():
             assert found == sound or file.endswith("zarr.json")
     if "/c/" in file and harmed.read_bytes() != good:
         assert damage_of(folder, VIDEO, store)
