@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amefu_cli.stages.pending import source_identity
 
 from amefu_cli.artefacts.videos.find import Found, find_clips, image_files, is_unchanged, natural_key
 from amefu_cli.errors import UsageError, shown
+from amefu_cli.flows.frames import source_identity
 
 RARE = ("266", "avc", "avs", "dav", "dif", "h26l", "mk3d", "ty", "vc1", "viv", "vvc")
 
