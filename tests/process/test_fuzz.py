@@ -18,7 +18,7 @@ import pytest
 from conftest import Done, moving_clip, run
 
 from amefu_cli.artefacts.stores.failures import read_failures
-from amefu_cli.artefacts.stores.kinds import KINDS
+from amefu_cli.artefacts.stores.kinds import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.videos import errors as video_errors
 
@@ -110,7 +110,7 @@ def check_run(ended: Done, workspace: Path, ids: set[str], known: set[str]) -> N
     assert "Traceback" not in ended.stderr, ended.stderr[-2000:]
     failures = read_failures(workspace)
     failed = [failure.video for failure in failures]
-    stored = open_store(workspace / "frames.zarr", KINDS["frames"], fix="").records()
+    stored = open_store(workspace / "frames.zarr", FramesHeader, fix="").records()
     assert sorted([*failed, *stored]) == sorted(ids)
     assert {failure.error for failure in failures} <= known
     run("verify", "--workspace", workspace)
