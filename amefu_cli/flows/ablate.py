@@ -30,7 +30,7 @@ from amefu_cli.flows.evaluate import (
     novel_table,
     settings_of_result,
     vectors_of,
-)
+)  # fmt: skip
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.refusals import check_device
 from amefu_cli.flows.session import Session
@@ -72,10 +72,9 @@ def ablate(session: Session, order: AblateOrder) -> Ablation | None:
     plan = plan_tables(tables, num_augs=num_augs, num_aug=training.num_aug)
     episodes = {shot: _episodes(settings, shot) for shot in shots}
     check_device(order.device)
+    of_features = FeaturesOrder(order.features, order.split, basenet=IMAGENET in _streams(plan))
     ready = features_with_split(
-        session,
-        FeaturesOrder(order.features, order.split, basenet=IMAGENET in _streams(plan)),
-        lambda videos, split: _check(videos, split, [*episodes.values()], training),
+        session, of_features, lambda videos, split: _check(videos, split, [*episodes.values()], training)
     )
     if ready is None:
         return None
@@ -206,16 +205,8 @@ def _ablation(
     ]
     some = next(iter(results.values())).asked
     return Ablation(
-        preset=session.chosen.preset,
-        recipe=MadeBy(ready.store.header.notes.recipe, session.chosen.recipe),
-        missing_videos=some.missing_videos,
-        missing_classes=some.missing_classes,
-        data_set=data_set,
-        way=settings.way,
-        queries=settings.queries,
-        episodes=settings.episodes,
-        seed=settings.seed,
-        reference=plan.reference.title,
-        interval_over=interval_over(order.by_class),
-        tables=tuple(tables),
-    )
+        preset=session.chosen.preset, recipe=MadeBy(ready.store.header.notes.recipe, session.chosen.recipe),
+        missing_videos=some.missing_videos, missing_classes=some.missing_classes, data_set=data_set,
+        way=settings.way, queries=settings.queries, episodes=settings.episodes, seed=settings.seed,
+        reference=plan.reference.title, interval_over=interval_over(order.by_class), tables=tuple(tables),
+    )  # fmt: skip

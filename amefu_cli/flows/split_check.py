@@ -73,16 +73,12 @@ class Checked:
         """All of it as plain values."""
         check = self.check
         return {
-            "split": self.split,
-            "videos": str(self.videos),
+            "split": self.split, "videos": str(self.videos),
             "classes": [{**asdict(count), "share": round(count.share, 4)} for count in check.classes],
-            "missing_videos": check.missing,
-            "class_repairs": check.class_repairs,
-            "video_repairs": check.video_repairs,
-            "twins": check.twins,
-            "identical": check.duplicates,
+            "missing_videos": check.missing, "class_repairs": check.class_repairs,
+            "video_repairs": check.video_repairs, "twins": check.twins, "identical": check.duplicates,
             "crossing": check.crossing,
-        }
+        }  # fmt: skip
 
     def refuse_crossing(self) -> None:
         """Raises UsageError where clips stand in two parts of the split and it was not repaired."""
