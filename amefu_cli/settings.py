@@ -188,6 +188,7 @@ class WorkRun(Settings):
     only_failed: bool = option(False, "take only the videos that failed before, whatever their attempts")
 
 
+BUILT_IN = ("kinetics100", "ucf101", "hmdb51")  # splits of the field that are known by name
 DEFAULT_SPLIT_RATIO = "64:12:24"  # Kinetics-100 of the paper: base, validation, novel
 
 

@@ -77,7 +77,9 @@ def put_frames(store: VideoStore[Any], video: str, seed: int = 0, made_from: Map
         commit(writer, made_from, count)
 
 
-def put_depth(store: VideoStore[Any], video: str, low: float = 0.0, high: float = 1.0) -> None:
+def put_depth(
+    store: VideoStore[Any], video: str, low: float = 0.0, high: float = 1.0, made_from: Mapping[str, Any] = SOURCE
+) -> None:
     disparity = np.random.default_rng(0).integers(0, 256, (FRAMES, 16, 16), np.uint8)
     with depth_writer(store, video) as writer:
         writer.append(
@@ -87,7 +89,7 @@ def put_depth(store: VideoStore[Any], video: str, low: float = 0.0, high: float 
                 "high": np.full(FRAMES, high, np.float32),
             }
         )
-        commit(writer)
+        commit(writer, made_from)
 
 
 def put_features(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,7 +32,9 @@ from amefu_cli.settings import (
     SplitSettings,
     WorkRun,
 )
-from amefu_cli.stages import Outcome
+
+if TYPE_CHECKING:
+    from amefu_cli.flows.work import AnyHeader, Made
 
 
 @command
@@ -61,7 +63,7 @@ def frames(
 
     order = FramesOrder(out or session.workspace.frames, videos, settings, run, work, prune, rebuild)
     made = make_frames(replace(session, dry_run=dry_run), order)
-    _report(answer, "frames", made.outcome, order.out)
+    _report(answer, made, order.out)
 
 
 @command
@@ -90,7 +92,7 @@ def depth(
     of_frames = FramesOrder(frames or session.workspace.frames, videos, work=WorkRun(shard=work.shard))
     order = DepthOrder(out or session.workspace.depth, of_frames, settings, weights, run, work, rebuild)
     made = depth_up_to_date(replace(session, dry_run=dry_run), order)
-    _report(answer, "depth", made.outcome, order.out)
+    _report(answer, made, order.out)
 
 
 @command
@@ -143,11 +145,12 @@ def features(
         stream or (), basenet, rebuild,
     )  # fmt: skip
     made, _ = features_up_to_date(replace(session, dry_run=dry_run), order)
-    _report(answer, "features", made.outcome, order.out)
+    _report(answer, made, order.out)
 
 
-def _report(answer: Answer, stage: str, outcome: Outcome, path: Path) -> None:
+def _report(answer: Answer, made: Made[AnyHeader], path: Path) -> None:
     """The result of a store's own command; ends with exit code 3 where videos failed."""
+    outcome = made.outcome
     document = {
         "store": str(path), "done": len(outcome.done), "kept": outcome.kept, "failed": outcome.failed,
         "skipped": dict(outcome.skipped), "seconds": round(outcome.seconds, 3),
@@ -155,6 +158,6 @@ def _report(answer: Answer, stage: str, outcome: Outcome, path: Path) -> None:
     counts = (len(outcome.done), outcome.kept, len(outcome.failed))
     rows = [["store", "made", "already there", "failed", "seconds"]]
     rows.append([str(path), *map(str, counts), f"{outcome.seconds:.1f}"])
-    answer.show(document, title=stage, rows=rows)
+    answer.show(document, title="what was made", rows=rows)
     if outcome.failed:
         raise typer.Exit(VideoError.exit_code)

@@ -48,10 +48,13 @@ def streams_of(
         if name in pretrained:
             asked[name] = pretrained_stream(name, path, pretrained[name])
             continue
-        others = [header.stream for header in pretrained.values()]
-        recorded = _recorded(name, there, beside) if there and fallback is None else None
-        known = there.streams.get(name) if there else None
-        asked[name] = recorded or _untrained(name, _settled(session, fallback, others, known))
+        stream = _recorded(name, there, beside) if there and fallback is None else None
+        if stream is None:
+            sees = _settled(session, fallback, pretrained)
+            if there is None:  # else it is compared with what the store has
+                check_backbone(sees.backbone, sees.weights)
+            stream = _untrained(name, sees)
+        asked[name] = stream
         session.say.warn(
             f"the {name} stream was never pretrained ({path} is not there): {asked[name].row.backbone} is used with "
             f"weights {asked[name].weights!r}"
@@ -60,15 +63,12 @@ def streams_of(
 
 
 def _settled(
-    session: Session, fallback: FallbackSettings | None, others: Iterable[StreamSettings], known: Stream | None
+    session: Session, fallback: FallbackSettings | None, pretrained: Mapping[str, StreamHeader]
 ) -> StreamSettings:
-    """What is not said is taken from the other stream, so that the features of both are equally wide; `known` is the
-    stream that the store has."""
+    """What is not said is taken from the other stream, so that the features of both are equally wide."""
     fallback = fallback or session.settings(FallbackSettings, "features")
-    settled = fallback.settled(next(iter(others), StreamSettings()))
-    if known is None or known.backbone != settled.backbone:  # looking a name up loads its library
-        check_backbone(settled.backbone, settled.weights)
-    return settled
+    others = [header.stream for header in pretrained.values()]
+    return fallback.settled(others[0] if others else StreamSettings())
 
 
 def pretrained_stream(name: str, path: Path, header: StreamHeader) -> Asked:
@@ -109,9 +109,10 @@ def further_streams(
     asked = {name: _further(source, rgb) for name, source in map(_parsed, texts)}
     if basenet is not None:
         asked[IMAGENET] = basenet
-    kept = {name: _recorded(name, there, beside) for name in there.streams} if there else {}
-    taken = ("rgb", "depth", *asked)
-    return asked | {name: stream for name, stream in kept.items() if stream and name not in taken}
+    if there is None:
+        return asked
+    kept = {name: _recorded(name, there, beside) for name in there.streams.keys() - {"rgb", "depth", *asked}}
+    return asked | {name: stream for name, stream in kept.items() if stream}
 
 
 def basenet_of(rgb: Asked, fallback: StreamSettings) -> Asked:

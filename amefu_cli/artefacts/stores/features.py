@@ -34,8 +34,8 @@ def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -
 
 
 def dim_of(store: VideoStore[FeaturesHeader], records: Mapping[str, VideoRecord], stream: str = "rgb") -> int:
-    """How wide the features of a stream are."""
-    return store.read(next(iter(records))).shape(stream)[2]
+    """How wide the features of a stream are. Raises UsageError where the videos do not have it."""
+    return _dims(store, [next(iter(records))], [stream])[stream]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def read_features(
     """
     wanted = set(classes)
     ids = [video for video, record in records.items() if record.class_name in wanted]
+    dims = _dims(store, ids, streams)
     present = sorted({records[video].class_name for video in ids})
     position = {name: index for index, name in enumerate(present)}
     start = np.concatenate([[0], np.cumsum([records[video].kept for video in ids])]).astype(np.int64)
@@ -102,7 +103,7 @@ def read_features(
         start=start,
         streams={
             name: np.empty((1 if store.header.streams[name].novel_only else views, int(start[-1]), dim), np.float16)
-            for name, dim in _dims(store, ids, streams).items()
+            for name, dim in dims.items()
         },
     )
     with ThreadPoolExecutor(READERS, thread_name_prefix="features") as threads:
@@ -113,6 +114,9 @@ def read_features(
 
 def _dims(store: VideoStore[FeaturesHeader], ids: Sequence[str], streams: Sequence[str]) -> dict[str, int]:
     """How wide each stream is, by the first video."""
+    for name in streams:
+        if name not in store.header.streams:
+            raise UsageError(f"{store.path}: holds no {name!r}; {_how_to_add(name)}")
     if not ids:
         return dict.fromkeys(streams, 0)
     stored = store.read(ids[0])
@@ -123,8 +127,12 @@ def _dims(store: VideoStore[FeaturesHeader], ids: Sequence[str], streams: Sequen
 
 def _require_stream(stored: StoredVideo, name: str) -> None:
     if not stored.holds(name):
-        fix = "--basenet" if name == IMAGENET else f"--stream {name}=BACKBONE"
-        raise UsageError(f"{stored.store}: holds no {name!r} of {stored.record.id}; add it with `amefu features {fix}`")
+        raise UsageError(f"{stored.store}: holds no {name!r} of {stored.record.id}; {_how_to_add(name)}")
+
+
+def _how_to_add(name: str) -> str:
+    option = {"rgb": "", "depth": "", IMAGENET: " --basenet"}.get(name, f" --stream {name}=BACKBONE")
+    return f"add it with `amefu features{option}`"
 
 
 def _load(store: VideoStore[FeaturesHeader], table: FeatureTable, first: int) -> None:

@@ -137,7 +137,7 @@ def _document(path: Path) -> dict[str, Any] | None:
         raise DamagedFile(f"{path / HEADER}: not a Zarr header ({error}); choose another path") from error
     attributes = document.get("attributes") if isinstance(document, dict) else None
     header = attributes.get("amefu") if isinstance(attributes, dict) else None
-    if not isinstance(header, dict) or header.get("kind") not in KINDS or not isinstance(header.get("schema"), int):
+    if not isinstance(header, dict) or header.get("kind") not in [*KINDS] or not isinstance(header.get("schema"), int):
         raise DamagedFile(f"{path / HEADER}: not the header of a store of amefu's; choose another path")
     return header
 

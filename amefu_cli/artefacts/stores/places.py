@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
@@ -51,6 +52,10 @@ def read_record(path: str) -> VideoRecord | None:
         return parse_record(read_comment(path), damaged=damaged)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # whoever makes it is told so
+            return None
+        raise
     except ValueError as error:
         if damaged:  # it is known, and made again by the next run
             return None

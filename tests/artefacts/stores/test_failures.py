@@ -4,22 +4,22 @@ import contextlib
 import json
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from amefu_cli.stages.status import describe
 from conftest import RunAmefu
 from hypothesis import given
 from hypothesis import strategies as st
+from small_stores import PUT, begin, frames_header, store_of
 
 from amefu_cli.artefacts.files.workspace import Workspace
 from amefu_cli.artefacts.stores.failures import FILE_NAME, Failure, latest_failures, read_failures, record_failure
-from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
-from amefu_cli.artefacts.stores.writing import VideoWriter
+from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.errors import EmptyFile
 from amefu_cli.errors import DamagedFile
+from amefu_cli.flows.status import describe
 
 
 def test_a_failure_is_one_line(tmp_path: Path) -> None:
@@ -117,19 +117,14 @@ def test_garbage_is_answered_with_our_error(tmp_path_factory: pytest.TempPathFac
         assert read_failures(folder) == []
 
 
-def store_of(folder: Path, kind: str, *, checksum: bool = False, **notes: Any) -> VideoStore:
-    notes = {"videos": "videos", **notes}
-    settings = {"checksum": checksum}
-    return prepare_store(
-        folder / f"{kind}.zarr", kind, settings=settings, made_from={}, notes=notes, rebuild=False
-    ).begin()
+def frames_of(folder: Path, *, checksum: bool = False, follow_links: bool = False) -> VideoStore[Any]:
+    header = frames_header(follow_links=follow_links)
+    return begin(folder / "frames.zarr", replace(header, settings=replace(header.settings, checksum=checksum)))
 
 
-def put(store: VideoStore, video: str, made_from: dict[str, Any]) -> str:
-    """Store a video of one frame; returns its fingerprint."""
-    with VideoWriter(store, video, {"x": 0}) as writer:
-        writer.append("x", np.zeros(1, np.uint8))
-        writer.commit(frames=1, fps=None, source="", made_from=made_from)
+def put(store: VideoStore[Any], video: str, made_from: dict[str, Any]) -> str:
+    """Store a video; returns its fingerprint."""
+    PUT[store.kind](store, video, made_from=made_from)
     return store.expected_fingerprint(made_from)
 
 
@@ -140,11 +135,9 @@ def fail(folder: Path, video: str, stage: str, *, attempt: int = 1) -> None:
 
 def status_of(folder: Path) -> tuple[list[tuple[str, str, int]], dict[str, tuple[int, int, int]]]:
     """The failed videos (stage, video, attempt), and by store how many are done, failed and missing."""
-    document = describe(Workspace(folder))
-    failed = [(item["stage"], item["video"], item["attempt"]) for item in document["failed"]]
-    counts = {
-        Path(store["path"]).stem: (store["done"], store["failed"], store["missing"]) for store in document["stores"]
-    }
+    status = describe(Workspace(folder))
+    failed = [(failure.stage, failure.video, failure.attempt) for failure in status.failed]
+    counts = {Path(store.path).stem: (store.done, store.failed, store.missing) for store in status.stores}
     return failed, counts
 
 
@@ -159,7 +152,7 @@ def test_status_lists_the_last_failure_of_every_clip_that_is_not_there(tmp_path:
     for name in ("bad", "new", "sound"):
         lay(tmp_path / f"videos/a/{name}.mp4")
     status = (tmp_path / "videos/a/sound.mp4").stat()
-    store = store_of(tmp_path, "frames", checksum=checksum)
+    store = frames_of(tmp_path, checksum=checksum)
     put(store, "a/sound", {"size": status.st_size, "mtime_ns": status.st_mtime_ns})
     for attempt in (1, 2):
         fail(tmp_path, "a/bad", "frames", attempt=attempt)
@@ -174,13 +167,13 @@ def test_status_lists_a_failed_clip_behind_a_link_that_was_followed(tmp_path: Pa
     clip = lay(tmp_path / "elsewhere/bad.mp4")
     (tmp_path / "videos/a").mkdir(parents=True)
     os.symlink(clip, tmp_path / "videos/a/bad.mp4")
-    store_of(tmp_path, "frames", follow_links=True)
+    frames_of(tmp_path, follow_links=True)
     fail(tmp_path, "a/bad", "frames")
     assert status_of(tmp_path)[0] == [("frames", "a/bad", 1)]
 
 
 def test_status_lists_what_failed_while_the_videos_are_not_mounted(tmp_path: Path) -> None:
-    put(store_of(tmp_path, "frames"), "a/sound", {})
+    put(frames_of(tmp_path), "a/sound", {})
     for video in ("a/bad", "a/sound"):
         fail(tmp_path, video, "frames")
     failed, counts = status_of(tmp_path)
@@ -189,7 +182,7 @@ def test_status_lists_what_failed_while_the_videos_are_not_mounted(tmp_path: Pat
 
 
 def test_status_lists_failures_of_features(tmp_path: Path) -> None:
-    frames = put(store_of(tmp_path, "frames"), "a/bad", {})
+    frames = put(frames_of(tmp_path), "a/bad", {})
     put(store_of(tmp_path, "depth"), "a/bad", {"frames": frames})
     store_of(tmp_path, "features")
     fail(tmp_path, "a/bad", "features")
