@@ -22,7 +22,7 @@ from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
 from amefu_cli.artefacts.stores.header import header_of
 from amefu_cli.artefacts.stores.kinds import FeaturesHeader
-from amefu_cli.artefacts.stores.store import VideoStore, open_store
+from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, open_fusion
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.chain import Ready, features_with_split
@@ -102,8 +102,6 @@ def evaluate(session: Session, order: EvaluateOrder) -> Evaluation:
         UsageError: no such model, episodes, fusion or device; too few videos; classes that the fusion was trained on.
         SettingsMismatch: the fusion is of other streams than the features.
     """
-    if not session.upstream:  # so that what is missing is named in the order in which it is made
-        open_store(order.features, FeaturesHeader, fix="amefu features")
     given = given_episodes(order.settings)
     candidate = _candidate(order)
     check_device(order.device)

@@ -51,8 +51,8 @@ def streams_of(
         stream = _recorded(name, there, beside) if there and fallback is None else None
         if stream is None:
             sees = _settled(session, fallback, pretrained)
-            if there is None:  # else it is compared with what the store has
-                check_backbone(sees.backbone, sees.weights)
+            if there is None or name not in there.streams or there.streams[name].backbone != sees.backbone:
+                check_backbone(sees.backbone, sees.weights)  # which loads the backbone's library
             stream = _untrained(name, sees)
         asked[name] = stream
         session.say.warn(

@@ -269,10 +269,11 @@ def test_a_missing_input_names_the_command_that_makes_it(tmp_path: Path, run_ame
     for words, fix in (
         (("depth",), "amefu frames VIDEOS"),
         (("meta-train",), "amefu features"),
-        (("evaluate",), "amefu features"),
+        (("evaluate", "--model", "rgb"), "amefu features"),
+        (("evaluate",), "amefu meta-train"),
     ):
         done = run_amefu(*words, "--workspace", work, "--no-upstream", code=2)
-        assert f"no such store; make it with `{fix}`" in done.stderr
+        assert f"make it with `{fix}`" in done.stderr
     done = run_amefu("frames", tmp_path / "absent", "--workspace", work, code=2)
     assert "does not exist" in done.stderr
     assert not work.exists()
