@@ -36,6 +36,16 @@ from amefu_cli.settings import (
 if TYPE_CHECKING:
     from amefu_cli.flows.work import AnyHeader, Made
 
+StreamsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stream",
+        metavar="NAME=BACKBONE",
+        help="a further frozen network beside rgb and depth; NAME=depth:BACKBONE for one that reads disparity, "
+        "@none or @FILE behind it for other weights than ImageNet's; repeat it for several",
+    ),
+]
+
 
 @command
 def frames(
@@ -110,15 +120,7 @@ def features(
     depth: DepthPath = None,
     rgb: RgbPath = None,
     depth_stream: DepthStreamPath = None,
-    stream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--stream",
-            metavar="NAME=BACKBONE",
-            help="a further frozen network beside rgb and depth; NAME=depth:BACKBONE for one that reads disparity, "
-            "@none or @FILE behind it for other weights than ImageNet's; repeat it for several",
-        ),
-    ] = None,
+    stream: StreamsOption = None,
     basenet: Annotated[
         bool, typer.Option("--basenet", help="also the RGB network without pretraining, for the baselines")
     ] = False,

@@ -16,7 +16,7 @@ from amefu_cli.artefacts.files.episodes import DrawnEpisodes
 from amefu_cli.artefacts.files.results import Result, ResultSettings, read_result
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, read_header
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.flows.chain import Ready, features_with_split
@@ -30,14 +30,14 @@ from amefu_cli.flows.evaluate import (
     novel_table,
     settings_of_result,
     vectors_of,
-)  # fmt: skip
+)
 from amefu_cli.flows.features import FeaturesOrder
-from amefu_cli.flows.refusals import check_device
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, data_set_of
 from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.tables import Ablation, Cell, MadeBy, Plan, Row, Table, TableRow, paper_figure, plan_tables
 from amefu_cli.flows.training import check_episodes, fusion_header, train_fusion, training_tables
+from amefu_cli.flows.work import check_device
 from amefu_cli.method.heads import MODELS
 from amefu_cli.settings import AblateSettings, EpisodesSettings, MetaTrainSettings, parse_numbers
 

@@ -11,8 +11,7 @@ import numpy as np
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import fingerprint_of
-from amefu_cli.artefacts.stores.header import VideoRecord
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.chain import features_with_split

@@ -20,8 +20,7 @@ from amefu_cli.artefacts.files.results import (
 )
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import header_of
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, open_fusion
 from amefu_cli.errors import SettingsMismatch, UsageError
@@ -29,11 +28,11 @@ from amefu_cli.flows.chain import Ready, features_with_split
 from amefu_cli.flows.compare import interval_by_class
 from amefu_cli.flows.episodes import Videos, check_novel, draw_novel
 from amefu_cli.flows.features import FeaturesOrder
-from amefu_cli.flows.refusals import check_device
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_seen
 from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.training import fused_streams
+from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
 from amefu_cli.method.heads import MODELS, Model
 from amefu_cli.settings import EvaluateSettings

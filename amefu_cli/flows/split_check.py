@@ -11,7 +11,7 @@ from pathlib import Path
 from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
 from amefu_cli.artefacts.files.split import BUILT_IN, KEYS, Split, load_split, make_split, write_split
 from amefu_cli.artefacts.files.workspace import located
-from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.videos.find import Source, duplicates, find_clips
 from amefu_cli.errors import UsageError

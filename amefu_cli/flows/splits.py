@@ -20,8 +20,15 @@ from amefu_cli.artefacts.files.split import (
     write_split,
 )
 from amefu_cli.artefacts.files.workspace import located
-from amefu_cli.artefacts.stores.header import AnyHeader, VideoRecord, header_of
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader, StoreHeader
+from amefu_cli.artefacts.stores.header import (
+    AnyHeader,
+    DepthHeader,
+    FeaturesHeader,
+    FramesHeader,
+    StoreHeader,
+    VideoRecord,
+    header_of,
+)
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import Source, duplicates
 from amefu_cli.errors import UsageError

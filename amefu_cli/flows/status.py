@@ -11,8 +11,15 @@ from amefu_cli.artefacts.files.split import read_split
 from amefu_cli.artefacts.files.workspace import Workspace, located
 from amefu_cli.artefacts.stores.check import verify_store
 from amefu_cli.artefacts.stores.failures import Failure, last_failures, read_failures
-from amefu_cli.artefacts.stores.header import AnyHeader, VideoRecord, header_of, read_header
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import (
+    AnyHeader,
+    DepthHeader,
+    FeaturesHeader,
+    FramesHeader,
+    VideoRecord,
+    header_of,
+    read_header,
+)
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, verify_checkpoint

@@ -10,8 +10,7 @@ from pathlib import Path
 from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import VideoRecord, header_of
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import (
     CheckpointNotes,
@@ -30,9 +29,9 @@ from amefu_cli.flows.depth import DepthOrder
 from amefu_cli.flows.episodes import Videos, check_drawing
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.frames import FramesOrder
-from amefu_cli.flows.refusals import check_backbone, check_crop, check_device, settled_precision
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder
+from amefu_cli.flows.work import check_backbone, check_crop, check_device, settled_precision
 from amefu_cli.settings import ClipSettings, EpisodesSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
 STREAMS = ("rgb", "depth")  # what a fusion fuses

@@ -13,8 +13,7 @@ import pytest
 from conftest import MakeClips, RunAmefu, amefu_environment, wait_for
 
 from amefu_cli.artefacts.stores.failures import read_failures
-from amefu_cli.artefacts.stores.header import STAGING
-from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.header import STAGING, FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.engines.workers import usable_cores
 

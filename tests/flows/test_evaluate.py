@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.files.episodes import read_episodes
 from amefu_cli.artefacts.files.results import PackedOutcomes, open_result
 from amefu_cli.artefacts.stores import store as store_module
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.stores.store import open_store, prepare_store
 from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint

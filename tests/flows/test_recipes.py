@@ -14,8 +14,7 @@ from conftest import RunAmefu
 from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.workspace import Workspace, read_config
-from amefu_cli.artefacts.stores.header import VideoRecord, header_of
-from amefu_cli.artefacts.stores.kinds import FramesHeader, Stream
+from amefu_cli.artefacts.stores.header import FramesHeader, Stream, VideoRecord, header_of
 from amefu_cli.artefacts.weights.checkpoint import open_fusion
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal

@@ -11,11 +11,10 @@ import pytest
 from conftest import MakeClips, RunAmefu, quiet_session
 
 from amefu_cli.artefacts.stores.failures import read_failures
-from amefu_cli.artefacts.stores.kinds import FramesHeader, FramesNotes
+from amefu_cli.artefacts.stores.header import FramesHeader, FramesNotes
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
-from amefu_cli.artefacts.videos.errors import CorruptVideo
-from amefu_cli.engines.shares import parse_shard, shard_of
-from amefu_cli.engines.workers import WorkerTimeout
+from amefu_cli.artefacts.videos.opening import CorruptVideo
+from amefu_cli.engines.workers import WorkerTimeout, parse_shard, shard_of
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows.work import Work
 from amefu_cli.settings import FramesSettings, WorkRun

@@ -9,10 +9,10 @@ import pytest
 from conftest import CONFIG, MakeClips, tree
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.stores.kinds import KINDS
+from amefu_cli.artefacts.stores.header import KINDS
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.commands.app import app
-from amefu_cli.engines.shares import shard_of
+from amefu_cli.engines.workers import shard_of
 from amefu_cli.errors import SettingsMismatch, UsageError
 
 STORES = ("frames", "depth", "features")

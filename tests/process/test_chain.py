@@ -15,7 +15,7 @@ import pytest
 from conftest import CLASSES, ROOT, SPLIT, MakeClips, RunAmefu, amefu_environment, fresh_python, tree, warm_python
 
 from amefu_cli.artefacts.stores.failures import read_failures
-from amefu_cli.artefacts.stores.kinds import KINDS, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import KINDS, FeaturesHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.stores.writing import feature_writer

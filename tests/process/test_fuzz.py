@@ -18,9 +18,9 @@ import pytest
 from conftest import Done, moving_clip, run
 
 from amefu_cli.artefacts.stores.failures import read_failures
-from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
-from amefu_cli.artefacts.videos import errors as video_errors
+from amefu_cli.artefacts.videos import opening as video_errors
 from amefu_cli.errors import VideoError
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))

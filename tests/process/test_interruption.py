@@ -25,8 +25,7 @@ from PIL import Image
 from warm import Process
 
 from amefu_cli.artefacts.stores.failures import FILE_NAME
-from amefu_cli.artefacts.stores.header import STAGING
-from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.header import STAGING, FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
 
 pytestmark = pytest.mark.slow

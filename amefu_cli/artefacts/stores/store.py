@@ -21,9 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Self
 
-from amefu_cli.artefacts.files.atomic import require_writable, write_atomic
+from amefu_cli.artefacts.files.atomic import locked, require_writable, write_atomic
 from amefu_cli.artefacts.files.fingerprint import Provenance, fingerprint
-from amefu_cli.artefacts.files.locks import locked
 from amefu_cli.artefacts.files.names import archive_path
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import (
@@ -36,16 +35,17 @@ from amefu_cli.artefacts.stores.header import (
     header_of,
     require_kind,
 )
-from amefu_cli.artefacts.stores.places import (
+from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
+from amefu_cli.artefacts.stores.staging import (
+    Staging,
     archives_below,
     clear_discarded,
     damaged_path,
     discard_store,
     read_record,
     rename_into_place,
+    sweep,
 )
-from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
-from amefu_cli.artefacts.stores.staging import Staging, sweep
 from amefu_cli.errors import AmefuError, DamagedFile, SettingsMismatch, UsageError
 
 

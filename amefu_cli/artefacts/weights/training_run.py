@@ -18,8 +18,7 @@ from typing import Any, Generic, Self
 
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.files.atomic import sync, write_atomic
-from amefu_cli.artefacts.files.locks import acquire, release
+from amefu_cli.artefacts.files.atomic import acquire, release, sync, write_atomic
 from amefu_cli.artefacts.weights.checkpoint import (
     AnyCheckpoint,
     Kind,
