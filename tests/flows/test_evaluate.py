@@ -23,9 +23,9 @@ from amefu_cli.artefacts.stores.kinds import FeaturesHeader
 from amefu_cli.artefacts.stores.store import open_store, prepare_store
 from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
-from amefu_cli.commands import options
 from amefu_cli.commands.app import app
 from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.flows import session
 from amefu_cli.method.heads import MODELS
 from amefu_cli.method.heads.fusion import DGAdaIN
 from amefu_cli.settings import EvaluateSettings
@@ -165,7 +165,7 @@ def test_a_store_without_imagenet_features_names_the_fix(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["bow"], "test": NOVEL[:2]}))
     words = ("evaluate", "--way", "2", "--episodes", "9", "--model")
     amefu(tmp_path, *words, "rgb")
-    message = "holds no 'imagenet' of run/v_00; add it with `amefu features --basenet`"
+    message = "features.zarr: holds no 'imagenet'; add it with `amefu features --basenet`"
     with pytest.raises(UsageError, match=re.escape(message)):
         amefu(tmp_path, *words, "rgb-basenet++")
 
@@ -252,10 +252,10 @@ def test_an_evaluation_that_is_there_reads_no_record_twice(workspace: Path, monk
 
     def counted(where: ModuleType, name: str) -> None:
         function = getattr(where, name)
-        monkeypatch.setattr(where, name, lambda path, *more: read.append(str(path)) or function(path, *more))
+        monkeypatch.setattr(where, name, lambda of, *more: read.append(str(of)) or function(of, *more))
 
     counted(store_module, "read_record")
-    counted(options, "read_config")
+    counted(session, "read_config")
     done = CliRunner().invoke(app, ["evaluate", "--workspace", str(workspace)], catch_exceptions=False)
     assert done.stderr.count("is up to date") == 4
     assert sorted(Counter(read).values()) == [1] * (3 * 21 + 1)
