@@ -1,9 +1,10 @@
-# make demo: the whole pipeline on data it makes itself.   make test: the tests.   Both make .venv themselves.
+# make demo: the whole pipeline on data it makes itself.   make test: the tests; make quick: those that take no time.
+# Each makes .venv itself.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo test quick check bench fuzz clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -16,6 +17,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+quick: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -188,6 +188,7 @@ class WorkRun(Settings):
     only_failed: bool = option(False, "take only the videos that failed before, whatever their attempts")
 
 
+BUILT_IN = ("kinetics100", "ucf101", "hmdb51")  # splits of the field that are known by name
 DEFAULT_SPLIT_RATIO = "64:12:24"  # Kinetics-100 of the paper: base, validation, novel
 
 
@@ -391,6 +392,11 @@ class DemoSettings(Settings):
     fps: int = option(12, "frames a second", minimum=1, maximum=240)
     seed: int = option(0, "seed of the world", minimum=0)
 
+
+# What a file of the public code can be, and the checkpoints that are taken from it (fusion: of a full one); and what
+# ours can be written as.
+IMPORTED = {"full": ("rgb", "depth", "fusion"), "rgb": ("rgb",), "depth": ("depth",), "fusion": ("fusion",)}
+EXPORTED = ("full", "rgb", "depth")
 
 # What the depth stream's pretraining does otherwise than the RGB stream's.
 DEPTH_PRETRAIN: Mapping[str, Any] = {"epochs": 60, "classifier_rate": 1e-4, "decay_after": 30}

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as amefu itself sets it
 import av
 import numpy as np
 import torch
+from amefu_cli.stages.pending import pending_depth, pending_features
 from bench_cost import bench_guarantees, bench_status, bench_verify
 from bench_kit import QUIET, Bench, everything, noise_videos, pairs, seconds
 
@@ -43,7 +44,6 @@ from amefu_cli.stages.depth import predict_depth
 from amefu_cli.stages.features import Extraction, Stream, extract_features
 from amefu_cli.stages.meta_train import gather_episode
 from amefu_cli.stages.networks import precision_name
-from amefu_cli.stages.pending import pending_depth, pending_features
 from amefu_cli.stages.pipeline import ahead
 
 BATCH = 32

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from amefu_cli.stages.pending import pending_clips, pending_features
 from bench_kit import QUIET, Bench, everything, noise_videos, pairs, seconds
 
 from amefu_cli.artefacts.files import atomic
@@ -28,7 +29,6 @@ from amefu_cli.method.backbones import build_backbone
 from amefu_cli.settings import ClipSettings, FeaturesSettings, FramesSettings
 from amefu_cli.stages.features import Extraction, Stream, extract_features
 from amefu_cli.stages.frames import extract_frames
-from amefu_cli.stages.pending import pending_clips, pending_features
 
 CLIPS, CLIP_FRAMES = 20, 250
 MANY = 10_000

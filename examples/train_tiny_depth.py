@@ -20,9 +20,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from amefu_cli.demo.camera import looking_at
 from amefu_cli.demo.render import render
-from amefu_cli.demo.scene import ROOM_MATERIALS, Scene, draw_clutter, draw_light, draw_materials, draw_room
+from amefu_cli.demo.scene import ROOM_MATERIALS, Scene, draw_clutter, draw_light, draw_materials, draw_room, looking_at
 from amefu_cli.demo.world import ACTIONS, render_clip
 from amefu_cli.method.depth.tiny import TINY_SIZE, TinyDepth
 

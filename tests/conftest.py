@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +24,11 @@ from synthetic_features import make_workspace
 from typer.testing import CliRunner, Result
 from warm import Process, WarmPython
 
+from amefu_cli.artefacts.files.workspace import Config, Workspace
 from amefu_cli.commands.app import app
 from amefu_cli.demo.clips import write_mp4
+from amefu_cli.flows.session import Session
+from amefu_cli.stages import Progress
 
 # How fast a shared machine draws examples says nothing about the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -70,6 +73,11 @@ Done = subprocess.CompletedProcess[str]
 SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
+def pytest_configure() -> None:
+    """Before a test file loads torch: two pytest processes whose threads wait for one another are ten times slower."""
+    os.environ.update(SINGLE_THREAD)
+
+
 @functools.cache
 def commands() -> Mapping[tuple[str, ...], Any]:
     """Every command and group of commands by the words that type it, `amefu` itself by none."""
@@ -79,6 +87,24 @@ def commands() -> Mapping[tuple[str, ...], Any]:
         found[words] = command
         waiting += [((*words, name), below) for name, below in getattr(command, "commands", {}).items()]
     return found
+
+
+class Quiet:
+    """Says nothing."""
+
+    def note(self, message: str) -> None:
+        pass
+
+    warn = note
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Progress]:
+        yield lambda done, total, item: None
+
+
+def quiet_session(folder: Path, **typed: Any) -> Session:
+    """A session of a workspace without amefu.toml, for flows that are called directly."""
+    return Session("test", Workspace(folder), Config(), Quiet(), **typed)
 
 
 class MakeClips(Protocol):

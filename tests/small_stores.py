@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from amefu_cli.artefacts.stores.kinds import (
+from amefu_cli.artefacts.stores.header import (
     DepthHeader,
     DepthNotes,
     EstimatorIdentity,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader, FeaturesNotes, Stream
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes, Stream
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.settings import ClipSettings, FeaturesSettings

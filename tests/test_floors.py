@@ -39,8 +39,8 @@ ROOMS_OF_ARTEFACTS = {
     "stores": ("files", "stores"),
     "weights": ("files", "videos", "stores", "weights"),
 }
-SHARED_BY_STAGES = ("", "pipeline", "training", "networks", "vectors")
-DEFERRED = {"cli": ("commands",), "commands": ("flows", "demo", "report"), "flows": ("stages", "torch")}
+SHARED_BY_STAGES = ("", "computing", "pipeline", "training", "networks", "vectors")
+DEFERRED = {"cli": ("commands",), "commands": ("flows", "demo", "report", "rich"), "flows": ("stages", "torch")}
 NEVER_SEEN = {
     "flows": ("rich", "typer"),
     "stages": ("rich", "typer"),

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from amefu_cli.errors import shown
-from amefu_cli.stages import Progress
+from amefu_cli.flows.session import Progress
 
 LOG_EVERY = 30.0  # seconds between two lines of progress where stderr is not a terminal
 

@@ -86,7 +86,7 @@ def verify(
 
     Example: amefu verify
     """
-    from amefu_cli.flows.verify import verify
+    from amefu_cli.flows.status import verify
 
     found = verify(session, paths or ())
     rows = [["what", "videos", "damaged", "seconds"]]

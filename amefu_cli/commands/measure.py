@@ -14,8 +14,7 @@ from amefu_cli.flows.session import Session
 from amefu_cli.settings import AblateSettings, DeviceRun, EpisodesSettings, EvaluateSettings, SplitSettings
 
 if TYPE_CHECKING:
-    from amefu_cli.artefacts.files.results import Result
-    from amefu_cli.flows.evaluate import Evaluation
+    from amefu_cli.flows.evaluate import Evaluation, Result
 
 
 @command

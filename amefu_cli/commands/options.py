@@ -17,12 +17,10 @@ from typing import Annotated, TypeVar, get_args, get_type_hints
 
 import typer
 
-from amefu_cli.artefacts.files.split import BUILT_IN
-from amefu_cli.artefacts.files.workspace import Config, Workspace, read_config
 from amefu_cli.commands.console import Answer, Terminal
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.session import Session, chosen_sets, defaults_of
-from amefu_cli.settings import PRESETS, RECIPES, Settings, check_type
+from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, config_of, defaults_of
+from amefu_cli.settings import BUILT_IN, PRESETS, RECIPES, Settings, check_type
 
 SplitOption = Annotated[
     Path | None,
@@ -178,9 +176,9 @@ def _remember(name: str, context: typer.Context, value: Value) -> Value:
     known: Known = context.meta.setdefault("amefu", Known())
     setattr(known, name, value)
     if name == "workspace":
-        path = Workspace(Path(str(value))).config
-        known.config = read_config(path)
-        check_tables(known.config, path)
+        workspace = Workspace(Path(str(value)))
+        known.config = config_of(workspace)
+        check_tables(known.config, workspace.config)
     if known.workspace is not None:
         command = _name_of(context)
         chosen = chosen_sets(known.config, known.preset, known.recipe)

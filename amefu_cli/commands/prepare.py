@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,7 +32,19 @@ from amefu_cli.settings import (
     SplitSettings,
     WorkRun,
 )
-from amefu_cli.stages import Outcome
+
+if TYPE_CHECKING:
+    from amefu_cli.flows.work import AnyHeader, Made
+
+StreamsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stream",
+        metavar="NAME=BACKBONE",
+        help="a further frozen network beside rgb and depth; NAME=depth:BACKBONE for one that reads disparity, "
+        "@none or @FILE behind it for other weights than ImageNet's; repeat it for several",
+    ),
+]
 
 
 @command
@@ -61,7 +73,7 @@ def frames(
 
     order = FramesOrder(out or session.workspace.frames, videos, settings, run, work, prune, rebuild)
     made = make_frames(replace(session, dry_run=dry_run), order)
-    _report(answer, "frames", made.outcome, order.out)
+    _report(answer, made, order.out)
 
 
 @command
@@ -90,7 +102,7 @@ def depth(
     of_frames = FramesOrder(frames or session.workspace.frames, videos, work=WorkRun(shard=work.shard))
     order = DepthOrder(out or session.workspace.depth, of_frames, settings, weights, run, work, rebuild)
     made = depth_up_to_date(replace(session, dry_run=dry_run), order)
-    _report(answer, "depth", made.outcome, order.out)
+    _report(answer, made, order.out)
 
 
 @command
@@ -108,15 +120,7 @@ def features(
     depth: DepthPath = None,
     rgb: RgbPath = None,
     depth_stream: DepthStreamPath = None,
-    stream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--stream",
-            metavar="NAME=BACKBONE",
-            help="a further frozen network beside rgb and depth; NAME=depth:BACKBONE for one that reads disparity, "
-            "@none or @FILE behind it for other weights than ImageNet's; repeat it for several",
-        ),
-    ] = None,
+    stream: StreamsOption = None,
     basenet: Annotated[
         bool, typer.Option("--basenet", help="also the RGB network without pretraining, for the baselines")
     ] = False,
@@ -143,11 +147,12 @@ def features(
         stream or (), basenet, rebuild,
     )  # fmt: skip
     made, _ = features_up_to_date(replace(session, dry_run=dry_run), order)
-    _report(answer, "features", made.outcome, order.out)
+    _report(answer, made, order.out)
 
 
-def _report(answer: Answer, stage: str, outcome: Outcome, path: Path) -> None:
+def _report(answer: Answer, made: Made[AnyHeader], path: Path) -> None:
     """The result of a store's own command; ends with exit code 3 where videos failed."""
+    outcome = made.outcome
     document = {
         "store": str(path), "done": len(outcome.done), "kept": outcome.kept, "failed": outcome.failed,
         "skipped": dict(outcome.skipped), "seconds": round(outcome.seconds, 3),
@@ -155,6 +160,6 @@ def _report(answer: Answer, stage: str, outcome: Outcome, path: Path) -> None:
     counts = (len(outcome.done), outcome.kept, len(outcome.failed))
     rows = [["store", "made", "already there", "failed", "seconds"]]
     rows.append([str(path), *map(str, counts), f"{outcome.seconds:.1f}"])
-    answer.show(document, title=stage, rows=rows)
+    answer.show(document, title="what was made", rows=rows)
     if outcome.failed:
         raise typer.Exit(VideoError.exit_code)

@@ -9,11 +9,9 @@ from typing import Annotated
 
 import typer
 
-from amefu_cli.artefacts.files.atomic import create_atomic
 from amefu_cli.commands.console import Answer, accuracy
 from amefu_cli.commands.options import command
-from amefu_cli.errors import UsageError
-from amefu_cli.flows.session import Session
+from amefu_cli.flows.session import Session, write_config
 from amefu_cli.settings import TABLES, DemoSettings, preset_defaults, recipe_defaults
 
 HEAD = """\
@@ -41,11 +39,7 @@ def init(
     path = session.workspace.config
     preset, recipe = session.preset or "paper", session.recipe or "paper"
     text = config_text(preset, recipe)  # an unknown name is said before anything is written
-    session.workspace.folder.mkdir(parents=True, exist_ok=True)
-    if force:
-        path.unlink(missing_ok=True)
-    if not create_atomic(path, text.encode()):
-        raise UsageError(f"{path}: is there already; edit it, or replace it with --force")
+    write_config(session, text, replace=force)
     session.say.note("edit it, then: amefu depth ./videos")
     document = {"config": str(path), "preset": preset, "recipe": recipe}
     answer.show(document, title="init", rows=[["written"], [str(path)]])

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from amefu_cli.artefacts.weights.public import EXPORTED, IMPORTED
 from amefu_cli.commands.console import Answer, percent
 from amefu_cli.commands.options import (
     DepthPath,
@@ -25,6 +24,8 @@ from amefu_cli.commands.options import (
 )
 from amefu_cli.flows.session import Session
 from amefu_cli.settings import (
+    EXPORTED,
+    IMPORTED,
     ClipSettings,
     DeviceRun,
     MetaTrainSettings,

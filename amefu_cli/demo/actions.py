@@ -6,19 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amefu_cli.demo.camera import Array
-from amefu_cli.demo.exercises import (
-    bow,
-    jumping_jack,
-    kick,
-    lunge,
-    march,
-    punch,
-    push_up,
-    sit_up,
-    squat,
-    wave,
-)
+from amefu_cli.demo.exercises import bow, jumping_jack, kick, lunge, march, punch, push_up, sit_up, squat, wave
 from amefu_cli.demo.figure import (
     LEFT,
     RIGHT,
@@ -36,6 +24,7 @@ from amefu_cli.demo.figure import (
     there_and_back,
     travel,
 )
+from amefu_cli.demo.scene import Array
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from amefu_cli.demo.camera import Array
 from amefu_cli.demo.figure import (
     LEFT,
     RIGHT,
@@ -20,6 +19,7 @@ from amefu_cli.demo.figure import (
     there_and_back,
     travel,
 )
+from amefu_cli.demo.scene import Array
 
 
 def jumping_jack(body: Body, phase: Array, rng: np.random.Generator) -> Motion:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from amefu_cli.demo.camera import Array, unit
+from amefu_cli.demo.scene import Array, unit
 
 SKIN, SHIRT, TROUSERS, SHOES, HAIR = range(5)
 """Rows of the table of materials that the figure wears; what it handles comes after."""

@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import DepthHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.demo.actions import WORLD_SPLIT

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from amefu_cli.demo.camera import Array, Camera, Indices, ball_bounds, corner_bounds, covered_pixels
-from amefu_cli.demo.scene import Materials, Scene, meet_boxes, meet_capsules
+from amefu_cli.demo.scene import (
+    Array,
+    Camera,
+    Indices,
+    Materials,
+    Scene,
+    ball_bounds,
+    corner_bounds,
+    covered_pixels,
+    meet_boxes,
+    meet_capsules,
+)
 
 SHADOW_CELLS, SHADOW_REACH = 128, 3.2
 """Cells to a side of the map of shadows on the floor, and metres from its middle to its edge."""

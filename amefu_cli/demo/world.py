@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from amefu_cli.demo.actions import ACTIONS, WORLD_SPLIT
-from amefu_cli.demo.camera import Array
 from amefu_cli.demo.figure import FIGURE_MATERIALS, Body, Motion, draw_body, limbs_of
 from amefu_cli.demo.render import render
 from amefu_cli.demo.scene import (
     ROOM_MATERIALS,
+    Array,
     Boxes,
     Capsules,
     Scene,

@@ -1,4 +1,5 @@
-"""Worker processes, each of which does one task at a time: what goes wrong in it costs that task alone.
+"""Worker processes, each of which does one task at a time: what goes wrong in it costs that task alone; and shares of
+the tasks, so that the jobs of an array do them together.
 
 A worker has a pipe of its own and shares no lock with another, so it may die or be killed at any moment. One that
 dies before it has started its task has cost nothing: another one takes the task, for as long as any start.
@@ -15,11 +16,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Generic, Protocol, TypeVar
 
-from amefu_cli.errors import AmefuError, VideoError, shown
+from amefu_cli.errors import AmefuError, UsageError, VideoError, shown
 from amefu_cli.interruption import HeldSignals, interrupts_blocked
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -206,3 +208,37 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+SLURM_TASK = "SLURM_ARRAY_TASK_ID"
+
+
+def shard_of(video: str, count: int) -> int:
+    """The share, of `count`, that a video belongs to: by its id alone, so that other videos do not move it."""
+    digest = sha256(video.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % count
+
+
+def parse_shard(shard: str) -> tuple[int, int]:
+    """`i/n` as (i, n); `none` as (0, 1); `auto` from SLURM's array task, if there is one.
+
+    Raises:
+        UsageError: not of this form, i not below n, or an array that does not start at 0 or has gaps.
+    """
+    if shard == "none" or (shard == "auto" and SLURM_TASK not in os.environ):
+        return 0, 1
+    if shard == "auto":
+        first, last, tasks = (os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("MIN", "MAX", "COUNT"))
+        if first not in ("", "0") or (last.isdigit() and tasks.isdigit() and int(last) != int(tasks) - 1):
+            raise UsageError(
+                f"SLURM's array has {tasks} tasks from {first} to {last}: "
+                "submit it as 0-(n - 1), without gaps, or use --shard none"
+            )
+        shard = f"{os.environ[SLURM_TASK]}/{tasks}"
+    try:
+        index, count = (int(part) for part in shard.split("/"))
+    except ValueError as error:
+        raise UsageError(f"--shard {shard!r}: must be i/n, such as 0/4; auto; or none") from error
+    if not 0 <= index < count:
+        raise UsageError(f"--shard {shard}: i must be from 0 to n - 1")
+    return index, count

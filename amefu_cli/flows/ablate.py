@@ -16,7 +16,7 @@ from amefu_cli.artefacts.files.episodes import DrawnEpisodes
 from amefu_cli.artefacts.files.results import Result, ResultSettings, read_result
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, read_header
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.flows.chain import Ready, features_with_split
@@ -32,12 +32,12 @@ from amefu_cli.flows.evaluate import (
     vectors_of,
 )
 from amefu_cli.flows.features import FeaturesOrder
-from amefu_cli.flows.refusals import check_device
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, data_set_of
 from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.tables import Ablation, Cell, MadeBy, Plan, Row, Table, TableRow, paper_figure, plan_tables
 from amefu_cli.flows.training import check_episodes, fusion_header, train_fusion, training_tables
+from amefu_cli.flows.work import check_device
 from amefu_cli.method.heads import MODELS
 from amefu_cli.settings import AblateSettings, EpisodesSettings, MetaTrainSettings, parse_numbers
 
@@ -72,10 +72,9 @@ def ablate(session: Session, order: AblateOrder) -> Ablation | None:
     plan = plan_tables(tables, num_augs=num_augs, num_aug=training.num_aug)
     episodes = {shot: _episodes(settings, shot) for shot in shots}
     check_device(order.device)
+    of_features = FeaturesOrder(order.features, order.split, basenet=IMAGENET in _streams(plan))
     ready = features_with_split(
-        session,
-        FeaturesOrder(order.features, order.split, basenet=IMAGENET in _streams(plan)),
-        lambda videos, split: _check(videos, split, [*episodes.values()], training),
+        session, of_features, lambda videos, split: _check(videos, split, [*episodes.values()], training)
     )
     if ready is None:
         return None
@@ -206,16 +205,8 @@ def _ablation(
     ]
     some = next(iter(results.values())).asked
     return Ablation(
-        preset=session.chosen.preset,
-        recipe=MadeBy(ready.store.header.notes.recipe, session.chosen.recipe),
-        missing_videos=some.missing_videos,
-        missing_classes=some.missing_classes,
-        data_set=data_set,
-        way=settings.way,
-        queries=settings.queries,
-        episodes=settings.episodes,
-        seed=settings.seed,
-        reference=plan.reference.title,
-        interval_over=interval_over(order.by_class),
-        tables=tuple(tables),
-    )
+        preset=session.chosen.preset, recipe=MadeBy(ready.store.header.notes.recipe, session.chosen.recipe),
+        missing_videos=some.missing_videos, missing_classes=some.missing_classes, data_set=data_set,
+        way=settings.way, queries=settings.queries, episodes=settings.episodes, seed=settings.seed,
+        reference=plan.reference.title, interval_over=interval_over(order.by_class), tables=tuple(tables),
+    )  # fmt: skip

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Generic
 
 from amefu_cli.artefacts.files.split import Split
-from amefu_cli.artefacts.stores.header import AnyHeader
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.flows.depth import DepthOrder, DepthPlan, make_depth, refuse_depth
 from amefu_cli.flows.features import (
@@ -22,10 +21,9 @@ from amefu_cli.flows.features import (
     warn_of_other_switches,
 )
 from amefu_cli.flows.frames import FIX, FramesOrder, make_frames
-from amefu_cli.flows.refusals import check_crop
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, resolve_split
-from amefu_cli.flows.work import Made, unknown_yet
+from amefu_cli.flows.work import Made, check_crop, unknown_yet
 from amefu_cli.settings import WorkRun
 from amefu_cli.stages import Outcome
 

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.header import header_of
-from amefu_cli.artefacts.stores.kinds import DepthHeader, DepthNotes, FramesHeader
+from amefu_cli.artefacts.stores.header import DepthHeader, DepthNotes, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.artefacts.weights.identity import estimator_identity, located_estimator
 from amefu_cli.flows.frames import FramesOrder
-from amefu_cli.flows.refusals import check_device, settled_precision
 from amefu_cli.flows.session import Session
-from amefu_cli.flows.work import WHOLE, Made, Work, recipe_noted
+from amefu_cli.flows.work import WHOLE, Made, Work, check_device, recipe_noted, settled_precision
 from amefu_cli.method.depth import parse_estimator
 from amefu_cli.settings import DepthSettings, NetworkRun, WorkRun
 from amefu_cli.stages import Outcome

@@ -11,8 +11,7 @@ import numpy as np
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import fingerprint_of
-from amefu_cli.artefacts.stores.header import VideoRecord
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.chain import features_with_split
@@ -41,11 +40,8 @@ def make_episodes(session: Session, order: EpisodesOrder) -> tuple[Path, DrawnEp
     Raises:
         UsageError: too few videos; the file holds other episodes.
     """
-    ready = features_with_split(
-        session,
-        FeaturesOrder(order.features, order.split),
-        lambda videos, split: check_novel(videos, split, order.settings),
-    )
+    of_features = FeaturesOrder(order.features, order.split)
+    ready = features_with_split(session, of_features, lambda videos, split: check_novel(videos, split, order.settings))
     assert ready is not None, "there is no dry run of this command"
     drawn, asked = draw_novel(ready.store, ready.split, order.settings), order.settings
     name = f"{asked.way}way-{asked.shot}shot-{asked.queries}query-{asked.count}-seed{asked.seed}.safetensors"

@@ -20,8 +20,7 @@ from amefu_cli.artefacts.files.results import (
 )
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import header_of
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, open_fusion
 from amefu_cli.errors import SettingsMismatch, UsageError
@@ -29,11 +28,11 @@ from amefu_cli.flows.chain import Ready, features_with_split
 from amefu_cli.flows.compare import interval_by_class
 from amefu_cli.flows.episodes import Videos, check_novel, draw_novel
 from amefu_cli.flows.features import FeaturesOrder
-from amefu_cli.flows.refusals import check_device
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_seen
 from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.training import fused_streams
+from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
 from amefu_cli.method.heads import MODELS, Model
 from amefu_cli.settings import EvaluateSettings
@@ -105,10 +104,9 @@ def evaluate(session: Session, order: EvaluateOrder) -> Evaluation:
     given = given_episodes(order.settings)
     candidate = _candidate(order)
     check_device(order.device)
+    of_features = FeaturesOrder(order.features, order.split, basenet=candidate.reads_imagenet)
     ready = features_with_split(
-        session,
-        FeaturesOrder(order.features, order.split, basenet=candidate.reads_imagenet),
-        lambda videos, split: _check(videos, split, order.settings, given, candidate.fusion),
+        session, of_features, lambda videos, split: _check(videos, split, order.settings, given, candidate.fusion)
     )
     assert ready is not None, "there is no dry run of this command"
     to_draw = order.settings.episodes_to_draw()
@@ -180,12 +178,9 @@ def _check(
 def novel_of(ready: Ready[FeaturesHeader]) -> Novel:
     """Which novel videos there are."""
     records, split = ready.store.records(), ready.split
-    there = {record.class_name for record in records.values()}
-    return Novel(
-        features=fingerprint_of(split.listed(records), split.novel),
-        missing_videos=len(split.missing("novel", records)),
-        missing_classes=tuple(sorted(set(split.novel) - there)),
-    )
+    absent = set(split.novel) - {record.class_name for record in records.values()}
+    features, missing = fingerprint_of(split.listed(records), split.novel), split.missing("novel", records)
+    return Novel(features, len(missing), tuple(sorted(absent)))
 
 
 def settings_of_result(
@@ -201,23 +196,14 @@ def settings_of_result(
         _refuse_other_streams(candidate.fusion, store)
     shape, trained = drawn.shape, header.training.settings if header and header.training else None
     return ResultSettings(
-        model=candidate.name,
-        fusion=header.fusion if header else None,
-        num_aug=trained.num_aug if trained else None,
-        classifier=candidate.classifier,
-        test_frames=candidate.model.test_frames or made.settings.test_frames,
-        way=shape.way,
-        shot=shape.shot,
-        queries=shape.queries,
-        episodes=shape.episodes,
-        seed=seed,
+        model=candidate.name, fusion=header.fusion if header else None, num_aug=trained.num_aug if trained else None,
+        classifier=candidate.classifier, test_frames=candidate.model.test_frames or made.settings.test_frames,
+        way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
         episodes_fingerprint=drawn.fingerprint,
-        recipe=Recipes(made.notes.recipe, header.notes.recipe if header else None),
-        switches=_switches(made, header),
-        missing_videos=novel.missing_videos,
-        missing_classes=novel.missing_classes,
+        recipe=Recipes(made.notes.recipe, header.notes.recipe if header else None), switches=_switches(made, header),
+        missing_videos=novel.missing_videos, missing_classes=novel.missing_classes,
         fingerprints=Fingerprints(novel.features, header.fingerprint if header else None),
-    )
+    )  # fmt: skip
 
 
 def _switches(made: FeaturesHeader, fusion: FusionHeader | None) -> Switches:

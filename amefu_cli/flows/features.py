@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.header import header_of
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FeaturesNotes, FramesHeader
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FeaturesNotes, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.artefacts.weights.identity import noted_weights
-from amefu_cli.flows.refusals import check_device
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_to_draw
 from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams, streams_of
-from amefu_cli.flows.work import WHOLE, Made, Work, recipe_noted
+from amefu_cli.flows.work import WHOLE, Made, Work, check_device, recipe_noted
 from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import (
     RECIPES,

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.header import header_of
-from amefu_cli.artefacts.stores.kinds import FramesHeader, FramesNotes
+from amefu_cli.artefacts.stores.header import FramesHeader, FramesNotes, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
 from amefu_cli.artefacts.videos.find import Clip, Found, find_clips, image_files
 from amefu_cli.engines.workers import usable_cores

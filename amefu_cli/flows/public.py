@@ -8,12 +8,12 @@ from pathlib import Path
 
 from amefu_cli.artefacts.weights.checkpoint import Kind, Tensors, open_stream, read_header, write_checkpoint
 from amefu_cli.artefacts.weights.identity import path_identity
-from amefu_cli.artefacts.weights.public import EXPORTED, IMPORTED
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.streams import pretrained_stream
 from amefu_cli.flows.training import STREAMS
+from amefu_cli.settings import EXPORTED, IMPORTED
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar, get_type_hints
 
-from amefu_cli.artefacts.files.workspace import Config, Workspace
+from amefu_cli.artefacts.files.atomic import create_atomic
+from amefu_cli.artefacts.files.workspace import Config, Workspace, read_config
 from amefu_cli.errors import UsageError
 from amefu_cli.settings import DEPTH_PRETRAIN, Settings, preset_defaults, recipe_defaults
 from amefu_cli.stages import Progress
@@ -69,6 +70,11 @@ class Session:
             raise UsageError(f"{self.workspace.config}: [{command}] {error}") from error
 
 
+def config_of(workspace: Workspace) -> Config:
+    """The amefu.toml of a workspace; empty where there is none. Raises UsageError for anything else."""
+    return read_config(workspace.config)
+
+
 def chosen_sets(config: Config, preset: str | None, recipe: str | None) -> Chosen:
     """The sets that are named, else those of amefu.toml, else the paper's."""
     return Chosen(preset or config.sets.get("preset", "paper"), recipe or config.sets.get("recipe", "paper"))
@@ -84,3 +90,13 @@ def defaults_of(command: str, config: Config, chosen: Chosen, variant: str | Non
     for layer in layers:
         merged |= {key.replace("-", "_"): value for key, value in layer.items()}
     return merged
+
+
+def write_config(session: Session, text: str, *, replace: bool) -> None:
+    """Write an amefu.toml into the workspace. Raises UsageError where there is one and it is not to be replaced."""
+    path = session.workspace.config
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if replace:
+        path.unlink(missing_ok=True)
+    if not create_atomic(path, text.encode()):
+        raise UsageError(f"{path}: is there already; edit it, or replace it with --force")

@@ -11,7 +11,7 @@ from pathlib import Path
 from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
 from amefu_cli.artefacts.files.split import BUILT_IN, KEYS, Split, load_split, make_split, write_split
 from amefu_cli.artefacts.files.workspace import located
-from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.videos.find import Source, duplicates, find_clips
 from amefu_cli.errors import UsageError
@@ -73,16 +73,12 @@ class Checked:
         """All of it as plain values."""
         check = self.check
         return {
-            "split": self.split,
-            "videos": str(self.videos),
+            "split": self.split, "videos": str(self.videos),
             "classes": [{**asdict(count), "share": round(count.share, 4)} for count in check.classes],
-            "missing_videos": check.missing,
-            "class_repairs": check.class_repairs,
-            "video_repairs": check.video_repairs,
-            "twins": check.twins,
-            "identical": check.duplicates,
+            "missing_videos": check.missing, "class_repairs": check.class_repairs,
+            "video_repairs": check.video_repairs, "twins": check.twins, "identical": check.duplicates,
             "crossing": check.crossing,
-        }
+        }  # fmt: skip
 
     def refuse_crossing(self) -> None:
         """Raises UsageError where clips stand in two parts of the split and it was not repaired."""

@@ -20,8 +20,15 @@ from amefu_cli.artefacts.files.split import (
     write_split,
 )
 from amefu_cli.artefacts.files.workspace import located
-from amefu_cli.artefacts.stores.header import AnyHeader, VideoRecord, header_of
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader, StoreHeader
+from amefu_cli.artefacts.stores.header import (
+    AnyHeader,
+    DepthHeader,
+    FeaturesHeader,
+    FramesHeader,
+    StoreHeader,
+    VideoRecord,
+    header_of,
+)
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import Source, duplicates
 from amefu_cli.errors import UsageError
@@ -158,9 +165,8 @@ def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[s
 
 def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) -> None:
     """The same clip, byte for byte, may not stand in two parts."""
-    frames = _frames_of(store)
+    frames = _frames_of(session, store)
     if frames is None:
-        session.say.note("split: the frames are not there any more, so no clip was checked for standing in two parts")
         return
     sources = recorded_sources(split.listed(frames.records()), located(frames.header.notes.videos, frames.path))
     same, unread = duplicates(sources)
@@ -175,15 +181,18 @@ def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) 
         session.say.note(f"split: {len(unread)} clips of equal size could not be compared, as their files are gone")
 
 
-def _frames_of(store: VideoStore[AnyHeader]) -> VideoStore[FramesHeader] | None:
-    """The frame store that a store was made from, or is."""
+def _frames_of(session: Session, store: VideoStore[AnyHeader]) -> VideoStore[FramesHeader] | None:
+    """The frame store that a store was made from, or is; says where it is gone."""
     header: StoreHeader = store.header
     if isinstance(header, FramesHeader):
         return cast(VideoStore[FramesHeader], store)
     assert isinstance(header, DepthHeader | FeaturesHeader)
     path = located(header.notes.frames, store.path)
     there = header_of(path, FramesHeader)
-    return VideoStore(path, there) if there else None
+    if there is None:
+        session.say.note(f"split: {path} is not there any more, so no clip was checked for standing in two parts")
+        return None
+    return VideoStore(path, there)
 
 
 def _named(group: tuple[str, ...]) -> str:

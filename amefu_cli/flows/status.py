@@ -1,22 +1,32 @@
-"""`amefu status`: a workspace in one document: what is done, failed and missing, read from headers alone."""
+"""`amefu status`: what a workspace holds, from headers alone; `amefu verify`: whether it is sound, all of it read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.files.results import read_result
 from amefu_cli.artefacts.files.split import read_split
 from amefu_cli.artefacts.files.workspace import Workspace, located
+from amefu_cli.artefacts.stores.check import verify_store
 from amefu_cli.artefacts.stores.failures import Failure, last_failures, read_failures
-from amefu_cli.artefacts.stores.header import AnyHeader, VideoRecord, header_of
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import (
+    AnyHeader,
+    DepthHeader,
+    FeaturesHeader,
+    FramesHeader,
+    VideoRecord,
+    header_of,
+    read_header,
+)
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import find_clips
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header
-from amefu_cli.errors import DamagedFile
+from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, verify_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import read_header as read_checkpoint_header
+from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows.frames import source_identity
+from amefu_cli.flows.session import Session
 
 Identities = dict[str, Mapping[str, object]]
 """What each video would be made from now, by id."""
@@ -169,8 +179,8 @@ def _checkpoints(workspace: Workspace) -> list[Path]:
 
 def _checkpoint(path: Path) -> CheckpointStatus:
     try:
-        header = read_header(path)
-        snapshot = None if header else read_header(path.with_suffix(".snapshot.safetensors"))
+        header = read_checkpoint_header(path)
+        snapshot = None if header else read_checkpoint_header(path.with_suffix(".snapshot.safetensors"))
     except DamagedFile:
         return CheckpointStatus(str(path), "not a checkpoint", None)
     if snapshot is not None:
@@ -203,3 +213,54 @@ def _result(path: Path) -> ResultStatus:
     return ResultStatus(
         str(path), asked.model, asked.way, asked.shot, asked.episodes, asked.seed, found.accuracy, found.half_width_95
     )
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One store or checkpoint: how many videos it has, which are damaged and how, and what to do about it."""
+
+    path: str
+    videos: int
+    damaged: Mapping[str, str]
+    seconds: float
+    fix: str
+
+
+def verify(session: Session, paths: Sequence[Path]) -> list[Verified]:
+    """Read `paths` back, else all that the workspace holds; damaged videos are marked, so that they are made again.
+
+    Raises:
+        UsageError: there is nothing of that name, or nothing at all.
+    """
+    found = []
+    for path in paths or _all_of(session):
+        found.append(_verify_checkpoint(path) if path.is_file() else _verify_store(session, path))
+        for video, reason in found[-1].damaged.items():
+            session.say.warn(f"{path}: {video}: {reason}")
+    return found
+
+
+def _all_of(session: Session) -> list[Path]:
+    workspace = session.workspace
+    stores = [path for path in (workspace.frames, workspace.depth, workspace.features) if path.is_dir()]
+    found = [*stores, *sorted(workspace.folder.glob("*.safetensors"))]
+    if not found:
+        raise UsageError(f"{workspace.folder}: holds no store and no checkpoint; start with `amefu frames VIDEOS`")
+    return found
+
+
+def _verify_checkpoint(path: Path) -> Verified:
+    reason = verify_checkpoint(path)
+    return Verified(str(path), 0, {path.name: reason} if reason else {}, 0.0, f"remove {path} and train it again")
+
+
+def _verify_store(session: Session, path: Path) -> Verified:
+    header = read_header(path)
+    if header is None:
+        raise UsageError(f"{path}: no such store or checkpoint; `amefu status` lists those of the workspace")
+    with VideoStore(path, header) as store, session.say.progress(path.name) as progress:
+        found = verify_store(store, progress=progress)
+    if not found.marked:
+        session.say.warn(f"{path}: cannot be written, so what is damaged was not marked and will not be made again")
+    fix = f"`amefu {header.kind}` makes them, and only them, again"
+    return Verified(str(path), found.videos, found.damaged, found.seconds, fix)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader, Stream
+from amefu_cli.artefacts.stores.header import FeaturesHeader, Stream
 from amefu_cli.artefacts.weights.checkpoint import StreamHeader, open_stream
 from amefu_cli.artefacts.weights.identity import located_weights, weights_identity
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.refusals import check_backbone
 from amefu_cli.flows.session import Session
+from amefu_cli.flows.work import check_backbone
 from amefu_cli.method.backbones import input_size
 from amefu_cli.settings import FallbackSettings, StreamSettings
 
@@ -48,9 +48,13 @@ def streams_of(
         if name in pretrained:
             asked[name] = pretrained_stream(name, path, pretrained[name])
             continue
-        others = [header.stream for header in pretrained.values()]
-        recorded = _recorded(name, there, beside) if there and fallback is None else None
-        asked[name] = recorded or _untrained(name, _settled(session, fallback, others))
+        stream = _recorded(name, there, beside) if there and fallback is None else None
+        if stream is None:
+            sees = _settled(session, fallback, pretrained)
+            if there is None or name not in there.streams or there.streams[name].backbone != sees.backbone:
+                check_backbone(sees.backbone, sees.weights)  # which loads the backbone's library
+            stream = _untrained(name, sees)
+        asked[name] = stream
         session.say.warn(
             f"the {name} stream was never pretrained ({path} is not there): {asked[name].row.backbone} is used with "
             f"weights {asked[name].weights!r}"
@@ -58,12 +62,13 @@ def streams_of(
     return asked
 
 
-def _settled(session: Session, fallback: FallbackSettings | None, others: Iterable[StreamSettings]) -> StreamSettings:
+def _settled(
+    session: Session, fallback: FallbackSettings | None, pretrained: Mapping[str, StreamHeader]
+) -> StreamSettings:
     """What is not said is taken from the other stream, so that the features of both are equally wide."""
     fallback = fallback or session.settings(FallbackSettings, "features")
-    settled = fallback.settled(next(iter(others), StreamSettings()))
-    check_backbone(settled.backbone, settled.weights)
-    return settled
+    others = [header.stream for header in pretrained.values()]
+    return fallback.settled(others[0] if others else StreamSettings())
 
 
 def pretrained_stream(name: str, path: Path, header: StreamHeader) -> Asked:
@@ -104,9 +109,10 @@ def further_streams(
     asked = {name: _further(source, rgb) for name, source in map(_parsed, texts)}
     if basenet is not None:
         asked[IMAGENET] = basenet
-    kept = {name: _recorded(name, there, beside) for name in there.streams} if there else {}
-    taken = ("rgb", "depth", *asked)
-    return asked | {name: stream for name, stream in kept.items() if stream and name not in taken}
+    if there is None:
+        return asked
+    kept = {name: _recorded(name, there, beside) for name in there.streams.keys() - {"rgb", "depth", *asked}}
+    return asked | {name: stream for name, stream in kept.items() if stream}
 
 
 def basenet_of(rgb: Asked, fallback: StreamSettings) -> Asked:

@@ -10,8 +10,7 @@ from pathlib import Path
 from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import VideoRecord, header_of
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import (
     CheckpointNotes,
@@ -30,9 +29,9 @@ from amefu_cli.flows.depth import DepthOrder
 from amefu_cli.flows.episodes import Videos, check_drawing
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.frames import FramesOrder
-from amefu_cli.flows.refusals import check_backbone, check_crop, check_device, settled_precision
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder
+from amefu_cli.flows.work import check_backbone, check_crop, check_device, settled_precision
 from amefu_cli.settings import ClipSettings, EpisodesSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
 STREAMS = ("rgb", "depth")  # what a fusion fuses
@@ -132,25 +131,18 @@ def _stream_header(session: Session, order: PretrainOrder, records: Sequence[Vid
         order.settings.precision, before.settings.precision if before else None, order.device, training=True
     )
     classes = tuple(sorted({record.class_name for record in records}))
+    chosen, stream = session.chosen, order.stream
     return StreamHeader(
-        role=order.modality,
-        backbone=order.stream.backbone,
-        crop=order.stream.crop,
-        depth_encoding=order.stream.depth_encoding,
-        classes=classes,
-        clip=order.clip,
+        role=order.modality, backbone=stream.backbone, crop=stream.crop, depth_encoding=stream.depth_encoding,
+        classes=classes, clip=order.clip,
         training=StreamTraining(
-            settings=replace(order.settings, precision=precision),
-            weights=weights_identity(order.stream.weights),
-            videos=len(records),
-            data=fingerprint_of({record.id: record for record in records}, classes),
+            settings=replace(order.settings, precision=precision), weights=weights_identity(stream.weights),
+            videos=len(records), data=fingerprint_of({record.id: record for record in records}, classes),
         ),
         notes=CheckpointNotes(
-            preset=session.chosen.preset,
-            recipe=session.chosen.recipe,
-            weights=noted_weights(order.stream.weights, order.out),
+            preset=chosen.preset, recipe=chosen.recipe, weights=noted_weights(stream.weights, order.out)
         ),
-    )
+    )  # fmt: skip
 
 
 def _train_stream(
@@ -184,20 +176,16 @@ def meta_train(session: Session, order: MetaTrainOrder) -> CheckpointNotes | Non
     if order.rebuild or not order.out.exists():
         require_writable(order.out.parent)
     settings = order.settings
-    ready = features_with_split(
-        session,
-        FeaturesOrder(order.features, order.split),
-        lambda videos, split: check_episodes(videos, split, settings),
-    )
+    of_features = FeaturesOrder(order.features, order.split)
+    ready = features_with_split(session, of_features, lambda videos, split: check_episodes(videos, split, settings))
     if ready is None:
         return None
     files = TrainingRun(order.out, fusion_header(session, ready, settings))
     if not order.rebuild and files.is_finished():
         session.say.note(f"meta-train: {order.out} is up to date")
     elif session.dry_run:
-        session.say.note(
-            f"meta-train: would train {settings.fusion} for {settings.epochs} × {settings.episodes} episodes"
-        )
+        many = f"{settings.epochs} × {settings.episodes} episodes"
+        session.say.note(f"meta-train: would train {settings.fusion} for {many}")
     else:
         tables = training_tables(session, ready, settings)
         if order.rebuild:
@@ -224,20 +212,14 @@ def fusion_header(session: Session, ready: Ready[FeaturesHeader], settings: Meta
     base, validation = split.present("base", there), split.present("validation", there)
     if not base:
         raise UsageError(f"{store.path}: holds no video of a base class; see `amefu status`")
-    return FusionHeader(
-        role="fusion",
-        fusion=settings.fusion,
-        dim=dim_of(store, records),
-        streams=fused_streams(store.header),
-        clip=store.header.clip,
-        training=FusionTraining(
-            settings=settings,
-            classes=FusionClasses(base, validation),
-            base=fingerprint_of(records, base),
-            validation=fingerprint_of(records, validation),
-        ),
-        notes=CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
+    training = FusionTraining(
+        settings, FusionClasses(base, validation), fingerprint_of(records, base), fingerprint_of(records, validation)
     )
+    return FusionHeader(
+        role="fusion", fusion=settings.fusion, dim=dim_of(store, records), streams=fused_streams(store.header),
+        clip=store.header.clip, training=training,
+        notes=CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
+    )  # fmt: skip
 
 
 def fused_streams(header: FeaturesHeader) -> dict[str, str]:

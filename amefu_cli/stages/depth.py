@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import Provenance
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import DepthHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.stores.writing import depth_writer

@@ -17,7 +17,7 @@ from torch import nn
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
 from amefu_cli.artefacts.files.results import Found, PackedOutcomes
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.weights.checkpoint import open_fusion, read_checkpoint
 from amefu_cli.artefacts.weights.public import KEPT
 from amefu_cli.method.episodes import Episodes

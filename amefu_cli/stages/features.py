@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from amefu_cli.artefacts.files.fingerprint import Provenance
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader, Stream
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, Stream
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.stores.writing import VideoWriter, feature_writer

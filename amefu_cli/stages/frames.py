@@ -13,13 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.pictures import append_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.artefacts.stores.writing import frame_writer
 from amefu_cli.artefacts.videos.decode import open_clip
-from amefu_cli.artefacts.videos.errors import VanishedFile
 from amefu_cli.artefacts.videos.find import Clip, is_unchanged
+from amefu_cli.artefacts.videos.opening import VanishedFile
 from amefu_cli.engines.workers import WorkerPool
 from amefu_cli.errors import AmefuError, VideoError, shown
 from amefu_cli.method.geometry import stored_size
@@ -55,6 +55,7 @@ def extract_frames(
                     outcome.failed[job.id] = str(result)
                     failed(job.id, result)
                 else:
+                    setup.store.forget(job.id)
                     outcome.done.append(job.id)
                 progress(len(outcome.done) + len(outcome.failed), len(jobs), job.id)
     outcome.seconds = time.monotonic() - started

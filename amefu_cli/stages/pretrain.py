@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from amefu_cli.artefacts.stores.header import VideoRecord
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import DepthHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import Position, StreamHeader

@@ -8,10 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import CONFIG, ROOT, commands, lay_clips
-from typer.testing import CliRunner
-
-from amefu_cli.commands.app import app
+from conftest import CONFIG, ROOT, amefu, commands, lay_clips
 
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.sh"))]
 TOP = {words[0] for words in commands() if words}
@@ -57,6 +54,7 @@ def test_every_command_stands_in_the_readme_with_a_line_that_types_it() -> None:
     assert not TOP - typed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", README_LINES, ids=lambda lines: lines[0][1])
 def test_the_lines_of_the_readme_work_one_after_the_other(
     lines: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,19 +69,14 @@ def test_the_lines_of_the_readme_work_one_after_the_other(
             config.write_text(f"{CONFIG}\n[ablate]\nepisodes = 50\n")
         if words[1] == "compare":
             for model in ("rgb", "amefu"):
-                type_line("evaluate", "--way", "5", "--model", model, "--out", f"{model}.json")
+                amefu("evaluate", "--way", "5", "--model", model, "--out", f"{model}.json")
         if words[1] not in TESTED_ELSEWHERE:
-            type_line(*words[1:])
-
-
-def type_line(*words: str) -> None:
-    done = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert done.exit_code == 0, f"amefu {shlex.join(words)}: {done.output}"
+            amefu(*words[1:])
 
 
 @pytest.mark.parametrize("words", [*commands()], ids=lambda words: " ".join(words) or "amefu")
 def test_help_shows_every_name_text_and_default_on_a_terminal_of_80_columns(words: tuple[str, ...]) -> None:
-    said = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).stdout
+    said = amefu(*words, "--help", COLUMNS="80", TERMINAL_WIDTH="80").stdout
     folded = "".join(said.split())  # as a line may break anywhere
     assert max(map(len, said.splitlines())) <= 80
     for parameter in commands()[words].params:
@@ -94,4 +87,4 @@ def test_help_shows_every_name_text_and_default_on_a_terminal_of_80_columns(word
 
 
 def test_the_list_of_commands_breaks_no_sentence_off() -> None:
-    assert "..." not in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout.replace("[ARGS]...", "")
+    assert "..." not in amefu("--help", COLUMNS="80").stdout.replace("[ARGS]...", "")

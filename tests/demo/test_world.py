@@ -7,11 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amefu_cli.demo.camera import Camera, ball_bounds, looking_at
 from amefu_cli.demo.exercises import push_up, squat
 from amefu_cli.demo.figure import SHOES, bend, draw_body, limbs_of, standing
 from amefu_cli.demo.render import render
-from amefu_cli.demo.scene import Boxes, Capsules, Room, Scene, draw_clutter, draw_materials, meet_boxes, meet_capsules
+from amefu_cli.demo.scene import (
+    Boxes,
+    Camera,
+    Capsules,
+    Room,
+    Scene,
+    ball_bounds,
+    draw_clutter,
+    draw_materials,
+    looking_at,
+    meet_boxes,
+    meet_capsules,
+)
 from amefu_cli.demo.world import ACTIONS, WORLD_SPLIT, render_clip
 
 AHEAD = Camera(np.zeros((1, 3), np.float32), np.diag([1, -1, 1]).astype(np.float32)[None], 10.0, 21, 31)

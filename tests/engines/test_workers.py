@@ -13,7 +13,7 @@ import pytest
 from conftest import MakeClips, RunAmefu, amefu_environment, wait_for
 
 from amefu_cli.artefacts.stores.failures import read_failures
-from amefu_cli.artefacts.stores.header import STAGING
+from amefu_cli.artefacts.stores.header import STAGING, FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.engines.workers import usable_cores
 
@@ -77,6 +77,7 @@ def faulty(tmp_path: Path) -> list[str]:
     return [sys.executable, "-X", "faulthandler=0", str(script)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_crashes_is_killed_or_hangs_costs_one_video(
     tmp_path: Path, make_clips: MakeClips, run_amefu: RunAmefu, faulty: list[str]
 ) -> None:
@@ -105,11 +106,11 @@ def test_a_worker_that_crashes_is_killed_or_hangs_costs_one_video(
     assert "ended its worker process" in messages["jump/killed_3"]
     assert messages["jump/memory_9"].endswith("memory_9.mp4` cannot be decoded: MemoryError")
     assert messages["jump/bug_10"].endswith("bug_10.mp4` cannot be decoded: KeyError: 'stream'")
-    assert len(open_store(work / "frames.zarr", "frames", fix="").records()) == 5
+    assert len(open_store(work / "frames.zarr", FramesHeader, fix="").records()) == 5
     assert not (work / "frames.zarr" / STAGING).exists()
 
     run_amefu(*options, "--only-failed")  # by a sound decoder
-    assert len(open_store(work / "frames.zarr", "frames", fix="").records()) == 12
+    assert len(open_store(work / "frames.zarr", FramesHeader, fix="").records()) == 12
 
 
 def test_workers_that_die_before_they_begin_cost_nothing_while_some_begin(
@@ -132,7 +133,7 @@ def test_workers_that_die_before_they_begin_cost_nothing_while_some_begin(
     assert not (work / "frames.zarr" / STAGING).exists()
     done = run(7 + 3)
     assert done.returncode == 0, done.stderr
-    assert len(open_store(work / "frames.zarr", "frames", fix="").records()) == 3
+    assert len(open_store(work / "frames.zarr", FramesHeader, fix="").records()) == 3
     assert read_failures(work) == []
 
 

@@ -14,17 +14,7 @@ from amefu_cli.artefacts.files.split import built_in_split, make_split
 from amefu_cli.commands.app import app
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.splits import data_set_of
-from amefu_cli.flows.tables import (
-    PAPER,
-    Ablation,
-    Cell,
-    MadeBy,
-    Row,
-    Table,
-    TableRow,
-    paper_figure,
-    plan_tables,
-)
+from amefu_cli.flows.tables import PAPER, Ablation, Cell, MadeBy, Row, Table, TableRow, paper_figure, plan_tables
 from amefu_cli.method.heads import FUSIONS, MODELS
 from amefu_cli.settings import parse_numbers
 from amefu_cli.stages import evaluate

@@ -33,7 +33,8 @@ def result(path, right, classes, *, episodes="e1", names=NAMES, queries=1, shot=
     asked = ResultSettings(
         model=model, classifier="cosine", test_frames="middle", way=right.shape[1], shot=shot, queries=queries,
         episodes=len(right), seed=0, episodes_fingerprint=episodes, recipe=Recipes("paper"),
-        switches=Switches(0.0, "middle", "square"), missing_videos=0, missing_classes=(), fingerprints=Fingerprints("f"),
+        switches=Switches(0.0, "middle", "square"), missing_videos=0, missing_classes=(),
+        fingerprints=Fingerprints("f"),
     )  # fmt: skip
     found = Found(
         accuracy=float(shares.mean()), half_width_95=float(1.96 * shares.std(ddof=1) / np.sqrt(len(shares))),

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from conftest import RunAmefu
 from synthetic_features import FRAMES, NOVEL, amefu, clip_features, make_store
+from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.episodes import read_episodes
 from amefu_cli.artefacts.files.results import PackedOutcomes, open_result
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores import store as store_module
+from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.stores.store import open_store, prepare_store
 from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
+from amefu_cli.commands.app import app
 from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.flows import session
 from amefu_cli.method.heads import MODELS
 from amefu_cli.method.heads.fusion import DGAdaIN
 from amefu_cli.settings import EvaluateSettings
@@ -159,7 +165,7 @@ def test_a_store_without_imagenet_features_names_the_fix(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["bow"], "test": NOVEL[:2]}))
     words = ("evaluate", "--way", "2", "--episodes", "9", "--model")
     amefu(tmp_path, *words, "rgb")
-    message = "holds no 'imagenet' of run/v_00; add it with `amefu features --basenet`"
+    message = "holds no 'imagenet'; add it with `amefu features --basenet`"
     with pytest.raises(UsageError, match=re.escape(message)):
         amefu(tmp_path, *words, "rgb-basenet++")
 
@@ -238,3 +244,18 @@ def test_a_recipe_that_is_not_the_store_s_is_said(feature_space: Path, run_amefu
     assert "was made by" not in run_amefu(*words, "tuned").stderr
     said = run_amefu(*words, "official").stderr
     assert "features.zarr was made by: it has flip 0.0 (not 0.5), geometry square (not official), test_frames" in said
+
+
+def test_an_evaluation_that_is_there_reads_no_record_twice(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And amefu.toml once, though it brings three stores up to date first."""
+    read: list[str] = []
+
+    def counted(where: ModuleType, name: str) -> None:
+        function = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda path, *more: read.append(str(path)) or function(path, *more))
+
+    counted(store_module, "read_record")
+    counted(session, "read_config")
+    done = CliRunner().invoke(app, ["evaluate", "--workspace", str(workspace)], catch_exceptions=False)
+    assert done.stderr.count("is up to date") == 4
+    assert sorted(Counter(read).values()) == [1] * (3 * 21 + 1)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes
 from amefu_cli.artefacts.files.workspace import Config, Workspace
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader, FeaturesNotes
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import (
     ImportedFusion,

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from amefu_cli.stages.pending import VideoJob
 from conftest import RunAmefu
 from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.workspace import Workspace, read_config
-from amefu_cli.artefacts.stores.header import VideoRecord, header_of
-from amefu_cli.artefacts.stores.kinds import FramesHeader
+from amefu_cli.artefacts.stores.header import FramesHeader, Stream, VideoRecord, header_of
 from amefu_cli.artefacts.weights.checkpoint import open_fusion
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
@@ -36,6 +34,7 @@ from amefu_cli.settings import (
     recipe_defaults,
 )
 from amefu_cli.stages.features import crop_views
+from amefu_cli.stages.pipeline import VideoJob
 
 
 def settings(
@@ -258,7 +257,8 @@ def test_a_result_says_by_which_recipes_it_was_made(finished_workspace: Path) ->
 
 def views_of(images: torch.Tensor, flip: float, views: int = 9) -> torch.Tensor:
     record = VideoRecord("jump/1", len(images), None, "jump/1.mp4", {}, "0" * 16)
-    return crop_views(images, VideoJob(record, {}, np.arange(len(images)), views), 6, 0, flip)
+    row = Stream(reads="frames", backbone="resnet18", network="none", crop=6, size=6)
+    return crop_views(images, VideoJob(record, {}, np.arange(len(images)), views), row, 0, flip)
 
 
 def test_random_views_are_mirrored_alike_in_all_frames_and_both_streams_and_the_centre_never() -> None:

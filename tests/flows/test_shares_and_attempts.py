@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amefu_cli.commands.work import Work
-from conftest import MakeClips, RunAmefu
+from conftest import MakeClips, RunAmefu, quiet_session
 
 from amefu_cli.artefacts.stores.failures import read_failures
+from amefu_cli.artefacts.stores.header import FramesHeader, FramesNotes
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
-from amefu_cli.artefacts.videos.errors import CorruptVideo
-from amefu_cli.engines.shares import parse_shard, shard_of
-from amefu_cli.engines.workers import WorkerTimeout
+from amefu_cli.artefacts.videos.opening import CorruptVideo
+from amefu_cli.engines.workers import WorkerTimeout, parse_shard, shard_of
 from amefu_cli.errors import DamagedFile, UsageError
-from amefu_cli.settings import WorkRun
+from amefu_cli.flows.work import Work
+from amefu_cli.settings import FramesSettings, WorkRun
+from amefu_cli.stages import Outcome
 
 VIDEOS = [f"class {number % 7}/clip_{number}" for number in range(500)]
 SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX")
@@ -37,16 +38,26 @@ def _no_array(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> VideoStore:
-    return prepare_store(tmp_path / "s.zarr", "frames", settings={}, made_from={}, notes={}, rebuild=False).begin()
+    header = FramesHeader(settings=FramesSettings(), notes=FramesNotes(videos="videos"))
+    return prepare_store(tmp_path / "s.zarr", header, rebuild=False).begin()
 
 
 def work(folder: Path, *, timeout: float = 600.0, **run: Any) -> Work:
-    return Work("frames", WorkRun(**run), folder, timeout=timeout)
+    return Work(quiet_session(folder), "frames", WorkRun(**run), folder, timeout=timeout)
+
+
+def chosen(plan: Work, jobs: list[Job], store: VideoStore) -> list[Job]:
+    """The jobs that a run takes, of those that there are."""
+    return plan.choose([job.id for job in jobs], store, {job.id: job for job in jobs}.get)
+
+
+def taken(plan: Work, videos: list[str], store: VideoStore) -> list[str]:
+    return [job.id for job in chosen(plan, [Job(video, {}) for video in videos], store)]
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_shares_are_disjoint_complete_and_even(tmp_path: Path, count: int) -> None:
-    shares = [[v for v in VIDEOS if work(tmp_path, shard=f"{i}/{count}").takes(v)] for i in range(count)]
+def test_shares_are_disjoint_complete_and_even(tmp_path: Path, store: VideoStore, count: int) -> None:
+    shares = [taken(work(tmp_path, shard=f"{index}/{count}"), VIDEOS, store) for index in range(count)]
     assert Counter(video for share in shares for video in share) == Counter(VIDEOS)
     for share in shares:
         assert len(share) == pytest.approx(len(VIDEOS) / count, rel=0.35)
@@ -57,14 +68,14 @@ def test_a_share_depends_on_the_id_alone() -> None:
     assert [shard_of(video, 7) for video in ("archery/v_03", "踊り/歩く", "a/caf\udce9")] == [1, 3, 2]
 
 
-def test_every_array_task_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_array_task_takes_its_share(tmp_path: Path, store: VideoStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_shard("auto") == (0, 1)
     for name, value in zip(SLURM, ("2", "4", "0", "3"), strict=True):
         monkeypatch.setenv(name, value)
     assert parse_shard("auto") == (2, 4)
     assert parse_shard("none") == (0, 1)
     assert parse_shard("1/3") == (1, 3)
-    assert not work(tmp_path).takes(next(video for video in VIDEOS if shard_of(video, 4) == 1))
+    assert taken(work(tmp_path), VIDEOS, store) == [video for video in VIDEOS if shard_of(video, 4) == 2]
     monkeypatch.delenv("SLURM_ARRAY_TASK_MIN")
     monkeypatch.delenv("SLURM_ARRAY_TASK_MAX")
     assert parse_shard("auto") == (2, 4)
@@ -99,39 +110,39 @@ def test_a_failure_is_tried_again_until_it_failed_too_often(tmp_path: Path, stor
     job, other = Job("a/v", {"size": 1}), Job("a/w", {"size": 1})
     for attempt in (1, 2, 3):
         plan = work(tmp_path)
-        assert plan.choose([job, other], store) == [job, other]
+        assert chosen(plan, [job, other], store) == [job, other]
         plan.failed("a/v", CorruptVideo("a/v.mp4: decoding fails"))
         assert read_failures(tmp_path)[-1].attempt == attempt
     plan = work(tmp_path)
-    assert plan.choose([job, other], store) == [other]
-    assert plan.given_up == {
+    assert chosen(plan, [job, other], store) == [other]
+    assert plan.made(store, Outcome(), Outcome()).outcome.failed == {
         "a/v": "left alone after 3 attempts (--max-attempts, --only-failed): a/v.mp4: decoding fails"
     }
-    assert work(tmp_path, max_attempts=4).choose([job], store) == [job]
-    assert work(tmp_path, only=["a/v"]).takes("a/v")
+    assert chosen(work(tmp_path, max_attempts=4), [job], store) == [job]
+    assert chosen(work(tmp_path, only=["a/v"]), [job, other], store) == [job]
 
 
 def test_only_failed_takes_what_failed_before_however_often(tmp_path: Path, store: VideoStore) -> None:
     plan = work(tmp_path, max_attempts=1)
     job = Job("a/v", {"size": 1})
-    plan.choose([job], store)
+    chosen(plan, [job], store)
     plan.failed("a/v", CorruptVideo("x"))
     again = work(tmp_path, max_attempts=1, only_failed=True)
-    assert [video for video in ("a/v", "a/w") if again.takes(video)] == ["a/v"]
-    assert again.choose([job], store) == [job]
-    assert again.given_up == {}
-    assert not Work("depth", WorkRun(only_failed=True), tmp_path).takes("a/v")
+    assert chosen(again, [job, Job("a/w", {"size": 1})], store) == [job]
+    assert again.made(store, Outcome(), Outcome()).outcome.failed == {}
+    depth = Work(quiet_session(tmp_path), "depth", WorkRun(only_failed=True), tmp_path)
+    assert chosen(depth, [job], store) == []
 
 
 def test_a_fixed_source_counts_from_the_beginning(tmp_path: Path, store: VideoStore) -> None:
     for _ in range(3):
         plan = work(tmp_path)
-        plan.choose([Job("a/v", {"size": 1})], store)
+        chosen(plan, [Job("a/v", {"size": 1})], store)
         plan.failed("a/v", CorruptVideo("x"))
     fixed = Job("a/v", {"size": 2})
     plan = work(tmp_path)
-    assert plan.choose([fixed], store) == [fixed]
-    assert plan.given_up == {}
+    assert chosen(plan, [fixed], store) == [fixed]
+    assert plan.made(store, Outcome(), Outcome()).outcome.failed == {}
     plan.failed("a/v", CorruptVideo("x"))
     assert read_failures(tmp_path)[-1].attempt == 1
 
@@ -140,42 +151,39 @@ def test_a_longer_timeout_counts_from_the_beginning(tmp_path: Path, store: Video
     job = Job("a/v", {"size": 1})
     for _ in range(3):
         plan = work(tmp_path)
-        plan.choose([job], store)
+        chosen(plan, [job], store)
         plan.failed("a/v", WorkerTimeout("raise --timeout"))
-    assert work(tmp_path).choose([job], store) == []
-    assert work(tmp_path, timeout=900.0).choose([job], store) == [job]
+    assert chosen(work(tmp_path), [job], store) == []
+    assert chosen(work(tmp_path, timeout=900.0), [job], store) == [job]
 
 
 def test_a_damaged_input_is_no_attempt(tmp_path: Path, store: VideoStore) -> None:
     job = Job("a/v", {"frames": "f0"})
     for error in (DamagedFile("x"), CorruptVideo("x"), DamagedFile("x"), DamagedFile("x"), CorruptVideo("x")):
         plan = work(tmp_path, max_attempts=2)
-        assert plan.choose([job], store) == [job]
+        assert chosen(plan, [job], store) == [job]
         plan.failed("a/v", error)
     assert [failure.attempt for failure in read_failures(tmp_path)] == [0, 1, 1, 1, 2]
-    assert work(tmp_path, max_attempts=2).choose([job], store) == []
+    assert chosen(work(tmp_path, max_attempts=2), [job], store) == []
 
 
 def test_only_takes_the_named_videos_again_and_refuses_a_name_that_is_not_there(
     tmp_path: Path, store: VideoStore
 ) -> None:
     plan = work(tmp_path, only=["a/v", "b/w"])
-    assert [video for video in ("a/v", "a/x", "b/w") if plan.takes(video)] == ["a/v", "b/w"]
+    assert taken(plan, ["a/v", "a/x", "b/w"], store) == ["a/v", "b/w"]
     assert plan.again == {"a/v", "b/w"}
-    assert plan.choose([], store) == []
-    plan = work(tmp_path, only=["a/v", "a/z"])
-    plan.takes("a/v")
     with pytest.raises(UsageError, match=r"--only 'a/z': there is no such video; an id is CLASS/CLIP"):
-        plan.choose([], store)
+        taken(work(tmp_path, only=["a/v", "a/z"]), ["a/v"], store)
 
 
 def test_nothing_is_started_on_a_store_that_may_not_be_written(
     tmp_path: Path, store: VideoStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert work(tmp_path).choose([], store) == []  # a finished store on a read-only disk is fine
+    assert chosen(work(tmp_path), [], store) == []  # a finished store on a read-only disk is fine
     with pytest.raises(UsageError, match="may not be written to"):
-        work(tmp_path).choose([Job("a/v", {})], store)
+        chosen(work(tmp_path), [Job("a/v", {})], store)
 
 
 def test_allow_partial_is_tried_on_what_was_given_up(

@@ -285,7 +285,7 @@ def test_a_split_that_is_refused_does_not_become_the_workspace_s(workspace: Path
     assert read_split(split) == read_split(workspace / "fixed.json")
     (workspace / "frames.zarr").rename(workspace / "moved.zarr")
     said = run_amefu(*evaluate)
-    assert "frames.zarr is not there any more, so clips were not checked for standing in two parts" in said.stderr
+    assert "frames.zarr is not there any more, so no clip was checked for standing in two parts" in said.stderr
 
 
 def test_a_class_under_two_spellings_is_pointed_out(make_clips: MakeClips, run_amefu: RunAmefu, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from conftest import CONFIG, MakeClips, tree
 from typer.testing import CliRunner
 
+from amefu_cli.artefacts.stores.header import KINDS
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.commands.app import app
-from amefu_cli.engines.shares import shard_of
+from amefu_cli.engines.workers import shard_of
 from amefu_cli.errors import SettingsMismatch, UsageError
 
 STORES = ("frames", "depth", "features")
@@ -33,7 +34,7 @@ def _refused(work: Path, *words: str) -> str:
 
 
 def videos_in(store: Path) -> list[str]:
-    return list(open_store(store, store.stem, fix="").records())
+    return list(open_store(store, KINDS[store.stem], fix="").records())
 
 
 @pytest.fixture
@@ -99,8 +100,9 @@ def test_a_dry_run_in_a_fresh_folder_says_what_it_can_know_and_writes_nothing(fr
 
 
 def test_a_dry_run_goes_down_the_chain_as_far_as_it_is_known(workspace: Path) -> None:
-    for name in ("frames.zarr/videos/bow/clip_1", "depth.zarr/videos/clap/clip_0", "features.zarr/videos/clap"):
-        shutil.rmtree(workspace / name)
+    for name in ("frames.zarr/videos/bow/clip_1.zip", "depth.zarr/videos/clap/clip_0.zip"):
+        (workspace / name).unlink()
+    shutil.rmtree(workspace / "features.zarr/videos/clap")
     before = tree(workspace)
     said = amefu(workspace, "meta-train", "--dry-run")
     assert "frames: 1 videos to make, 20 already" in said
@@ -206,8 +208,8 @@ def test_a_stream_that_was_never_pretrained_is_like_the_other_one(workspace: Pat
     said = amefu(workspace, "features")
     assert "the rgb stream was never pretrained" in said
     assert "squeezenet1_1 is used with weights 'none'" in said
-    store = open_store(workspace / "features.zarr", "features", fix="")
-    assert store.settings["streams"]["fallback"]["crop"] == 32
+    store = open_store(workspace / "features.zarr", KINDS["features"], fix="")
+    assert store.header.streams["rgb"].crop == 32
     assert store.read("bow/clip_0").shape("rgb") == store.read("bow/clip_0").shape("depth")
     assert f"features: {store.path} is up to date (21 videos)" in amefu(workspace, "features")
     with pytest.raises(SettingsMismatch, match="backbone: squeezenet1_1 in the file, resnet50 asked for"):

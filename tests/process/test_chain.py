@@ -15,10 +15,12 @@ import pytest
 from conftest import CLASSES, ROOT, SPLIT, MakeClips, RunAmefu, amefu_environment, fresh_python, tree, warm_python
 
 from amefu_cli.artefacts.stores.failures import read_failures
-from amefu_cli.artefacts.stores.features import feature_writer
+from amefu_cli.artefacts.stores.header import KINDS, FeaturesHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import open_store
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.stores.writing import feature_writer
+from amefu_cli.artefacts.weights.checkpoint import StreamHeader, read_checkpoint, read_header, write_checkpoint
+from amefu_cli.settings import ClipSettings
 
 STORES = ("frames", "depth", "features")
 
@@ -37,7 +39,7 @@ def test_four_lines_lead_from_clips_to_an_accuracy(finished_workspace: Path, run
 
 
 def test_the_stored_frames_are_those_of_the_clip(finished_workspace: Path) -> None:
-    store = open_store(finished_workspace / "work/frames.zarr", "frames", fix="")
+    store = open_store(finished_workspace / "work/frames.zarr", FramesHeader, fix="")
     record = store.records()["spin/clip_2"]
     assert (record.frames, record.fps, record.source) == (8, 8.0, "spin/clip_2.mp4")
     with av.open(finished_workspace / "videos/spin/clip_2.mp4") as container:
@@ -50,7 +52,7 @@ def test_the_stored_frames_are_those_of_the_clip(finished_workspace: Path) -> No
 
 
 def test_features_keep_what_each_part_is_read_for(finished_workspace: Path) -> None:
-    store = open_store(finished_workspace / "work/features.zarr", "features", fix="")
+    store = open_store(finished_workspace / "work/features.zarr", FeaturesHeader, fix="")
     shapes = {video: store.read(video).shape("rgb") for video in ("bow/clip_0", "jump/clip_0", "wave/clip_0")}
     assert shapes == {"bow/clip_0": (2, 8, 512), "jump/clip_0": (1, 8, 512), "wave/clip_0": (1, 4, 512)}
     assert store.read("wave/clip_0").array("frame").tolist() == [1, 2, 5, 6]
@@ -151,7 +153,9 @@ def test_bad_videos_cost_themselves_alone(tmp_path: Path, make_clips: MakeClips,
     assert {failure.video: failure.error for failure in read_failures(work)} == expected
     document = json.loads(done.stdout)
     assert (document["done"], document["failed"].keys()) == (3, expected.keys())
-    assert list(open_store(work / "frames.zarr", "frames", fix="").records()) == [f"jump/clip_{n}" for n in range(3)]
+    assert list(open_store(work / "frames.zarr", FramesHeader, fix="").records()) == [
+        f"jump/clip_{n}" for n in range(3)
+    ]
 
     listed = json.loads(run_amefu("status", "--failed", "--json", "--workspace", work).stdout)["failed"]
     assert [(item["video"], item["attempt"]) for item in listed] == [(video, 1) for video in expected]
@@ -178,8 +182,8 @@ def _write_sound(path: Path) -> None:
     ("words", "difference"),
     [
         (("frames", "--size", "64"), "settings.size: 32 in the file, 64 asked for"),
-        (("features", "--stride", "2"), "settings.features.stride: 1 in the file, 2 asked for"),
-        (("meta-train", "--num-aug", "1"), "settings.meta-train.num_aug: 2 in the file, 1 asked for"),
+        (("features", "--stride", "2"), "settings.stride: 1 in the file, 2 asked for"),
+        (("meta-train", "--num-aug", "1"), "training.settings.num_aug: 2 in the file, 1 asked for"),
     ],
 )
 def test_another_recipe_is_refused_with_the_difference(
@@ -194,11 +198,12 @@ def test_another_recipe_is_refused_with_the_difference(
 
 
 def test_other_weights_are_refused_with_the_difference(workspace: Path, run_amefu: RunAmefu) -> None:
-    settings = {"stream": {"crop": 32, "depth_encoding": "magma"}}
-    header = CheckpointHeader("rgb", {"backbone": "squeezenet1_1", "classes": []}, settings, {}, {})
+    header = StreamHeader(
+        role="rgb", backbone="squeezenet1_1", crop=32, depth_encoding="magma", classes=(), clip=ClipSettings()
+    )
     write_checkpoint(workspace / "rgb.safetensors", {"w": np.zeros(1, np.float32)}, header)
     done = run_amefu("features", "--workspace", workspace, "--no-upstream", code=2)
-    assert "made_from.rgb.checkpoint: nothing in the file, " in done.stderr
+    assert "streams.rgb.network: none in the file, " in done.stderr
     weights = workspace / "other.onnx"
     weights.write_bytes(b"other weights")
     done = run_amefu("depth", "--estimator", f"onnx:{weights}", "--workspace", workspace, "--no-upstream", code=2)
@@ -214,8 +219,8 @@ def test_meta_training_leaves_the_streams_as_they_are(workspace: Path, run_amefu
     run_amefu("meta-train", "--workspace", workspace, "--rebuild")
     assert {name: content for name, content in tree(workspace).items() if not name.startswith("fusion")} == before
     rgb = read_header(workspace / "rgb.safetensors")
-    assert rgb is not None
-    assert rgb.architecture["classes"] == SPLIT["train"]
+    assert isinstance(rgb, StreamHeader)
+    assert rgb.classes == tuple(SPLIT["train"])
     run_amefu("evaluate", "--model", "rgb", "--workspace", workspace)
 
 
@@ -224,14 +229,13 @@ def test_training_never_sees_a_novel_class(workspace: Path, run_amefu: RunAmefu)
     trained = read_checkpoint(workspace / "fusion.safetensors")
     (result,) = (workspace / "results").glob("*.json")
     rng = np.random.default_rng(0)
-    with open_store(workspace / "features.zarr", "features", fix="") as store:
+    with open_store(workspace / "features.zarr", FeaturesHeader, fix="") as store:
         for video, record in store.records().items():
             if record.class_name in SPLIT["test"]:
                 stored = store.read(video)
-                with feature_writer(store, video) as writer:
-                    writer.append("frame", stored.array("frame"))
-                    for stream in ("rgb", "depth"):
-                        writer.append(stream, rng.normal(size=stored.shape(stream)).astype(np.float16))
+                noise = {name: rng.normal(size=stored.shape(name)).astype(np.float16) for name in ("rgb", "depth")}
+                with feature_writer(store, video, list(noise)) as writer:
+                    writer.append({"frame": stored.array("frame"), **noise})
                     writer.commit(
                         frames=record.frames, fps=record.fps, source=record.source, made_from=record.made_from
                     )
@@ -246,14 +250,13 @@ def test_training_never_sees_a_novel_class(workspace: Path, run_amefu: RunAmefu)
 
 
 def test_a_feature_that_is_not_finite_stops_with_its_video(workspace: Path, run_amefu: RunAmefu) -> None:
-    with open_store(workspace / "features.zarr", "features", fix="") as store:
+    with open_store(workspace / "features.zarr", FeaturesHeader, fix="") as store:
         record, stored = store.records()["clap/clip_1"], store.read("clap/clip_1")
-        with feature_writer(store, "clap/clip_1") as writer:
-            writer.append("frame", stored.array("frame"))
-            for stream in ("rgb", "depth"):
-                block = stored.array(stream)
-                block[0, 2, 7] = np.nan
-                writer.append(stream, block)
+        features = {name: stored.array(name).copy() for name in ("rgb", "depth")}
+        for block in features.values():
+            block[0, 2, 7] = np.nan
+        with feature_writer(store, "clap/clip_1", list(features)) as writer:
+            writer.append({"frame": stored.array("frame"), **features})
             writer.commit(frames=record.frames, fps=record.fps, source=record.source, made_from=record.made_from)
     done = run_amefu("meta-train", "--workspace", workspace, "--no-upstream", "--rebuild", code=1)
     assert "'rgb' of clap/clip_1 holds NaN or infinity; rebuild it with `amefu features --only clap" in done.stderr
@@ -266,10 +269,11 @@ def test_a_missing_input_names_the_command_that_makes_it(tmp_path: Path, run_ame
     for words, fix in (
         (("depth",), "amefu frames VIDEOS"),
         (("meta-train",), "amefu features"),
-        (("evaluate",), "amefu features"),
+        (("evaluate", "--model", "rgb"), "amefu features"),
+        (("evaluate",), "amefu meta-train"),
     ):
         done = run_amefu(*words, "--workspace", work, "--no-upstream", code=2)
-        assert f"no such store; make it with `{fix}`" in done.stderr
+        assert f"make it with `{fix}`" in done.stderr
     done = run_amefu("frames", tmp_path / "absent", "--workspace", work, code=2)
     assert "does not exist" in done.stderr
     assert not work.exists()
@@ -289,12 +293,12 @@ def test_a_changed_source_is_made_again_down_the_whole_chain(
 ) -> None:
     videos = workspace.parent / "videos"
     run_amefu("frames", videos, "--workspace", workspace)
-    before = {name: open_store(workspace / f"{name}.zarr", name, fix="").records() for name in STORES}
+    before = {name: open_store(workspace / f"{name}.zarr", KINDS[name], fix="").records() for name in STORES}
     shutil.copy(videos / "bow/clip_1.mp4", videos / "bow/clip_0.mp4")
     done = run_amefu("features", "--workspace", workspace)
     for name in STORES:
         assert f"{name}: 1 videos to make, 20 already in" in done.stderr
-        after = open_store(workspace / f"{name}.zarr", name, fix="").records()
+        after = open_store(workspace / f"{name}.zarr", KINDS[name], fix="").records()
         assert [video for video in after if after[video] != before[name][video]] == ["bow/clip_0"]
         changed = replace(after["bow/clip_0"], fingerprint="", made_from={})
         assert changed == replace(before[name]["bow/clip_0"], fingerprint="", made_from={})

@@ -38,10 +38,10 @@ from amefu_cli.artefacts.files.workspace import read_config
 from amefu_cli.artefacts.stores.check import verify_store
 from amefu_cli.artefacts.stores.failures import read_failures, record_failure
 from amefu_cli.artefacts.stores.features import read_features
-from amefu_cli.artefacts.stores.kinds import KINDS
+from amefu_cli.artefacts.stores.header import KINDS
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
-from amefu_cli.artefacts.videos.errors import EmptyFile
+from amefu_cli.artefacts.videos.opening import EmptyFile
 from amefu_cli.artefacts.weights.checkpoint import (
     CheckpointNotes,
     FusionClasses,

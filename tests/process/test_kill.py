@@ -41,6 +41,8 @@ from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
 from amefu_cli.commands.app import app
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = multiprocessing.get_context("forkserver")
 MODULES = [
     found.name for found in pkgutil.walk_packages(amefu_cli.__path__, "amefu_cli.") if "__main__" not in found.name

@@ -13,14 +13,16 @@ import torch
 from synthetic_features import amefu
 from torch import nn
 
-from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader, read_checkpoint
-from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
+from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position, read_checkpoint
+from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import unwind_on_signals
+from amefu_cli.settings import ClipSettings
 from amefu_cli.stages import training as training_loop
 from amefu_cli.stages.training import Training
 
-HEADER = CheckpointHeader("fusion", {}, {}, {}, {})
+HEADER = FusionHeader(role="fusion", fusion="dgadain", dim=1, streams={}, clip=ClipSettings())
+SCORE = "validation_accuracy"
 Losses = Callable[[int, int], float]
 Scores = tuple[float | None, ...]
 
@@ -43,7 +45,7 @@ def train(
 
     training = Training(
         model=model, kept=model, optimizer=optimizer, epochs=2, steps=2, rates=(1.0,), decay_after=1,
-        steps_from=steps_from, validate=lambda: {"score": next(left)}, metric="score", advice="lower it",
+        steps_from=steps_from, validate=lambda: {SCORE: next(left)}, metric=SCORE, advice="lower it",
     )  # fmt: skip
     with TrainingRun(out, HEADER) as files:
         return training.run(files, lambda done, total, what: None)
@@ -61,7 +63,7 @@ def test_the_rate_falls_and_the_best_epoch_is_kept_the_later_of_equal_ones(
     assert float(read_checkpoint(tmp_path / "x.safetensors")["weight"].item()) == pytest.approx(weight)
     lines = [json.loads(line) for line in (tmp_path / "x.metrics.jsonl").read_text().splitlines()]
     for epoch, line in enumerate(lines):
-        assert (line["epoch"], line["loss"], line["score"]) == (epoch, 1.0, scores[epoch])
+        assert (line["epoch"], line["loss"], line[SCORE]) == (epoch, 1.0, scores[epoch])
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_rerun_goes_on_before_it(

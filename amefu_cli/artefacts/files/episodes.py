@@ -17,8 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import fingerprint
-from amefu_cli.artefacts.files.headers import parsed
+from amefu_cli.artefacts.files.fingerprint import fingerprint, parsed
 from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.errors import DamagedFile, UsageError
 

@@ -32,8 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import fingerprint
-from amefu_cli.artefacts.files.headers import parsed
+from amefu_cli.artefacts.files.fingerprint import fingerprint, parsed
 from amefu_cli.errors import DamagedFile, UsageError
 
 PACKED = "<u2"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from amefu_cli.artefacts.files.atomic import to_json, write_atomic
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
 from amefu_cli.errors import UsageError
+from amefu_cli.settings import BUILT_IN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +166,6 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
     return dealt
 
 
-BUILT_IN = ("kinetics100", "ucf101", "hmdb51")
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
 SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
 

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.names import ARCHIVE
-from amefu_cli.artefacts.stores.header import HEADER, record_json
-from amefu_cli.artefacts.stores.kinds import ARRAYS, STREAM_ARRAY, FeaturesHeader
-from amefu_cli.artefacts.stores.places import archives_below, damaged_path
+from amefu_cli.artefacts.stores.header import ARRAYS, HEADER, STREAM_ARRAY, FeaturesHeader, record_json
 from amefu_cli.artefacts.stores.reading import ArrayHeader, StoredVideo, chunk_name, open_video
+from amefu_cli.artefacts.stores.staging import archives_below, damaged_path
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import fingerprint
-from amefu_cli.artefacts.stores.header import VideoRecord
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import FeaturesHeader, VideoRecord
 from amefu_cli.artefacts.stores.reading import StoredVideo
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile, NotFinite, UsageError

@@ -1,20 +1,26 @@
-"""A private folder in which one process writes archives before they take their place in a store.
+"""Where archives lie: private folders in which processes write them, and their places in a store.
 
-The folder is named at random and its lock is held for as long as the process lives, so any later run can tell the
-leftovers of a dead process (the lock is free) from the work of a live one.
+A private folder is named at random and its lock is held for as long as the process lives, so any later run can tell
+the leftovers of a dead process (the lock is free) from the work of a live one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import os
 import shutil
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
-from amefu_cli.artefacts.files.locks import acquire, release
-from amefu_cli.artefacts.stores.header import STAGING
+from amefu_cli.artefacts.files.atomic import acquire, release, sync
+from amefu_cli.artefacts.files.names import ARCHIVE, DAMAGED, video_id
+from amefu_cli.artefacts.stores.header import FIX, STAGING, VideoRecord, parse_record, require_kind
+from amefu_cli.artefacts.stores.reading import read_comment
+from amefu_cli.errors import DamagedFile, UsageError
 
 
 class Staging:
@@ -85,3 +91,85 @@ def _sweep_one(lock: Path) -> int:
 
 def _lock_path(folder: Path) -> Path:
     return folder.with_suffix(".lock")
+
+
+def archives_below(folder: str, prefix: str = "") -> dict[str, str]:
+    """The archive of every video below a folder, by its id: the damaged one only where there is no other."""
+    sound: dict[str, str] = {}
+    damaged: dict[str, str] = {}
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    for entry in entries:
+        name = entry.name
+        if name.endswith(ARCHIVE):
+            sound[video_id(prefix + name)] = entry.path
+        elif name.endswith(DAMAGED):
+            damaged[video_id(prefix + name)] = entry.path
+        elif entry.is_dir():
+            sound |= archives_below(entry.path, f"{prefix}{name}/")
+    return damaged | sound
+
+
+def damaged_path(archive: str) -> str:
+    """Where an archive is put that was found damaged."""
+    return archive.removesuffix(ARCHIVE) + DAMAGED
+
+
+def read_record(path: str) -> VideoRecord | None:
+    """The record of the video whose archive is at `path`; None where there is none, or where it is marked and broken.
+
+    Raises DamagedFile where another one cannot be read.
+    """
+    damaged = path.endswith(DAMAGED)
+    try:
+        return parse_record(read_comment(path), damaged=damaged)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # whoever makes it is told so
+            return None
+        raise
+    except ValueError as error:
+        if damaged:  # it is known, and made again by the next run
+            return None
+        raise DamagedFile(f"{path}: not the archive of a video ({error}); {FIX}") from error
+
+
+def rename_into_place(staged: Path, place: Path, *, top: Path) -> None:
+    """Move a file to its place and have the folder remember it, also where folders on the way are new."""
+    try:
+        os.replace(staged, place)
+        folders = [place.parent]
+    except FileNotFoundError:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staged, place)
+        folders = [parent for parent in place.parents if parent.is_relative_to(top)]
+    for folder in folders:
+        sync(folder)
+
+
+def discard_store(path: Path, kind: str) -> None:
+    """Delete a whole store of one kind, if it is there: renamed away first, so that it is never seen half removed.
+
+    Raises:
+        UsageError: it is of another kind, or none of ours; another process writes into it.
+    """
+    if not require_kind(path, kind):
+        return
+    sweep(path)
+    if (path / STAGING).exists():
+        raise UsageError(
+            f"{path}: another process writes into it at this moment, so it is not replaced; wait for it, or choose "
+            "another --out"
+        )
+    with suppress(FileNotFoundError):  # another process has just done it
+        os.rename(path, path.with_name(f".{path.name}.discarded-{uuid.uuid4().hex}"))
+    clear_discarded(path)
+
+
+def clear_discarded(path: Path) -> None:
+    """Delete what `discard_store` renamed away, now or before it was killed."""
+    for away in path.parent.glob(f".{glob.escape(path.name)}.discarded-*"):
+        shutil.rmtree(away, ignore_errors=True)

@@ -21,9 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Self
 
-from amefu_cli.artefacts.files.atomic import require_writable, write_atomic
+from amefu_cli.artefacts.files.atomic import locked, require_writable, write_atomic
 from amefu_cli.artefacts.files.fingerprint import Provenance, fingerprint
-from amefu_cli.artefacts.files.locks import locked
 from amefu_cli.artefacts.files.names import archive_path
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import (
@@ -36,24 +35,25 @@ from amefu_cli.artefacts.stores.header import (
     header_of,
     require_kind,
 )
-from amefu_cli.artefacts.stores.places import (
+from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
+from amefu_cli.artefacts.stores.staging import (
+    Staging,
     archives_below,
     clear_discarded,
     damaged_path,
     discard_store,
     read_record,
     rename_into_place,
+    sweep,
 )
-from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
-from amefu_cli.artefacts.stores.staging import Staging, sweep
 from amefu_cli.errors import AmefuError, DamagedFile, SettingsMismatch, UsageError
 
 
 class VideoStore(Generic[AnyHeader]):
     """One store on disk. Make one with `open_store` (to read) or `prepare_store` (to write).
 
-    Only inside its context is anything written: see `begin`. Its videos are listed once: what other processes add or
-    take away later is not seen before this one begins to write, or writes, or ends.
+    Only inside its context is anything written: see `begin`. Its videos are listed once, and each record is read once:
+    what other processes add later is seen once this one has written something, what they change not at all.
     """
 
     def __init__(self, path: Path, header: AnyHeader, *, rebuild: bool = False) -> None:
@@ -63,7 +63,7 @@ class VideoStore(Generic[AnyHeader]):
         self._staging = Staging(path)
         self._videos = str(path / "videos")
         self._archives: dict[str, str] | None = None
-        self._records: dict[str, VideoRecord] | None = None
+        self._records: dict[str, VideoRecord | None] = {}  # those that were read
 
     def exists(self) -> bool:
         """Whether there is a store already."""
@@ -78,19 +78,19 @@ class VideoStore(Generic[AnyHeader]):
 
         Raises DamagedFile where one cannot be read and is not marked.
         """
-        if self._records is None:
-            found = {video: read_record(path) for video, path in self._listing().items()}
-            self._records = {video: record for video, record in found.items() if record is not None}
-        return self._records
+        listing = self._listing()
+        self._records |= {video: read_record(path) for video, path in listing.items() if video not in self._records}
+        found = {video: self._records[video] for video in listing}
+        return {video: record for video, record in found.items() if record is not None}
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's record, or None where it is not in the store."""
         if self._rebuild:
             return None
-        if self._records is not None:
-            return self._records.get(video)
-        place = self._place(video)
-        return read_record(place) or read_record(damaged_path(place))
+        if video not in self._records:
+            place = self._place(video)
+            self._records[video] = read_record(place) or read_record(damaged_path(place))
+        return self._records[video]
 
     def expected_fingerprint(self, made_from: Mapping[str, Any]) -> str:
         """The fingerprint that a video made from `made_from` has in this store."""
@@ -143,7 +143,7 @@ class VideoStore(Generic[AnyHeader]):
         self.require_writable()
         for path in (self._place(video), damaged_path(self._place(video))):
             Path(path).unlink(missing_ok=True)
-        self._forget()
+        self.forget(video)
 
     def require_writable(self) -> None:
         """Raise UsageError where this process may not write into the store, or may not make or replace it."""
@@ -157,10 +157,10 @@ class VideoStore(Generic[AnyHeader]):
             SettingsMismatch: another process has just made one by other settings.
         """
         try:
-            self._forget()
             if self._rebuild:
                 discard_store(self.path, self.kind)
                 self._rebuild = False
+                self._archives, self._records = None, {}
             clear_discarded(self.path)
             if self._merged(there := header_of(self.path, type(self.header))) != there:
                 with self._header_there() as there:
@@ -221,7 +221,7 @@ class VideoStore(Generic[AnyHeader]):
             message = f"{self.path}: its file system finds the path of {video!r} too long; shorten the id"
             raise UnusableName(message) from error
         Path(damaged_path(place)).unlink(missing_ok=True)
-        self._forget()
+        self.forget(video)
 
     def _require_same_id(self, place: str, video: str) -> None:
         with suppress(DamagedFile):
@@ -231,11 +231,15 @@ class VideoStore(Generic[AnyHeader]):
                     f"{self.path}: its file system does not tell {video!r} from {there.id!r}; rename one"
                 )
 
+    def forget(self, video: str) -> None:
+        """Read the record of a video again, and list all videos: this process or a worker of it has replaced it."""
+        self._archives = None
+        self._records.pop(video, None)
+
     def close(self) -> None:
         """Release this process's staging folder and clear those of dead processes."""
         self._staging.close()
         self.sweep()
-        self._forget()
 
     def sweep(self) -> None:
         """Clear what dead processes left."""
@@ -249,9 +253,6 @@ class VideoStore(Generic[AnyHeader]):
 
     def _place(self, video: str) -> str:
         return f"{self._videos}/{archive_path(video)}"
-
-    def _forget(self) -> None:
-        self._archives = self._records = None
 
     def _listing(self) -> dict[str, str]:
         """The path of every archive by the id of its video, sorted."""

@@ -37,18 +37,16 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.videos.errors import (
+from amefu_cli.artefacts.videos.find import Clip
+from amefu_cli.artefacts.videos.images import ImageReader
+from amefu_cli.artefacts.videos.opening import (
+    MAX_PIXELS,
     CorruptVideo,
     EncryptedVideo,
     MissingDecoder,
     NoFrames,
     TruncatedVideo,
     UnreadableFile,
-)
-from amefu_cli.artefacts.videos.find import Clip
-from amefu_cli.artefacts.videos.images import ImageReader
-from amefu_cli.artefacts.videos.opening import (
-    MAX_PIXELS,
     encrypted_message,
     open_container,
     open_file,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from amefu_cli.artefacts.videos.errors import CorruptVideo, NoFrames, UnreadableFile, VanishedFile
 from amefu_cli.artefacts.videos.find import image_files
+from amefu_cli.artefacts.videos.opening import CorruptVideo, NoFrames, UnreadableFile, VanishedFile
 from amefu_cli.errors import shown
 
 

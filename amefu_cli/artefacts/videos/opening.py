@@ -1,4 +1,8 @@
-"""Opening one video file: the file, its container, the stream to read; each refusal by its class."""
+"""Opening one video file: the file, its container, the stream to read; and what can be wrong with one, by class.
+
+The class name is what `failures.jsonl` records and a user reads. Every message states the path, what was found, and
+the fix.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,48 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from amefu_cli.artefacts.videos.errors import (
-    CorruptVideo,
-    EmptyFile,
-    EncryptedVideo,
-    MissingDecoder,
-    NotAVideo,
-    NoVideoStream,
-    TruncatedVideo,
-    UnreadableFile,
-    VanishedFile,
-)
 from amefu_cli.errors import VideoError, shown
+
+
+class EmptyFile(VideoError):
+    """The file holds zero bytes."""
+
+
+class NotAVideo(VideoError):
+    """The file is of no kind that FFmpeg knows: text, an archive, an image renamed."""
+
+
+class NoVideoStream(VideoError):
+    """A media file, but with sound, subtitles or cover art only."""
+
+
+class NoFrames(VideoError):
+    """A video stream that ends without a single frame."""
+
+
+class TruncatedVideo(VideoError):
+    """The file ends before what its header promises, or far fewer frames decode than the header says."""
+
+
+class CorruptVideo(VideoError):
+    """The bytes cannot be decoded: damage in the container, in the stream or in an image."""
+
+
+class MissingDecoder(VideoError):
+    """FFmpeg knows the stream's kind at most by name: this build has no decoder for it."""
+
+
+class EncryptedVideo(VideoError):
+    """The stream is encrypted (Common Encryption, WebM encryption, protected iTunes video)."""
+
+
+class UnreadableFile(VideoError):
+    """The operating system refuses to open or read the file."""
+
+
+class VanishedFile(VideoError):
+    """The file was there when the folder was read and is gone now."""
+
 
 MAX_PIXELS = 1 << 26  # of one frame: twice 8K; more is a damaged header or a bomb
 
@@ -99,7 +133,6 @@ def encrypted_message(path: Path) -> str:
 
 
 _MAX_BOXES = 100_000  # an hour of one-second fragments has 7,200
-
 _MAX_SCAN = 1 << 20  # bytes of header searched for an encrypted sample entry
 
 

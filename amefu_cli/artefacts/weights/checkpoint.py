@@ -20,8 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import differences, fingerprint, labelled_sha256
-from amefu_cli.artefacts.files.headers import recorded
+from amefu_cli.artefacts.files.fingerprint import differences, fingerprint, labelled_sha256, recorded
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
 from amefu_cli.settings import ClipSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
 from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.kinds import EstimatorIdentity
+from amefu_cli.artefacts.stores.header import EstimatorIdentity
 from amefu_cli.errors import UsageError
 
 NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file

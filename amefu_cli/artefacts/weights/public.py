@@ -12,9 +12,6 @@ from collections.abc import Iterable, Mapping
 CHILDREN = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 NETWORK = "backbone.network."
 PUBLIC_PREFIXES = {"rgb": "submodel_rgb.", "depth": "submodel_depth."}
-IMPORTED = {"full": ("rgb", "depth", "fusion"), "rgb": ("rgb",), "depth": ("depth",), "fusion": ("fusion",)}
-"""What a public file can be, and the checkpoints that are taken from it; `fusion` is a full one without its streams."""
-EXPORTED = ("full", "rgb", "depth")
 KEPT = "public."
 """What we never read but give back in an export: the unused `fc`, and the bias before 1 was added to it."""
 

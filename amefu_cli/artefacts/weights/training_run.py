@@ -18,8 +18,7 @@ from typing import Any, Generic, Self
 
 from numpy.typing import NDArray
 
-from amefu_cli.artefacts.files.atomic import sync, write_atomic
-from amefu_cli.artefacts.files.locks import acquire, release
+from amefu_cli.artefacts.files.atomic import acquire, release, sync, write_atomic
 from amefu_cli.artefacts.weights.checkpoint import (
     AnyCheckpoint,
     Kind,
@@ -30,7 +29,8 @@ from amefu_cli.artefacts.weights.checkpoint import (
     read_header,
     write_checkpoint,
 )
-from amefu_cli.errors import UsageError
+from amefu_cli.errors import Interrupted, UsageError
+from amefu_cli.interruption import HeldSignals
 
 State = Mapping[str, Tensors]
 """Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
@@ -59,7 +59,12 @@ class TrainingRun(Generic[Kind]):
 
     def __enter__(self) -> Self:
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = acquire(self._lock)
+        try:
+            with HeldSignals():  # which would otherwise leave the lock's file
+                self._descriptor = acquire(self._lock)
+        except Interrupted:
+            self.__exit__()
+            raise
         if self._descriptor is None:
             raise UsageError(f"{self.out}: another process is training it; wait for it, or choose another --out")
         for leftover in self.out.parent.glob(f".{glob.escape(self.out.stem)}.*.tmp"):  # of a writer that was killed

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from small_stores import begin, put_frames
 
-from amefu_cli.artefacts.files import locks
-from amefu_cli.artefacts.files.atomic import create_atomic, sync
-from amefu_cli.artefacts.files.locks import acquire, locked, release
+from amefu_cli.artefacts.files import atomic as locks
+from amefu_cli.artefacts.files.atomic import acquire, create_atomic, locked, release, sync
 from amefu_cli.artefacts.stores.header import STAGING
 from amefu_cli.artefacts.stores.staging import Staging, sweep
 

@@ -17,7 +17,7 @@ from small_stores import PUT, begin, frames_header, store_of
 from amefu_cli.artefacts.files.workspace import Workspace
 from amefu_cli.artefacts.stores.failures import FILE_NAME, Failure, latest_failures, read_failures, record_failure
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.videos.errors import EmptyFile
+from amefu_cli.artefacts.videos.opening import EmptyFile
 from amefu_cli.errors import DamagedFile
 from amefu_cli.flows.status import describe
 

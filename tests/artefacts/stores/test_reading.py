@@ -17,13 +17,12 @@ from small_stores import PUT, begin, commit, features_header, frames_header, put
 from zarr.codecs import ZstdCodec
 from zarr.storage import ZipStore
 
-from amefu_cli.artefacts.stores import archive as archive_module
+from amefu_cli.artefacts.stores import reading as archive_module
 from amefu_cli.artefacts.stores import writing
-from amefu_cli.artefacts.stores.archive import Archive
 from amefu_cli.artefacts.stores.check import damage_of
 from amefu_cli.artefacts.stores.features import dim_of, read_features
 from amefu_cli.artefacts.stores.header import VideoRecord
-from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
+from amefu_cli.artefacts.stores.reading import Archive, StoredVideo, open_video
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.stores.writing import VideoWriter, depth_writer
 from amefu_cli.errors import DamagedFile

@@ -30,11 +30,19 @@ from small_stores import (
 from amefu_cli.artefacts.files.fingerprint import Provenance
 from amefu_cli.artefacts.stores import store as store_module
 from amefu_cli.artefacts.stores.check import verify_store
-from amefu_cli.artefacts.stores.header import HEADER, STAGING, UnusableName, header_of, read_header
-from amefu_cli.artefacts.stores.kinds import DepthHeader, FeaturesHeader, FramesHeader
+from amefu_cli.artefacts.stores.header import (
+    HEADER,
+    STAGING,
+    DepthHeader,
+    FeaturesHeader,
+    FramesHeader,
+    UnusableName,
+    header_of,
+    read_header,
+)
 from amefu_cli.artefacts.stores.pictures import read_frames
-from amefu_cli.artefacts.stores.places import archives_below, read_record
 from amefu_cli.artefacts.stores.reading import StoredVideo
+from amefu_cli.artefacts.stores.staging import archives_below, read_record
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
 from amefu_cli.errors import AmefuError, DamagedFile, SettingsMismatch, UsageError
 

@@ -20,8 +20,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from amefu_cli.artefacts.stores import writing
-from amefu_cli.artefacts.stores.header import STAGING, record_json
-from amefu_cli.artefacts.stores.kinds import FeaturesHeader
+from amefu_cli.artefacts.stores.header import STAGING, FeaturesHeader, record_json
 from amefu_cli.artefacts.stores.reading import chunk_name
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.stores.writing import GrowingArray, VideoWriter, depth_writer, feature_writer, frame_writer

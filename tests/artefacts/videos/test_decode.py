@@ -23,11 +23,10 @@ from conftest import SHARED
 from numpy.typing import NDArray
 from PIL import Image
 
-from amefu_cli.artefacts.stores.header import UnusableName
 from amefu_cli.artefacts.videos import decode as decoding
-from amefu_cli.artefacts.videos import errors as video_errors
 from amefu_cli.artefacts.videos.decode import open_clip
-from amefu_cli.artefacts.videos.errors import (
+from amefu_cli.artefacts.videos.find import Clip
+from amefu_cli.artefacts.videos.opening import (
     CorruptVideo,
     EmptyFile,
     EncryptedVideo,
@@ -39,7 +38,6 @@ from amefu_cli.artefacts.videos.errors import (
     UnreadableFile,
     VanishedFile,
 )
-from amefu_cli.artefacts.videos.find import Clip
 from amefu_cli.errors import VideoError
 
 HOSTILE = SHARED / "hostile"
@@ -655,9 +653,7 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good
         read(path)
 
 
-@pytest.mark.parametrize(
-    "kind", [*(kind for kind in vars(video_errors).values() if isinstance(kind, type)), UnusableName]
-)
+@pytest.mark.parametrize("kind", VideoError.__subclasses__())
 def test_errors_cross_process_borders(kind: type[VideoError]) -> None:
     error = kind("a/v.mp4: found; fix")
     assert isinstance(error, VideoError)
@@ -787,6 +783,7 @@ def long_video(path: Path, seconds: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])
 def test_an_hour_takes_no_more_memory_than_a_second(tmp_path: Path, suffix: str) -> None:
