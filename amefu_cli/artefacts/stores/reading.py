@@ -51,7 +51,7 @@ class Archive:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._descriptor).st_size
         self._tail_at = max(0, self.size - TAIL)
-        self._tail = os.pread(self._descriptor, TAIL, self._tail_at)
+        self._tail = os.pread(self._descriptor, min(self.size, TAIL), self._tail_at)
         self.comment, self.members = self._directory()
 
     def __del__(self) -> None:
@@ -120,9 +120,9 @@ def read_comment(path: str) -> bytes:
     """The comment of the archive at `path`, read alone. Raises ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
+        size = os.lseek(descriptor, 0, os.SEEK_END)
         tail = os.pread(descriptor, RECORD_TAIL, max(0, size - RECORD_TAIL))
-        if size > RECORD_TAIL and b"PK\5\6" not in tail:
+        if size > RECORD_TAIL and tail.rfind(b"PK\5\6") < 0:
             tail = os.pread(descriptor, TAIL, max(0, size - TAIL))
     finally:
         os.close(descriptor)

@@ -78,10 +78,13 @@ class VideoStore(Generic[AnyHeader]):
 
         Raises DamagedFile where one cannot be read and is not marked.
         """
-        listing = self._listing()
-        self._records |= {video: read_record(path) for video, path in listing.items() if video not in self._records}
-        found = {video: self._records[video] for video in listing}
-        return {video: record for video, record in found.items() if record is not None}
+        found = {}
+        for video, path in self._listing().items():
+            if video not in self._records:
+                self._records[video] = read_record(path)
+            if (record := self._records[video]) is not None:
+                found[video] = record
+        return found
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's record, or None where it is not in the store."""
