@@ -96,6 +96,13 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """Of all threads of this process: what counts where others keep the machine busy."""
+    started = time.process_time()
+    call()
+    return time.process_time() - started
+
+
 def pairs(first: Callable[[], float], second: Callable[[], float], count: int = 3) -> tuple[float, float, float]:
     """Medians of first, second, and of the ratio second / first, pair by pair."""
     measured = [(first(), second()) for _ in range(count)]
