@@ -70,11 +70,7 @@ def _cached_monodepth2(cache: Cache) -> dict[str, Tensor]:
             pass  # made again below
     archive = fetch(MONODEPTH2_URL, digest=MONODEPTH2_DIGEST, cache=cache)
     tensors = _read_monodepth2(archive)
-    header = {
-        "source": MONODEPTH2_URL,
-        "licence": MONODEPTH2_LICENCE,
-        "tensors_sha256": tensors_sha256(tensors),
-    }
+    header = {"source": MONODEPTH2_URL, "licence": MONODEPTH2_LICENCE, "tensors_sha256": tensors_sha256(tensors)}
     write_atomic(path, save(tensors, metadata=header))
     archive.unlink(missing_ok=True)
     return tensors
@@ -124,11 +120,7 @@ def hub_weights(source: str | None, cache: Cache) -> tuple[dict[str, Any], Prove
     else:
         name, paths = hub_files(name, HUB_MEMBERS, cache=cache)
         pin = PINS.get(name.partition("@")[0])
-    weights = {
-        "config": _read_json(paths[0]),
-        "preprocessor": _read_json(paths[1]),
-        "tensors": read_tensors(paths[2]),
-    }
+    weights = {"config": _read_json(paths[0]), "preprocessor": _read_json(paths[1]), "tensors": read_tensors(paths[2])}
     digest = hashlib.sha256("".join(map(file_sha256, paths)).encode()).hexdigest()
     return weights, Provenance(name, digest, pin.licence if pin else None)
 
