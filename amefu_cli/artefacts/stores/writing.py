@@ -20,7 +20,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from amefu_cli.artefacts.stores.header import HEADER, VideoRecord, record_json
-from amefu_cli.artefacts.stores.reading import StoredVideo, chunk_name
+from amefu_cli.artefacts.stores.reading import chunk_name
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile
 
@@ -28,6 +28,8 @@ CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of th
 ZSTD_LEVEL = 1
 ALWAYS = (1980, 1, 1, 0, 0, 0)  # the time of every member, so that equal videos are equal files
 UNIX, PLAIN_FILE = 3, 0o100644 << 16
+Arrays = Mapping[str, NDArray[Any]]
+NOTHING: Arrays = {}
 
 
 class Chunk(NamedTuple):
@@ -114,8 +116,8 @@ class VideoWriter:
     ...     writer.append({"jpeg": block})
     ...     writer.commit(frames=31, fps=25.0, source="archery/v_03.mp4", made_from={...})
 
-    `axes` are the arrays by name, and the axis along which each grows. Those that are `copied` grow by as many rows of
-    a stored video as are appended of the others.
+    `axes` are the arrays by name, and the axis along which each grows. Those that are `copied` grow by as many of their
+    rows as are appended to the others.
     """
 
     def __init__(
@@ -125,11 +127,9 @@ class VideoWriter:
         axes: Mapping[str, int],
         *,
         compressed: frozenset[str] = frozenset(),
-        copied_from: StoredVideo | None = None,
-        copied: Sequence[str] = (),
+        copied: Arrays = NOTHING,
     ) -> None:
-        self._store, self._video = store, video
-        self._copied = {name: copied_from.array(name) for name in copied} if copied_from else {}
+        self._store, self._video, self._copied = store, video, copied
         self._arrays = {name: GrowingArray(name, axes[name], compressed=name in compressed) for name in sorted(axes)}
         self._path = store.fresh()
         self._file = self._path.open("wb")
@@ -137,9 +137,12 @@ class VideoWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._writing: Future[None] | None = None
 
-    def append(self, blocks: Mapping[str, NDArray[Any]]) -> None:
+    def append(self, blocks: Arrays) -> None:
         """Add a block to each of some arrays, along its own axis; whole chunks are written behind the caller's back."""
-        blocks = {**blocks, **self._next_copied(blocks)}
+        added = {block.shape[self._arrays[name].axis] for name, block in blocks.items()}
+        for name, rows in self._copied.items():
+            array = self._arrays[name]
+            blocks = {**blocks, name: np.split(rows, [array.length, array.length + max(added)], array.axis)[1]}
         whole = [chunk for name, block in blocks.items() for chunk in self._arrays[name].append(block)]
         if whole:
             self._wait()  # so that memory stays bounded where the disk is slower than the decoder
@@ -174,14 +177,6 @@ class VideoWriter:
                 end()
         self._path.unlink(missing_ok=True)
 
-    def _next_copied(self, blocks: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The rows of each copied array that go with those of the other ones."""
-        rows = [block.shape[self._arrays[name].axis] for name, block in blocks.items()]
-        return {
-            name: np.split(whole, [done := self._arrays[name].length, done + rows[0]], self._arrays[name].axis)[1]
-            for name, whole in self._copied.items()
-        }
-
     def _wait(self) -> None:
         if self._writing is not None:
             self._writing.result()
@@ -212,21 +207,13 @@ def depth_writer(store: VideoStore[Any], video: str) -> VideoWriter:
 
     disparity = low + value / 255 * (high - low); larger = nearer.
     """
-    axes = {"disparity": 0, "low": 0, "high": 0}
-    return VideoWriter(store, video, axes, compressed=frozenset({"disparity"}))
+    return VideoWriter(store, video, {"disparity": 0, "low": 0, "high": 0}, compressed=frozenset({"disparity"}))
 
 
-def feature_writer(
-    store: VideoStore[Any],
-    video: str,
-    streams: Sequence[str],
-    copied_from: StoredVideo | None = None,
-    copied: Sequence[str] = (),
-) -> VideoWriter:
+def feature_writer(store: VideoStore[Any], video: str, streams: Sequence[str], copied: Arrays = NOTHING) -> VideoWriter:
     """A writer for one video: `frame` int64 (kept,), and of each of `streams` float16 (views, kept, dim).
 
     View 0 is the centre crop, the others are random crops shared by all streams. The streams that are `copied` are
-    taken over from the video as it is stored now.
+    those of the video that are stored already.
     """
-    axes = {"frame": 0, **dict.fromkeys([*streams, *copied], 1)}
-    return VideoWriter(store, video, axes, copied_from=copied_from, copied=copied)
+    return VideoWriter(store, video, {"frame": 0, **dict.fromkeys([*streams, *copied], 1)}, copied=copied)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -183,18 +184,14 @@ def write_checkpoint(path: Path, tensors: Tensors, header: AnyCheckpoint) -> Non
 def read_header(path: Path) -> AnyCheckpoint | None:
     """The header of an amefu checkpoint; None where there is no file.
 
-    Raises:
-        DamagedFile: not safetensors, cut short, or without our header.
+    Raises DamagedFile where it is not safetensors, cut short, or without our header.
     """
     try:
         with path.open("rb") as file:
             document, _ = _document(file, path)
     except FileNotFoundError:
         return None
-    kind = KINDS.get(str(document.get("role")))
-    if kind is None:
-        raise DamagedFile(f"{path}: {NO_HEADER}")
-    return recorded(kind, document, path)
+    return recorded(KINDS[document["role"]], document, path)
 
 
 def open_stream(path: Path, modality: str) -> StreamHeader:
@@ -203,7 +200,7 @@ def open_stream(path: Path, modality: str) -> StreamHeader:
 
 
 def open_fusion(path: Path) -> FusionHeader:
-    """The header of a fusion's checkpoint, which must be there; raises UsageError where another or none is."""
+    """As `open_stream`, of a fusion."""
     return _open(path, FusionHeader, "fusion")
 
 
@@ -241,29 +238,24 @@ def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
 def is_finished(path: Path, wanted: AnyCheckpoint) -> bool:
     """Whether `path` already holds what training as `wanted` would give.
 
-    Raises:
-        SettingsMismatch: it holds the result of other settings or of other data.
+    Raises SettingsMismatch where it holds the result of other settings or of other data.
     """
     found, fix = read_header(path), FIXES[wanted.role]
-    if found is None:
-        return False
-    if found.compared() == wanted.compared():
-        return True
-    lines = "; ".join(differences(found.compared(), wanted.compared()))
-    raise SettingsMismatch(
-        f"{path}: made with other settings or from other data ({lines}); keep it and make a second one with "
-        f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
-    )
+    if found is not None and found.compared() != wanted.compared():
+        lines = "; ".join(differences(found.compared(), wanted.compared()))
+        raise SettingsMismatch(
+            f"{path}: made with other settings or from other data ({lines}); keep it and make a second one with "
+            f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
+        )
+    return found is not None
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of the libraries that a checkpoint was made with."""
+    """The versions of those of the recorded libraries that are installed."""
     versions = {}
     for name in RECORDED_VERSIONS:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions
 
 
@@ -279,6 +271,7 @@ def _document(file: BinaryIO, path: Path) -> tuple[dict[str, Any], object]:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
     try:
         document = dict(json.loads(whole["__metadata__"]["amefu"]))
+        KINDS[document["role"]]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: {NO_HEADER}") from error
     return document, document.pop("sha256", None)
