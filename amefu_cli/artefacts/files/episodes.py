@@ -82,14 +82,9 @@ class DrawnEpisodes:
         return cls(tuple(ids[video] for video in used), place[support], place[query], notes)
 
     def placed_in(self, ids: tuple[str, ...], *, source: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Support and query as positions in `ids`, another list; `source` names it in messages.
-
-        Raises:
-            UsageError: `ids` lacks some of the videos.
-        """
+        """Support and query as positions in `ids`, that of `source`; UsageError where it lacks some."""
         there = {video: index for index, video in enumerate(ids)}
-        missing = [video for video in self.ids if video not in there]
-        if missing:
+        if missing := [video for video in self.ids if video not in there]:
             raise UsageError(
                 f"{source}: lacks {len(missing)} of the {len(self.ids)} videos that the episodes use, such as "
                 f"{missing[0]!r}; draw others with `amefu episodes`"
@@ -111,9 +106,7 @@ def write_episodes(path: Path, drawn: DrawnEpisodes) -> None:
 def read_episodes(path: Path) -> DrawnEpisodes:
     """Read episodes and hold them to what they promise.
 
-    Raises:
-        UsageError: no such file.
-        DamagedFile: another file, or one that was changed: axes that disagree, a position outside the list.
+    Raises UsageError where there is no such file, DamagedFile where it is another one or was changed.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file of episodes; write one with `amefu episodes --out {path}`")

@@ -77,10 +77,8 @@ Header = TypeVar("Header")
 def recorded(kind: type[Header], document: object, where: object) -> Header:
     """The dataclass `kind` that the header of `where` holds as JSON.
 
-    Fields may be plain values, dataclasses, tuples of one type, mappings by name, and any of these or None.
-
-    Raises:
-        DamagedFile: a field is missing, unknown, of another type or out of range.
+    Fields may be plain values, dataclasses, tuples of one type, mappings by name, and any of these or None. Raises
+    DamagedFile where one is missing, unknown, of another type or out of range.
     """
     try:
         return parsed(kind, document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tomllib
@@ -74,7 +75,7 @@ def make_split(
 ) -> Split:
     """A split of the three lists; raises UsageError, naming the classes, where two of them share one."""
     parts = {"train": set(train), "val": set(val), "test": set(test)}
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+    for first, second in itertools.combinations(parts, 2):
         shared = sorted(parts[first] & parts[second])
         if shared:
             raise UsageError(
@@ -90,8 +91,7 @@ def read_split(path: Path) -> Split:
     """A split file: TOML or JSON with the keys train, val and test, each a list of class names, and maybe `videos`, a
     list of ids.
 
-    Raises:
-        UsageError: absent, not TOML or JSON, another shape, or a class that stands in two lists.
+    Raises UsageError where it is absent, not TOML or JSON, of another shape, or has a class in two lists.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -124,10 +124,8 @@ def write_split(path: Path, split: Split, **notes: Any) -> None:
 def draw_split(class_names: Sequence[str], *, ratio: str, rng: np.random.Generator) -> Split:
     """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
 
-    The same names, ratio and state of `rng` give the same split, whatever the order of the names.
-
-    Raises:
-        UsageError: the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
+    The same names, ratio and state of `rng` give the same split, whatever the order of the names. Raises UsageError
+    where the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
     """
     shares = _parse_ratio(ratio)
     names = sorted(set(class_names))
@@ -174,10 +172,8 @@ def load_split(source: str) -> Split:
     """The split of a built-in name, a .json or .toml file, a folder or prefix of three lists, or `A.txt,B.txt,C.txt`.
 
     The folder `lists` stands for `lists/*train.txt`, `lists/*val.txt` and `lists/*test.txt`; `lists/ucf101` for
-    `lists/ucf101_train.txt` and so on.
-
-    Raises:
-        UsageError: none of these; a line that is no `class/video`; a class that stands in two lists.
+    `lists/ucf101_train.txt` and so on. Raises UsageError where it is none of these, for a line that is no
+    `class/video`, and for a class that stands in two lists.
     """
     if source in BUILT_IN:
         return built_in_split(source)

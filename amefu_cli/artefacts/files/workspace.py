@@ -13,39 +13,16 @@ from amefu_cli.errors import UsageError
 CONFIG = "amefu.toml"
 
 
-@dataclass(frozen=True)
 class Workspace:
     """Default paths below one folder; every one of them can be given by an option instead."""
 
-    folder: Path
-
-    @property
-    def config(self) -> Path:
-        return self.folder / CONFIG
-
-    @property
-    def frames(self) -> Path:
-        return self.folder / "frames.zarr"
-
-    @property
-    def depth(self) -> Path:
-        return self.folder / "depth.zarr"
-
-    @property
-    def features(self) -> Path:
-        return self.folder / "features.zarr"
-
-    @property
-    def split(self) -> Path:
-        return self.folder / "split.json"
-
-    @property
-    def fusion(self) -> Path:
-        return self.folder / "fusion.safetensors"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / CONFIG
+        self.frames, self.depth, self.features = (folder / f"{kind}.zarr" for kind in ("frames", "depth", "features"))
+        self.split = folder / "split.json"
+        self.fusion = folder / "fusion.safetensors"
+        self.results = folder / "results"
 
     def stream(self, modality: str) -> Path:
         """The checkpoint of one stream: `rgb.safetensors` or `depth.safetensors`."""

@@ -196,7 +196,7 @@ class StoredVideo:
         self._last: tuple[str, NDArray[Any]] | None = None  # chunk; frames are mostly read in ascending order
 
     def names(self) -> list[str]:
-        """The names of the arrays."""
+        """Those of the arrays."""
         return [name.removesuffix(f"/{HEADER}") for name in self.archive.members if name.endswith(f"/{HEADER}")]
 
     def holds(self, name: str) -> bool:

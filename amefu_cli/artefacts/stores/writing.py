@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import os
@@ -10,7 +9,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import zarr
@@ -36,8 +35,8 @@ class Chunk(NamedTuple):
     """One chunk that is whole. In this order, the order of an archive does not depend on how many rows came at once."""
 
     end: int  # the row up to which it reaches
-    name: str
-    place: int  # along the axis that grows
+    member: str
+    array: GrowingArray
     rows: NDArray[Any]
 
 
@@ -77,36 +76,35 @@ class GrowingArray:
 
     def _chunk(self, rows: NDArray[Any]) -> Chunk:
         self._shape, self._dtype = rows.shape, rows.dtype  # of every chunk
+        place = tuple(self._chunks if axis == self.axis else 0 for axis in range(rows.ndim))
         self._chunks += 1
-        return Chunk(self._chunks * rows.shape[self.axis], self.name, self._chunks - 1, rows)
+        return Chunk(self._chunks * rows.shape[self.axis], chunk_name(self.name, place), self, rows)
 
-    def member(self, chunk: Chunk) -> tuple[str, bytes]:
-        """The name and bytes of a chunk: its values in C order, little-endian, compressed or not."""
-        position = [0] * chunk.rows.ndim
-        position[self.axis] = chunk.place
-        content = chunk.rows.astype(chunk.rows.dtype.newbyteorder("<"), copy=False).tobytes()
-        return chunk_name(self.name, tuple(position)), Zstd(ZSTD_LEVEL).encode(content) if self.compressed else content
+    def encode(self, rows: NDArray[Any]) -> bytes:
+        """The bytes of a chunk: its values in C order, little-endian, compressed or not."""
+        content = rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes()
+        return Zstd(ZSTD_LEVEL).encode(content) if self.compressed else content
 
     def header(self) -> bytes:
         """What Zarr would write of this array."""
         shape = list(self._shape)
         shape[self.axis] = self.length
-        document = copy.deepcopy(zarr_header(self._dtype.name, len(shape), compressed=self.compressed))
+        document = json.loads(zarr_header(self._dtype.name, len(shape), compressed=self.compressed))
         document["shape"] = shape
-        document["chunk_grid"]["configuration"]["chunk_shape"] = list(self._shape)
+        document["chunk_grid"]["configuration"]["chunk_shape"] = self._shape
         return json.dumps(document, indent=2).encode("ascii")
 
 
 @functools.cache
-def zarr_header(dtype: str, axes: int, *, compressed: bool) -> dict[str, Any]:
+def zarr_header(dtype: str, axes: int, *, compressed: bool) -> bytes:
     """The header that Zarr gives an array, whose shape and chunks are still to be put in. It takes Zarr a while."""
     held: dict[str, Any] = {}
     zarr.create_array(
         MemoryStore(held), shape=(1,) * axes, chunks=(1,) * axes, dtype=dtype, filters=None,
         compressors=ZstdCodec(level=ZSTD_LEVEL) if compressed else None,
     )  # fmt: skip
-    document: dict[str, Any] = json.loads(held[HEADER].to_bytes())
-    return document
+    header: bytes = held[HEADER].to_bytes()
+    return header
 
 
 class VideoWriter:
@@ -182,15 +180,15 @@ class VideoWriter:
             self._writing.result()
 
     def _write(self, chunks: list[Chunk]) -> None:
-        for chunk in sorted(chunks, key=lambda chunk: chunk[:3]):
-            self._put(*self._arrays[chunk.name].member(chunk))
+        for chunk in sorted(chunks, key=lambda chunk: chunk[:2]):
+            self._put(chunk.member, chunk.array.encode(chunk.rows))
 
     def _put(self, name: str, content: bytes) -> None:
         member = zipfile.ZipInfo(name, ALWAYS)
         member.create_system, member.external_attr = UNIX, PLAIN_FILE
         self._archive.writestr(member, content)
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -195,7 +195,7 @@ def read_header(path: Path) -> AnyCheckpoint | None:
 
 
 def open_stream(path: Path, modality: str) -> StreamHeader:
-    """The header of a stream's checkpoint, which must be there; raises UsageError where another or none is."""
+    """The header of a stream's checkpoint; raises UsageError where another or none is there."""
     return _open(path, StreamHeader, modality)
 
 
@@ -228,11 +228,10 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
 
 def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
     """One hash of the header as it is written and of all tensors; these are in C order."""
-    arrays = (
-        (f"{name} {array.dtype} {array.shape}", array.reshape(-1).view(np.uint8))
-        for name, array in sorted(tensors.items())
-    )
-    return labelled_sha256([(json.dumps(document), b""), *arrays])
+    parts: list[tuple[str, Any]] = [(json.dumps(document), b"")]
+    for name, array in sorted(tensors.items()):
+        parts.append((f"{name} {array.dtype} {array.shape}", array.reshape(-1).view(np.uint8)))
+    return labelled_sha256(parts)
 
 
 def is_finished(path: Path, wanted: AnyCheckpoint) -> bool:
