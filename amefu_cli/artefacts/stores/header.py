@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 
 from amefu_cli.artefacts.files.atomic import to_json
 from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, path_identity, recorded
+from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError, VideoError
 from amefu_cli.settings import ClipSettings, DepthSettings, FeaturesSettings, FramesSettings, Settings
 
@@ -217,7 +218,7 @@ class VideoRecord:
 
     @property
     def class_name(self) -> str:
-        return self.id.split("/", 1)[0]
+        return class_of(self.id)
 
 
 def record_json(record: VideoRecord) -> bytes:
