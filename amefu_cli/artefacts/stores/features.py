@@ -70,13 +70,9 @@ class FeatureTable:
 
 
 def read_features(
-    store: VideoStore[FeaturesHeader],
-    records: Mapping[str, VideoRecord],
-    classes: Sequence[str],
-    *,
-    streams: Sequence[str],
-    views: int,
-) -> FeatureTable:
+    store: VideoStore[FeaturesHeader], records: Mapping[str, VideoRecord], classes: Sequence[str], *,
+    streams: Sequence[str], views: int,
+) -> FeatureTable:  # fmt: skip
     """Load some streams of the videos of `classes`, the first `views` views of each, in the order of their ids.
 
     Streams that only novel videos have, have one view. Raises UsageError where a video does not have a stream,

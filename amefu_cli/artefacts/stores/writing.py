@@ -119,14 +119,9 @@ class VideoWriter:
     """
 
     def __init__(
-        self,
-        store: VideoStore[Any],
-        video: str,
-        axes: Mapping[str, int],
-        *,
-        compressed: frozenset[str] = frozenset(),
-        copied: Arrays = NOTHING,
-    ) -> None:
+        self, store: VideoStore[Any], video: str, axes: Mapping[str, int], *,
+        compressed: frozenset[str] = frozenset(), copied: Arrays = NOTHING,
+    ) -> None:  # fmt: skip
         self._store, self._video, self._copied = store, video, copied
         self._arrays = {name: GrowingArray(name, axes[name], compressed=name in compressed) for name in sorted(axes)}
         self._path = store.fresh()
