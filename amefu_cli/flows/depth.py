@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.header import DepthHeader, DepthNotes, FramesHeader, header_of
+from amefu_cli.artefacts.files.workspace import located, located_estimator, noted
+from amefu_cli.artefacts.stores.header import DepthHeader, DepthNotes, EstimatorIdentity, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
-from amefu_cli.artefacts.weights.identity import estimator_identity, located_estimator
 from amefu_cli.flows.frames import FramesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.work import WHOLE, Made, Work, check_device, recipe_noted, settled_precision
@@ -72,13 +71,13 @@ def make_depth(
         precision=settled_precision(plan.settings.precision, recorded, plan.run.device),
     )  # fmt: skip
     header = DepthHeader(
-        settings=settings, made_from=estimator_identity(settings.estimator, plan.weights),
+        settings=settings, made_from=EstimatorIdentity.of(settings.estimator, plan.weights),
         notes=DepthNotes(
             frames=noted(frames.path, path), weights=noted(plan.weights, path) if plan.weights else None,
             recipe=recipe_noted(session, plan.there),
         ),
     )  # fmt: skip
-    store = prepare_store(path, header, rebuild=plan.order.rebuild)
+    store = prepare_store(path, header, rebuild=plan.order.rebuild, frames=frames)
     jobs = work.choose(frames.ids(), store, lambda video: _job(frames, video))
     outcome = None
     if not session.dry_run:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.weights.checkpoint import Kind, Tensors, open_stream, read_header, write_checkpoint
-from amefu_cli.artefacts.weights.identity import path_identity
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session

@@ -86,7 +86,7 @@ class Status:
 def describe(workspace: Workspace) -> Status:
     """What a workspace holds."""
     frames = _open(workspace.frames, FramesHeader)
-    depth, features = _open(workspace.depth, DepthHeader), _open(workspace.features, FeaturesHeader)
+    depth, features = _open(workspace.depth, DepthHeader, frames), _open(workspace.features, FeaturesHeader, frames)
     attempts = read_failures(workspace.folder)
     failures = {name: last_failures(attempts, name) for name in ("frames", "depth", "features")}
     clips, decoded = _clips(frames, failures["frames"]), _records(frames)
@@ -106,9 +106,11 @@ def describe(workspace: Workspace) -> Status:
     )
 
 
-def _open(path: Path, kind: type[AnyHeader]) -> VideoStore[AnyHeader] | None:
+def _open(
+    path: Path, kind: type[AnyHeader], frames: VideoStore[FramesHeader] | None = None
+) -> VideoStore[AnyHeader] | None:
     header = header_of(path, kind)
-    return VideoStore(path, header) if header else None
+    return VideoStore(path, header, frames=frames) if header else None
 
 
 def _records(store: VideoStore[AnyHeader] | None) -> Records:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.files.workspace import noted_weights, weights_identity
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
 from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
@@ -21,7 +22,6 @@ from amefu_cli.artefacts.weights.checkpoint import (
     StreamTraining,
     read_header,
 )
-from amefu_cli.artefacts.weights.identity import noted_weights, weights_identity
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.chain import Ready, depth_with_split, features_with_split, frames_with_split

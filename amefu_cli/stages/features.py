@@ -102,7 +102,7 @@ def _writer(features: VideoStore[FeaturesHeader], job: VideoJob) -> VideoWriter:
     stored = features.read(job.id)
     if not np.array_equal(stored.array("frame"), job.numbers):
         raise DamagedFile(f"{features.path}: {job.id} holds other frames than it did; run the same command again")
-    return feature_writer(features, job.id, job.streams, stored, job.copied)
+    return feature_writer(features, job.id, job.streams, {name: stored.array(name) for name in job.copied})
 
 
 def _load(setup: Extraction, piece: Piece) -> dict[str, torch.Tensor]:

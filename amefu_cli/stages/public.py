@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.weights.checkpoint import (
     CheckpointNotes,
     FusionHeader,
@@ -20,9 +21,8 @@ from amefu_cli.artefacts.weights.checkpoint import (
     open_stream,
     read_checkpoint,
 )
-from amefu_cli.artefacts.weights.identity import path_identity
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
-from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.method.backbones.network import Backbone

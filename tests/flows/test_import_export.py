@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes
+from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.files.workspace import Config, Workspace
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
 from amefu_cli.artefacts.stores.store import VideoStore
@@ -27,8 +28,7 @@ from amefu_cli.artefacts.weights.checkpoint import (
     open_stream,
     write_checkpoint,
 )
-from amefu_cli.artefacts.weights.identity import path_identity
-from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
