@@ -40,12 +40,7 @@ def random_clips(
 
 
 def asynchronous_clips(
-    frames: NDArray[np.int64],
-    *,
-    segments: int,
-    frames_per_segment: int,
-    num_aug: int,
-    rng: np.random.Generator,
+    frames: NDArray[np.int64], *, segments: int, frames_per_segment: int, num_aug: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Frame numbers (1 + num_aug, videos, segments * frames_per_segment) int64 of a training episode (§3.3).
 

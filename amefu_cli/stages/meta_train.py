@@ -115,12 +115,7 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[tor
 
 
 def gather_episode(
-    table: FeatureTable,
-    videos: NDArray[np.int64],
-    *,
-    num_aug: int,
-    clip: ClipSettings,
-    rng: np.random.Generator,
+    table: FeatureTable, videos: NDArray[np.int64], *, num_aug: int, clip: ClipSettings, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The features of one episode's `videos` (way, each): RGB, and 1 + num_aug depth clips of the same view."""
     flat = videos.ravel()

@@ -28,12 +28,7 @@ def test_rows(table: FeatureTable, *, test_frames: str, segments: int, frames_pe
 
 @torch.inference_mode()
 def video_vectors(
-    table: FeatureTable,
-    rows: NDArray[np.int64],
-    *,
-    model: Model,
-    fusion: nn.Module | None,
-    device: torch.device,
+    table: FeatureTable, rows: NDArray[np.int64], *, model: Model, fusion: nn.Module | None, device: torch.device
 ) -> NDArray[np.float32]:
     """One vector a video, float32 (videos, dim), from view 0: what `model` classifies.
 

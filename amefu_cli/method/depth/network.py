@@ -98,12 +98,7 @@ def quantise(disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def place(
-    network: nn.Module,
-    tensors: Mapping[str, Tensor],
-    *,
-    name: str,
-    device: torch.device,
-    precision: torch.dtype,
+    network: nn.Module, tensors: Mapping[str, Tensor], *, name: str, device: torch.device, precision: torch.dtype
 ) -> nn.Module:
     """The network with these weights, ready to run; UsageError where they are of another network."""
     try:
