@@ -12,9 +12,9 @@ from PIL import Image
 
 from amefu_cli.artefacts.files.split import read_split
 from amefu_cli.demo import clips as mp4
-from amefu_cli.demo.clips import World, render_world, write_mp4
+from amefu_cli.demo.actions import WORLD_SPLIT
+from amefu_cli.demo.clips import World, render_clip, render_world, write_mp4
 from amefu_cli.demo.picture import MARGIN, TITLE_HEIGHT, magma_of, picture_of_clips, write_picture
-from amefu_cli.demo.world import WORLD_SPLIT, render_clip
 from amefu_cli.errors import AmefuError, SettingsMismatch
 
 SMALL = {"frames": 8, "size": 32, "fps": 10, "seed": 3}
