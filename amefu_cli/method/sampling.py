@@ -47,11 +47,8 @@ def asynchronous_clips(
     Row 0 is the matched clip, read from both streams. The other rows are read from the depth stream only:
     other random places in the same parts. Row 0 is drawn first, so it does not depend on `num_aug`.
     """
-    draws = [
-        random_clips(frames, segments=segments, frames_per_segment=frames_per_segment, rng=rng)
-        for _ in range(1 + num_aug)
-    ]
-    return np.stack(draws)
+    size = {"segments": segments, "frames_per_segment": frames_per_segment}
+    return np.stack([random_clips(frames, rng=rng, **size) for _ in range(1 + num_aug)])
 
 
 def start_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
