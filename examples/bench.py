@@ -33,18 +33,19 @@ from amefu_cli.artefacts.stores.pictures import encode_jpeg
 from amefu_cli.artefacts.stores.store import open_store, prepare_store
 from amefu_cli.demo.clips import write_mp4
 from amefu_cli.method.backbones import build_backbone
+from amefu_cli.method.comparison import accuracy_with_interval
 from amefu_cli.method.depth.monodepth2 import Monodepth2
 from amefu_cli.method.depth.network import build_estimator
 from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads.fusion import DGAdaIN
 from amefu_cli.method.heads.learning import Temperature, meta_train_episode
-from amefu_cli.method.heads.prototypes import accuracy_with_interval, classify_episodes
+from amefu_cli.method.heads.prototypes import classify_episodes
 from amefu_cli.settings import ClipSettings, FeaturesSettings
+from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.depth import predict_depth
 from amefu_cli.stages.features import Extraction, Stream, extract_features
 from amefu_cli.stages.meta_train import gather_episode
 from amefu_cli.stages.networks import precision_name
-from amefu_cli.stages.pipeline import ahead
 
 BATCH = 32
 VIDEOS, FRAMES, SIZE = 4, 32, 256  # of the feature and depth benches

@@ -16,8 +16,7 @@ from amefu_cli.flows.session import Session
 from amefu_cli.flows.work import WHOLE, Made, Work, check_device, recipe_noted, settled_precision
 from amefu_cli.method.depth import parse_estimator
 from amefu_cli.settings import DepthSettings, NetworkRun, WorkRun
-from amefu_cli.stages import Outcome
-from amefu_cli.stages.pipeline import VideoJob
+from amefu_cli.stages import Outcome, VideoJob
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from amefu_cli.settings import (
     StreamSettings,
     WorkRun,
 )
-from amefu_cli.stages import Outcome
-from amefu_cli.stages.pipeline import VideoJob
+from amefu_cli.stages import Outcome, VideoJob
 
 
 @dataclass(frozen=True)

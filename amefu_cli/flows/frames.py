@@ -17,8 +17,7 @@ from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.work import WHOLE, Made, Work, recipe_noted
 from amefu_cli.settings import FramesRun, FramesSettings, WorkRun
-from amefu_cli.stages import Outcome
-from amefu_cli.stages.pipeline import ClipJob
+from amefu_cli.stages import ClipJob, Outcome
 
 FIX = "amefu frames VIDEOS"
 

@@ -158,8 +158,8 @@ def _train_stream(
     if order.rebuild:
         files.start_over()
     session.say.note(
-        f"pretrain: {len(setup.train.records)} videos of {len(set(setup.train.labels))} base classes, "
-        f"{len(setup.held_out.records)} held out{files.resumption()}"
+        f"pretrain: {len(setup.train)} videos of {len({label for _, label in setup.train})} base classes, "
+        f"{len(setup.held_out)} held out{files.resumption()}"
     )
     with session.say.progress("pretrain") as progress:
         pretrain(setup, files, progress=progress)

@@ -22,10 +22,9 @@ from amefu_cli.errors import AmefuError, NotFinite
 from amefu_cli.method.depth import ESTIMATORS, parse_estimator
 from amefu_cli.method.depth.network import Estimator, build_estimator, quantise
 from amefu_cli.settings import DepthSettings
-from amefu_cli.stages import Outcome, Progress
-from amefu_cli.stages.computing import Piece, make_videos, networks_on
+from amefu_cli.stages import Outcome, Progress, VideoJob
+from amefu_cli.stages.computing import Piece, make_videos
 from amefu_cli.stages.networks import choose_precision
-from amefu_cli.stages.pipeline import VideoJob
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,6 @@ def predict_depth(
         return {"disparity": value, "low": low, "high": high}
 
     return make_videos(
-        jobs,
-        batch=setup.batch,
-        load=load,
-        compute=compute,
-        networks=networks_on(setup.device),
-        writer_of=lambda job: depth_writer(setup.depth, job.id),
-        failed=failed,
-        progress=progress,
-    )
+        jobs, batch=setup.batch, load=load, compute=compute, writer_of=lambda job: depth_writer(setup.depth, job.id),
+        device=setup.device, failed=failed, progress=progress,
+    )  # fmt: skip

@@ -23,8 +23,7 @@ from amefu_cli.artefacts.videos.opening import VanishedFile
 from amefu_cli.engines.workers import WorkerPool
 from amefu_cli.errors import AmefuError, VideoError, shown
 from amefu_cli.method.geometry import stored_size
-from amefu_cli.stages import Outcome, Progress
-from amefu_cli.stages.pipeline import ClipJob
+from amefu_cli.stages import ClipJob, Outcome, Progress
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,9 @@ def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
     with open_clip(clip, allow_partial=allow_partial) as reader, frame_writer(store, clip.id) as writer:
         count = append_frames(writer, reader.frames(size_of), quality=settings.quality)
         _check_unchanged(clip)
-        writer.commit(
-            frames=count, fps=reader.fps, source=_source(clip), made_from=job.made_from, partial=reader.partial
-        )
+        source = "/".join([*clip.id.split("/")[:-1], clip.path.name])  # below VIDEOS, whatever that is called
+        writer.commit(frames=count, fps=reader.fps, source=source, made_from=job.made_from, partial=reader.partial)
     return count
-
-
-def _source(clip: Clip) -> str:
-    """The path of a clip below VIDEOS, whatever VIDEOS was called in this run."""
-    return "/".join([*clip.id.split("/")[:-1], clip.path.name])
 
 
 def _check_unchanged(clip: Clip) -> None:

@@ -39,7 +39,7 @@ from amefu_cli.flows.streams import streams_of
 from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.settings import ClipSettings, FeaturesSettings
 from amefu_cli.stages.evaluate import load_fusion
-from amefu_cli.stages.networks import load_stream
+from amefu_cli.stages.networks import load_backbone
 from amefu_cli.stages.public import public_fusion, read_public, write_public
 
 STREAM_SHAPES = json.loads((FIXTURES / "amefu_submodel_keys.json").read_text())
@@ -109,7 +109,7 @@ def reference_inputs() -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def hold_to_the_reference(rgb: Path, depth: Path, fusion: Path) -> None:
     expected = load_file(FIXTURES / "amefu_full.safetensors")
-    streams = [load_stream(rgb, "rgb").eval(), load_stream(depth, "depth").eval()]
+    streams = [load_backbone("resnet50", str(path))[0].eval() for path in (rgb, depth)]
     features = [stream(clip) for stream, clip in zip(streams, reference_inputs(), strict=True)]
     module = load_fusion(fusion, CPU)
     fused = module.fuse_frames(*features)

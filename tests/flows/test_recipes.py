@@ -33,8 +33,8 @@ from amefu_cli.settings import (
     preset_defaults,
     recipe_defaults,
 )
+from amefu_cli.stages import VideoJob
 from amefu_cli.stages.features import crop_views
-from amefu_cli.stages.pipeline import VideoJob
 
 
 def settings(

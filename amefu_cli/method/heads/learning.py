@@ -1,4 +1,4 @@
-"""One step of learning: the losses, a meta-training episode (paper §3.3-3.4) and pretraining's logits."""
+"""One step of learning: the losses, and a meta-training episode (paper §3.3-3.4)."""
 
 from __future__ import annotations
 
@@ -33,16 +33,9 @@ class Temperature(nn.Module):
 
 
 def meta_train_episode(
-    fusion: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rgb: Tensor,
-    depth_clips: Tensor,
-    *,
-    shot: int,
-    classifier: str,
-    temperature: nn.Module,
-    loss: str,
-) -> Tensor:
+    fusion: nn.Module, optimizer: torch.optim.Optimizer, rgb: Tensor, depth_clips: Tensor, *,
+    shot: int, classifier: str, temperature: nn.Module, loss: str,
+) -> Tensor:  # fmt: skip
     """Learn from one episode: an optimizer step per depth clip, in order. Returns the losses (1 + num_aug,).
 
     `rgb` (way, shot + queries, frames, dim) float32; `depth_clips` (1 + num_aug, way, shot + queries, frames,
@@ -61,9 +54,3 @@ def meta_train_episode(
         optimizer.step()
         losses.append(step_loss.detach())
     return torch.stack(losses)
-
-
-def clip_logits(frame_features: Tensor, head: nn.Module, *, frames: int) -> Tensor:
-    """Logits (clips, classes) of pretraining from frame features (clips * frames, dim): mean, then `head`."""
-    logits: Tensor = head(frame_features.reshape(-1, frames, frame_features.shape[-1]).mean(1))
-    return logits

@@ -1,4 +1,4 @@
-"""Nearest-prototype classification of few-shot episodes (paper §3.4) and the accuracy of many of them.
+"""Nearest-prototype classification of few-shot episodes (paper §3.4).
 
 A class's prototype is the mean of its support vectors. A classifier needs only dot products and squared
 norms, and for a prototype both are means of entries of the Gram matrix of the video vectors. So thousands of
@@ -7,7 +7,6 @@ episodes are classified by looking numbers up in one matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amefu_cli.errors import UsageError
 from amefu_cli.method.episodes import Episodes
 from amefu_cli.method.heads import CLASSIFIERS
 
@@ -56,7 +54,8 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
     gram = vectors @ vectors.T if len(vectors) <= GRAM_VIDEOS else None
     per_episode = way * (shot + queries) * vectors.shape[1] if gram is None else way * (way * queries + shot * shot)
     outcomes = np.empty(query.shape, dtype=np.bool_)
-    for chunk in _chunks(len(query), max(1, CHUNK_ENTRIES // per_episode)):
+    size = max(1, CHUNK_ENTRIES // per_episode)
+    for chunk in (slice(begin, begin + size) for begin in range(0, len(query), size)):
         supports, queried = support[chunk], query[chunk].reshape(-1, way * queries)
         if gram is None:
             of_support, of_query = (tensors[torch.from_numpy(videos)] for videos in (supports, queried))
@@ -81,26 +80,3 @@ def _gram_logits(
         torch.from_numpy(pairs.mean((-2, -1))).unsqueeze(-2),
     )
     return cast(Tensor, logits)
-
-
-def _chunks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
-
-
-def accuracy_with_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean accuracy over episodes and half the width of its 95% interval, both in 0..1.
-
-    `outcomes` (episodes, way, queries) bool. The half-width is 1.96 sample standard deviations of the
-    per-episode accuracies over the root of their number. Raises UsageError on fewer than 2 episodes.
-    """
-    accuracies = outcomes.mean((1, 2))
-    if len(accuracies) < 2:
-        raise UsageError(f"{len(accuracies)} episode(s) give no interval; draw at least 2")
-    return float(accuracies.mean()), float(1.96 * accuracies.std(ddof=1) / np.sqrt(len(accuracies)))
-
-
-def accuracy_by_class(outcomes: NDArray[np.bool_], classes: NDArray[np.int64]) -> dict[int, float]:
-    """Share of right queries (0..1) of each label value in `classes` (episodes, way), in rising order."""
-    present, place = np.unique(classes, return_inverse=True)
-    totals = np.bincount(place.ravel(), weights=outcomes.mean(2).ravel())
-    return dict(zip(present.tolist(), (totals / np.bincount(place.ravel())).tolist(), strict=True))
