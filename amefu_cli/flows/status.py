@@ -89,14 +89,15 @@ def describe(workspace: Workspace) -> Status:
     depth, features = _open(workspace.depth, DepthHeader, frames), _open(workspace.features, FeaturesHeader, frames)
     attempts = read_failures(workspace.folder)
     failures = {name: last_failures(attempts, name) for name in ("frames", "depth", "features")}
-    clips, decoded = _clips(frames, failures["frames"]), _records(frames)
+    decoded, predicted, computed = _records(frames), _records(depth), _records(features)
+    clips = _clips(frames, decoded, failures["frames"])
+    lacking = _lacking_features(workspace, decoded, predicted, computed, features)
     disparity = {video: {"frames": record.fingerprint} for video, record in decoded.items()}
     described = [
-        _store(workspace.frames, frames, _lacking(decoded, clips), failures["frames"]),
-        _store(workspace.depth, depth, _lacking(_records(depth), disparity), failures["depth"]),
-        _store(workspace.features, features, _lacking_features(workspace, decoded, depth, features),
-               failures["features"]),
-    ]  # fmt: skip
+        _store(workspace.frames, frames, decoded, _lacking(decoded, clips), failures["frames"]),
+        _store(workspace.depth, depth, predicted, _lacking(predicted, disparity), failures["depth"]),
+        _store(workspace.features, features, computed, lacking, failures["features"]),
+    ]
     return Status(
         workspace=str(workspace.folder),
         stores=tuple(store for store, _ in described),
@@ -117,9 +118,9 @@ def _records(store: VideoStore[AnyHeader] | None) -> Records:
     return store.records() if store else {}
 
 
-def _clips(frames: VideoStore[FramesHeader] | None, failed: Mapping[str, Failure]) -> Identities:
+def _clips(frames: VideoStore[FramesHeader] | None, decoded: Records, failed: Mapping[str, Failure]) -> Identities:
     """What each video of frames would be made from now; `failed` tells of clips where VIDEOS is not there."""
-    wanted: Identities = {video: record.made_from for video, record in _records(frames).items()}
+    wanted: Identities = {video: record.made_from for video, record in decoded.items()}
     folder = located(frames.header.notes.videos, frames.path) if frames else None
     if frames is None or folder is None or not folder.is_dir():
         return {video: {} for video in failed} | wanted
@@ -139,32 +140,36 @@ def _lacking(there: Records, wanted: Mapping[str, Mapping[str, object]]) -> set[
 
 
 def _lacking_features(
-    workspace: Workspace,
-    frames: Records,
-    depth: VideoStore[DepthHeader] | None,
-    features: VideoStore[FeaturesHeader] | None,
+    workspace: Workspace, frames: Records, depth: Records, there: Records, features: VideoStore[FeaturesHeader] | None
 ) -> set[str]:
     """The videos of the split whose features are not those of their frames, disparity and all streams."""
     split = read_split(workspace.split) if workspace.split.is_file() else None
     rows = features.header.streams if features else {}
-    streams = {name: row.fingerprint for name, row in rows.items() if not row.novel_only}
-    there, wanted = _records(features), {}
-    for video, record in _records(depth).items():
+    streams = {name: row.fingerprint for name, row in rows.items() if not row.novel_only}.items()
+    lacking = set()
+    for video, record in depth.items():
         if video in frames and (split is None or split.lists(video)):
-            made_from = dict(there[video].made_from) if video in there else {}
-            wanted[video] = made_from | {
-                "frames": frames[video].fingerprint, "depth": record.fingerprint,
-                "streams": {**made_from.get("streams", {}), **streams},
-            }  # fmt: skip
-    return _lacking(there, wanted)
+            made, made_from = there.get(video), {"frames": frames[video].fingerprint, "depth": record.fingerprint}
+            if (
+                made is None
+                or made.damaged
+                or not made.made_from.items() >= made_from.items()
+                or not made.made_from.get("streams", {}).items() >= streams
+            ):
+                lacking.add(video)
+    return lacking
 
 
 def _store(
-    path: Path, store: VideoStore[AnyHeader] | None, lacking: set[str], failures: Mapping[str, Failure]
+    path: Path,
+    store: VideoStore[AnyHeader] | None,
+    records: Records,
+    lacking: set[str],
+    failures: Mapping[str, Failure],
 ) -> tuple[StoreStatus, list[Failure]]:
     """A store, and the last failure of each video that it lacks."""
     failed = [failures[video] for video in sorted(lacking) if store and video in failures]
-    done = len(_records(store).keys() - lacking)
+    done = len(records.keys() - lacking)
     header = asdict(store.header) if store else None
     return StoreStatus(str(path), done, len(failed), len(lacking) - len(failed), header), failed
 

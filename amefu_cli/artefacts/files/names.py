@@ -13,6 +13,7 @@ from amefu_cli.errors import UsageError
 ARCHIVE, DAMAGED = ".zip", ".bad"  # of equal length, so that a damaged archive can always be renamed
 LONGEST_COMPONENT = 255  # bytes: the limit of a file name on the common file systems
 PLAIN = re.compile(r"[A-Za-z0-9_ ()-][A-Za-z0-9_ ().,+&-]*")
+PLAIN_ID = re.compile(r"(?:[A-Za-z0-9_ ()-][A-Za-z0-9_ (),+&-]*/)*" + PLAIN.pattern)  # a folder's dot may need a look
 
 
 def archive_path(video: str) -> str:
@@ -27,6 +28,8 @@ def archive_path(video: str) -> str:
     >>> archive_path("a.zip/50%")
     'a%2Ezip/50%25.zip'
     """
+    if len(video) <= LONGEST_COMPONENT - len(ARCHIVE) and PLAIN_ID.fullmatch(video):
+        return video + ARCHIVE
     components = video.split("/")
     if any(component in ("", ".", "..") for component in components) or "\0" in video:
         raise UsageError(f"video id {video!r} is not a relative path below a class folder")

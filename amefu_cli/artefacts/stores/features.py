@@ -19,7 +19,7 @@ from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile, NotFinite, UsageError
 
 IMAGENET = "imagenet"  # RGB features without pretraining, of novel videos only: what the paper's basenets read
-EXPONENT = np.uint16(0x7C00)  # of a float16: all of its bits are set in NaN and infinity
+INFINITE, MINUS_INFINITE = 0x7C00, 0xFC00  # float16 as whole numbers, signed and not: NaN lies above its infinity
 READERS = 4  # threads: most of the time is spent where the interpreter is released
 VIDEOS_AT_ONCE = 64  # of one thread
 
@@ -132,7 +132,7 @@ def _load(store: VideoStore[FeaturesHeader], table: FeatureTable, first: int) ->
         for name, features in table.streams.items():
             part = features[:, begin:end]
             part[:] = block = _block(stored, name, part.shape)
-            if ((block.view(np.uint16) & EXPONENT) == EXPONENT).any():
+            if block.view(np.int16).max() >= INFINITE or block.view(np.uint16).max() >= MINUS_INFINITE:
                 raise NotFinite(
                     f"{store.path}: {name!r} of {video} holds NaN or infinity; "
                     f"rebuild it with `amefu features --only {video}`"

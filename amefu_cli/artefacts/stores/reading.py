@@ -50,7 +50,7 @@ class Archive:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._descriptor).st_size
         self._tail_at = max(0, self.size - TAIL)
-        self._tail = os.pread(self._descriptor, TAIL, self._tail_at)
+        self._tail = os.pread(self._descriptor, min(self.size, TAIL), self._tail_at)
         count, size, place, self.comment = _end_of(self._tail)
         is_large = count in IN_ZIP64 or size in IN_ZIP64 or place in IN_ZIP64
         members = None if is_large else self._directory(count, self._bytes(place, size))
@@ -118,9 +118,9 @@ def read_comment(path: str) -> bytes:
     """The comment of the archive at `path`, read alone. Raises ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
+        size = os.lseek(descriptor, 0, os.SEEK_END)
         tail = os.pread(descriptor, RECORD_TAIL, max(0, size - RECORD_TAIL))
-        if size > RECORD_TAIL and b"PK\5\6" not in tail:
+        if size > RECORD_TAIL and tail.rfind(b"PK\5\6") < 0:
             tail = os.pread(descriptor, TAIL, max(0, size - TAIL))
     finally:
         os.close(descriptor)

@@ -74,9 +74,13 @@ class VideoStore(Generic[AnyHeader]):
 
         Raises DamagedFile where one cannot be read and is not marked.
         """
-        listing = self._listing()
-        self._records |= {video: read_record(path) for video, path in listing.items() if video not in self._records}
-        return {video: record for video in listing if (record := self._records[video])}
+        found = {}
+        for video, path in self._listing().items():
+            if video not in self._records:
+                self._records[video] = read_record(path)
+            if (record := self._records[video]) is not None:
+                found[video] = record
+        return found
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's record, or None where it is not in the store."""

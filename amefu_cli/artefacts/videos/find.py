@@ -98,8 +98,9 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
 
 def is_unchanged(clip: Clip) -> bool:
     """Whether a clip's file, or each of its images, is as it was when it was found. Raises OSError."""
-    paths = [clip.path] if clip.kind == "video" else image_files(clip.path)
-    return clip == _clip(clip.id, clip.path, clip.kind, [(path.name, path.stat()) for path in paths])
+    if clip.kind == "video":
+        return clip == _video(clip.id, clip.path, clip.path.stat())
+    return clip == _images(clip.id, clip.path, [(path.name, path.stat()) for path in image_files(clip.path)])
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -139,8 +140,7 @@ class _Walk:
         images: Files = []
         skipped_before = len(self.skipped)
         folders: list[tuple[str, bool]] = []
-        for entry, status in self._entries(path, above, through_link):
-            suffix = _suffix(entry.name)
+        for entry, suffix, status in self._entries(path, above, through_link):
             if stat.S_ISDIR(status.st_mode):
                 folders.append((entry.name, entry.is_symlink()))
             elif suffix in IMAGE_SUFFIXES:
@@ -163,26 +163,28 @@ class _Walk:
 
     def _entries(
         self, path: Path, above: Above, through_link: bool
-    ) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
-        """Entries worth a look, with the status of what they lead to; the others are noted with a reason."""
+    ) -> Iterator[tuple[os.DirEntry[str], str, os.stat_result]]:
+        """Entries worth a look, with suffix and status of what they lead to; the others are noted with a reason."""
         with os.scandir(path) as entries:
             listed = list(entries)
         for entry in listed:
             if entry.name.startswith("."):
                 continue
+            suffix = _suffix(entry.name)
             try:
                 status = entry.stat()
-                reason = self._why_not(entry, status, above, through_link)
+                reason = self._why_not(entry, suffix, status, above, through_link)
             except OSError as error:
                 status, reason = None, _why_no_status(entry, error)
             if reason:
                 self.skipped.append((path / entry.name, reason))
             elif reason is None and status is not None:
-                yield entry, status
+                yield entry, suffix, status
 
-    def _why_not(self, entry: os.DirEntry[str], status: os.stat_result, above: Above, through_link: bool) -> str | None:
+    def _why_not(
+        self, entry: os.DirEntry[str], suffix: str, status: os.stat_result, above: Above, through_link: bool
+    ) -> str | None:
         """None: take it. Empty: pass it over without a word. Else the reason why it is passed over."""
-        suffix = _suffix(entry.name)
         if stat.S_ISDIR(status.st_mode):
             if suffix == STORE_SUFFIX:
                 return ""
@@ -196,7 +198,7 @@ class _Walk:
             return f"not a regular file but {_kind(status.st_mode)}"
         elif suffix in OTHER_SUFFIXES:
             return ""
-        elif suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        elif suffix not in VIDEO_SUFFIXES and suffix not in IMAGE_SUFFIXES:
             return f"no video by its suffix {shown(suffix)!r}" if suffix else "a file without a suffix"
         return self._why_not_link(entry, status, through_link) if entry.is_symlink() else None
 
@@ -211,35 +213,33 @@ class _Walk:
         return None
 
     def _add_videos(self, path: Path, parts: tuple[str, ...], files: Files, folders: set[str]) -> None:
-        stems = Counter(os.path.splitext(name)[0] for name, _ in files)
-        taken = folders | {name for name, _ in files}
+        stem_of = {name: os.path.splitext(name)[0] for name, _ in files}
+        stems, taken = Counter(stem_of.values()), folders | stem_of.keys()
         for name, status in files:
             if not parts:
                 self.skipped.append((path / name, "lies in no class folder; move it to CLASS/"))
                 continue
-            stem = os.path.splitext(name)[0]
+            stem = stem_of[name]
             own = name if stem in taken or stems[stem] > 1 else stem
-            self.clips.append(_clip("/".join((*parts, own)), path / name, "video", [(name, status)]))
+            self.clips.append(_video("/".join((*parts, own)), path / name, status))
 
     def _add_images(self, path: Path, parts: tuple[str, ...], images: Files) -> None:
         if len(parts) < 2:
             if parts:
                 self.skipped.append((path, "images but no clips; give each clip a folder CLASS/CLIP/"))
             return
-        self.clips.append(_clip("/".join(parts), path, "images", images))
+        self.clips.append(_images("/".join(parts), path, images))
 
 
-def _clip(clip_id: str, path: Path, kind: Literal["video", "images"], files: Files) -> Clip:
+def _video(clip_id: str, path: Path, status: os.stat_result) -> Clip:
+    return Clip(clip_id, class_of(clip_id), path, "video", status.st_size, status.st_mtime_ns)
+
+
+def _images(clip_id: str, path: Path, files: Files) -> Clip:
     states = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
-    return Clip(
-        id=clip_id,
-        class_name=class_of(clip_id),
-        path=path,
-        kind=kind,
-        size=sum(size for _, size, _ in states),
-        mtime_ns=max((mtime_ns for _, _, mtime_ns in states), default=0),
-        images=fingerprint(states) if kind == "images" else None,
-    )
+    size = sum(size for _, size, _ in states)
+    latest = max((mtime_ns for _, _, mtime_ns in states), default=0)
+    return Clip(clip_id, class_of(clip_id), path, "images", size, latest, fingerprint(states))
 
 
 def _suffix(name: str) -> str:
