@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tomllib
@@ -74,7 +75,7 @@ def make_split(
 ) -> Split:
     """A split of the three lists; raises UsageError, naming the classes, where two of them share one."""
     parts = {"train": set(train), "val": set(val), "test": set(test)}
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+    for first, second in itertools.combinations(parts, 2):
         shared = sorted(parts[first] & parts[second])
         if shared:
             raise UsageError(
@@ -90,8 +91,7 @@ def read_split(path: Path) -> Split:
     """A split file: TOML or JSON with the keys train, val and test, each a list of class names, and maybe `videos`, a
     list of ids.
 
-    Raises:
-        UsageError: absent, not TOML or JSON, another shape, or a class that stands in two lists.
+    Raises UsageError where it is absent, not TOML or JSON, of another shape, or has a class in two lists.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -103,14 +103,14 @@ def read_split(path: Path) -> Split:
         raise UsageError(f"{path}: not a {kind} split file: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: must hold the keys train, val and test, each a list of class names")
-    lists: list[Any] = [document.get(key, [] if key == "val" else None) for key in KEYS]
-    for key, names in zip(KEYS, lists, strict=True):
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UsageError(f"{path}: {key!r} must be a list of class names")
-    videos = document.get("videos")
-    if videos is not None and not (isinstance(videos, list) and all(isinstance(video, str) for video in videos)):
-        raise UsageError(f"{path}: 'videos' must be a list of ids, class/video")
-    return make_split(*lists, source=str(path), videos=videos)
+    kinds = {**dict.fromkeys(KEYS, "class names"), "videos": "ids, class/video"}
+    lists: dict[str, Any] = {"val": [], "videos": None, **document}
+    for key, kind in kinds.items():
+        names = lists.get(key)
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not is_list and (key != "videos" or names is not None):
+            raise UsageError(f"{path}: {key!r} must be a list of {kind}")
+    return make_split(*(lists[key] for key in KEYS), source=str(path), videos=lists["videos"])
 
 
 def write_split(path: Path, split: Split, **notes: Any) -> None:
@@ -124,10 +124,8 @@ def write_split(path: Path, split: Split, **notes: Any) -> None:
 def draw_split(class_names: Sequence[str], *, ratio: str, rng: np.random.Generator) -> Split:
     """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
 
-    The same names, ratio and state of `rng` give the same split, whatever the order of the names.
-
-    Raises:
-        UsageError: the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
+    The same names, ratio and state of `rng` give the same split, whatever the order of the names. Raises UsageError
+    where the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
     """
     shares = _parse_ratio(ratio)
     names = sorted(set(class_names))
@@ -173,11 +171,9 @@ SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
 def load_split(source: str) -> Split:
     """The split of a built-in name, a .json or .toml file, a folder or prefix of three lists, or `A.txt,B.txt,C.txt`.
 
-    `lists` stands for `lists/*train.txt`, `lists/*val.txt` and `lists/*test.txt`; `lists/ucf101` for
-    `lists/ucf101_train.txt` and so on.
-
-    Raises:
-        UsageError: none of these; a line that is no `class/video`; a class that stands in two lists.
+    The folder `lists` stands for `lists/*train.txt`, `lists/*val.txt` and `lists/*test.txt`; `lists/ucf101` for
+    `lists/ucf101_train.txt` and so on. Raises UsageError where it is none of these, for a line that is no
+    `class/video`, and for a class that stands in two lists.
     """
     if source in BUILT_IN:
         return built_in_split(source)
@@ -195,23 +191,16 @@ def load_split(source: str) -> Split:
             f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, a folder or prefix of lists, or "
             "three lists: train.txt,val.txt,test.txt"
         )
-    return read_lists(paths)
+    videos = [read_list(path) for path in paths]
+    classes = [{class_of(video) for video in some} for some in videos]
+    return make_split(*classes, source=", ".join(map(str, paths)), videos=[video for some in videos for video in some])
 
 
 def built_in_split(name: str) -> Split:
     """A split of the field by name: its classes, with whatever videos are there."""
-    document: Any = json.loads(
-        (files("amefu_cli.artefacts.files") / "data" / "splits.json").read_text(encoding="utf-8")
-    )
+    text = (files("amefu_cli.artefacts.files") / "data" / "splits.json").read_text(encoding="utf-8")
+    document: Any = json.loads(text)
     return make_split(*(document[name][key] for key in KEYS), source=name)
-
-
-def read_lists(paths: list[Path]) -> Split:
-    """The split of three lists: train, val, test."""
-    videos = [read_list(path) for path in paths]
-    classes = [{video.split("/", 1)[0] for video in some} for some in videos]
-    source = ", ".join(str(path) for path in paths)
-    return make_split(*classes, source=source, videos=[video for some in videos for video in some])
 
 
 def read_list(path: Path) -> list[str]:
