@@ -69,11 +69,14 @@ def frames(
 
     Example: amefu frames ./videos --jobs 2
     """
-    from amefu_cli.flows.frames import FramesOrder, make_frames
+    from amefu_cli.flows.frames import FramesOrder, described, make_frames
 
     order = FramesOrder(out or session.workspace.frames, videos, settings, run, work, prune, rebuild)
     made = make_frames(replace(session, dry_run=dry_run), order)
-    _report(answer, made, order.out)
+    if not dry_run or made.found is None:
+        return _report(answer, made, order.out)
+    document, rows = described(made.found)
+    answer.show(document | {"kept": made.outcome.kept}, title="what would be read", rows=rows)
 
 
 @command

@@ -13,7 +13,8 @@ from amefu_cli.artefacts.files.split import BUILT_IN, KEYS, Split, load_split, m
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
-from amefu_cli.artefacts.videos.find import Source, duplicates, find_clips
+from amefu_cli.artefacts.videos.copies import Source, duplicates
+from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
 
@@ -84,8 +85,8 @@ class Checked:
         """Raises UsageError where clips stand in two parts of the split and it was not repaired."""
         if self.check.crossing and self.repair is None:
             raise UsageError(
-                f"{len(self.check.crossing)} clips stand in two parts of the split; leave one of each out: "
-                "--repair FILE.json"
+                f"{len(self.check.crossing)} clips stand in two parts of the split, or in two classes; "
+                "leave one of each out: --repair FILE.json"
             )
 
 
@@ -139,7 +140,7 @@ def _say(session: Session, check: SplitCheck) -> None:
             f"{shown}{', …' if len(check.video_repairs) > SHOWN else ''}"
         )
     for group in check.duplicates:
-        where = ", and stand in different parts of the split" if group in check.crossing else ""
+        where = ", and stand in different parts or classes of the split" if group in check.crossing else ""
         session.say.warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")
 
 
@@ -169,7 +170,7 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
 
 
 def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
-    """The split with names as the disk has them, and of clips that cross it only those of the last part."""
+    """The split with names as the disk has them, and of clips in two classes only those of the last part, or none."""
     fixed = _respelt(split, check.class_repairs, check.video_repairs)
     left_out = {video for group in check.crossing for video in _not_in_last_part(fixed, group)}
     if left_out:
@@ -206,6 +207,8 @@ def _in_class(video: str, class_repairs: Mapping[str, str]) -> str:
 
 
 def _not_in_last_part(split: Split, videos: tuple[str, ...]) -> list[str]:
+    """All but those of the last part; all of them where that holds them in two classes."""
     rank = [None, *KEYS.values()]
     ranks = {video: rank.index(split.part_of(class_of(video))) for video in videos}
-    return [video for video in videos if ranks[video] < max(ranks.values())]
+    last = [video for video in videos if ranks[video] == max(ranks.values())]
+    return [video for video in videos if video not in last or len(set(map(class_of, last))) > 1]

@@ -30,7 +30,7 @@ from amefu_cli.artefacts.stores.header import (
     header_of,
 )
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.videos.find import Source, duplicates
+from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.settings import DEFAULT_SPLIT_RATIO, EpisodesSettings, SplitSettings
@@ -164,7 +164,7 @@ def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[s
 
 
 def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) -> None:
-    """The same clip, byte for byte, may not stand in two parts."""
+    """The same clip, byte for byte, may not stand in two classes."""
     frames = _frames_of(session, store)
     if frames is None:
         return
@@ -172,11 +172,12 @@ def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) 
     same, unread = duplicates(sources)
     for group in same:
         if split.crosses(group):
+            parts = {split.part_of(class_of(video)) for video in group if split.lists(video)}
             raise UsageError(
-                f"{_named(group)} are the same clip, byte for byte, but stand in different parts of the split; "
+                f"{_named(group)} are the same clip, byte for byte, but stand in different "
+                f"{'parts of the split' if len(parts) > 1 else 'classes'}; "
                 "leave one out, as `amefu split check --repair FILE` does"
             )
-        session.say.warn(f"{_named(group)} are the same clip, byte for byte")
     if unread:
         session.say.note(f"split: {len(unread)} clips of equal size could not be compared, as their files are gone")
 

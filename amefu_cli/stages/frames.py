@@ -70,15 +70,8 @@ def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
     with open_clip(clip, allow_partial=allow_partial) as reader, frame_writer(store, clip.id) as writer:
         count = append_frames(writer, reader.frames(size_of), quality=settings.quality)
         _check_unchanged(clip)
-        writer.commit(
-            frames=count, fps=reader.fps, source=_source(clip), made_from=job.made_from, partial=reader.partial
-        )
+        writer.commit(frames=count, fps=reader.fps, source=clip.source, made_from=job.made_from, partial=reader.partial)
     return count
-
-
-def _source(clip: Clip) -> str:
-    """The path of a clip below VIDEOS, whatever VIDEOS was called in this run."""
-    return "/".join([*clip.id.split("/")[:-1], clip.path.name])
 
 
 def _check_unchanged(clip: Clip) -> None:

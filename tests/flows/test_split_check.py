@@ -21,7 +21,7 @@ from amefu_cli.artefacts.files.split import (
     read_split,
     write_split,
 )
-from amefu_cli.artefacts.videos.find import Source, duplicates
+from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.split_check import ClassCount, check_split, repaired
 

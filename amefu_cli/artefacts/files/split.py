@@ -65,8 +65,8 @@ class Split:
         return tuple(name for name in getattr(self, part) if name in there)
 
     def crosses(self, videos: Iterable[str]) -> bool:
-        """Whether videos of the split stand in two or more of base, validation and novel."""
-        return len({self.part_of(class_of(video)) for video in videos if self.lists(video)}) > 1
+        """Whether videos of the split stand in two or more classes."""
+        return len({class_of(video) for video in videos if self.lists(video)}) > 1
 
 
 def make_split(

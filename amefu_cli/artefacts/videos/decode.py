@@ -41,6 +41,7 @@ from amefu_cli.artefacts.videos.find import Clip
 from amefu_cli.artefacts.videos.images import ImageReader
 from amefu_cli.artefacts.videos.opening import (
     MAX_PIXELS,
+    AmbiguousClip,
     CorruptVideo,
     EncryptedVideo,
     MissingDecoder,
@@ -78,6 +79,8 @@ class ClipReader(Protocol):
 @contextmanager
 def open_clip(clip: Clip, *, allow_partial: bool, threads: int = 1) -> Iterator[ClipReader]:
     """Open one clip for one pass over its frames. Raises a child of VideoError."""
+    if clip.fault is not None:
+        raise AmbiguousClip(f"{shown(clip.path)}: {clip.fault}")
     if clip.kind == "images":
         yield ImageReader(clip.path, max_pixels=MAX_PIXELS, allow_partial=allow_partial)
         return

@@ -56,6 +56,10 @@ class UnreadableFile(VideoError):
     """The operating system refuses to open or read the file."""
 
 
+class AmbiguousClip(VideoError):
+    """It cannot be told what the clip is: pictures of several series."""
+
+
 class VanishedFile(VideoError):
     """The file was there when the folder was read and is gone now."""
 
