@@ -10,17 +10,13 @@ What is decided here:
 - All frames get the size chosen for the first one, also after a change of resolution.
 - Undecodable packets before the first frame are passed over (recordings that start between keyframes); after
   it they are an error. Damage that FFmpeg conceals inside a frame is not one.
-- The frame count of a header is believed only as a promise of at least so many frames (fragmented files say 0
-  or 4 for 30), less what an edit list hides. One tenth of it, and always 2, may be missing: AVI headers are
-  often one or two off. Where the file itself ends before its container says (MP4, AVI, Matroska), any missing
-  or damaged frame is an error.
+- What its header promises and does not come is an error (promises.py).
 - The frame rate is the header's where its count is believable too, else measured from the timestamps, else
   guessed by FFmpeg, else None; a rate above 240 is never taken from a header.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -45,15 +41,13 @@ from amefu_cli.artefacts.videos.opening import (
     CorruptVideo,
     EncryptedVideo,
     MissingDecoder,
-    NoFrames,
-    TruncatedVideo,
     UnreadableFile,
     encrypted_message,
     open_container,
     open_file,
-    promised_size,
     video_stream,
 )
+from amefu_cli.artefacts.videos.promises import Tally, is_cut, shortfall, slack, truncated
 from amefu_cli.errors import VideoError, shown
 
 SizeOf = Callable[[int, int], tuple[int, int]]
@@ -107,18 +101,15 @@ class VideoReader:
         self.partial = False
         self._path, self._file, self._container, self._stream = path, file, container, stream
         self._allow_partial = allow_partial
-        self._decoded = 0
-        self._undecodable = False  # packets before the first frame
-        self._packet_cut = False
-        self._times: tuple[int, int] | None = None  # the earliest and latest frame so far, in the time base
+        self._tally = Tally()
 
     @property
     def fps(self) -> float | None:
-        rate, claimed = self._stream.average_rate, self._stream.frames
-        if rate and 0 < rate <= MAX_RATE and claimed and self._decoded <= claimed + _slack(claimed):
+        rate, claimed, tally = self._stream.average_rate, self._stream.frames, self._tally
+        if rate and 0 < rate <= MAX_RATE and claimed and tally.decoded <= claimed + slack(claimed):
             return float(rate)
-        if self._times is not None and self._times[1] > self._times[0] and self._stream.time_base:
-            return float((self._decoded - 1) / ((self._times[1] - self._times[0]) * self._stream.time_base))
+        if tally.last > tally.first and self._stream.time_base:
+            return float((tally.decoded - 1) / ((tally.last - tally.first) * self._stream.time_base))
         guess = self._stream.guessed_rate
         return float(guess) if guess and guess <= MAX_RATE else None
 
@@ -126,7 +117,7 @@ class VideoReader:
         reformatter = VideoReformatter()  # kept, as its scaler is costly to set up
         turn, size = Turn(), (0, 0)
         for frame in self._frames():
-            if self._decoded == 1:
+            if self._tally.decoded == 1:
                 turn = turn_of(frame, self._stream)
                 size = turn.size(*size_of(*turn.size(frame.height, frame.width)))
             yield turn.apply(self._rgb(reformatter, frame, size))
@@ -144,7 +135,7 @@ class VideoReader:
         except av.FFmpegError as error:
             kind = f"{frame.format.name}, {frame.width}×{frame.height}"
             raise CorruptVideo(
-                f"{shown(self._path)}: frame {self._decoded} ({kind}) does not turn into RGB: "
+                f"{shown(self._path)}: frame {self._tally.decoded} ({kind}) does not turn into RGB: "
                 f"{error.strerror}; re-encode it"
             ) from error
         return cast(NDArray[np.uint8], scaled.to_ndarray())
@@ -155,96 +146,48 @@ class VideoReader:
         try:
             for packet in self._container.demux(self._stream):
                 for frame in self._decode(packet):
-                    self._count(frame)
+                    self._tally.frame(frame)
                     yield frame
         except (av.FFmpegError, OSError) as error:
             fault = self._fault(error)
-        fault = fault or self._shortfall()
+        fault = fault or shortfall(self._path, self._file, self._container, self._stream, self._tally)
         if fault is None:
             return
-        if not (self._allow_partial and self._decoded):
+        if not (self._allow_partial and self._tally.decoded):
             raise fault
         self.partial = True
         with suppress(av.FFmpegError):
             for frame in self._stream.decode(None):  # what the decoder held back for reordering
-                self._count(frame)
+                self._tally.frame(frame)
                 yield frame
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         if packet.has_sidedata("encryption_info"):
             raise EncryptedVideo(encrypted_message(self._path))
-        self._packet_cut |= packet.is_corrupt
+        self._tally.packet(packet)
         try:
             return packet.decode()
         except av.error.InvalidDataError:
-            if self._decoded:
+            if self._tally.decoded:
                 raise
-            self._undecodable = True
+            self._tally.undecodable = True
             return []
-
-    def _count(self, frame: VideoFrame) -> None:
-        self._decoded += 1
-        if frame.pts is not None:
-            first, last = self._times or (frame.pts, frame.pts)
-            self._times = min(first, frame.pts), max(last, frame.pts)
 
     def _fault(self, error: OSError | av.FFmpegError) -> VideoError:
         """What an exception while reading or decoding means."""
         name = shown(self._path)
         if not isinstance(error, av.FFmpegError):
             return UnreadableFile(f"{name}: reading failed: {error.strerror}; check the disk")
-        if self._is_cut():
-            return self._truncated()
+        if is_cut(self._file):
+            return truncated(self._path, self._file, self._stream, self._tally)
         if isinstance(error, av.error.PatchWelcomeError | av.error.DecoderNotFoundError):
-            return MissingDecoder(f"{name}: FFmpeg cannot decode this {self._codec()}; re-encode it as H.264")
+            return MissingDecoder(
+                f"{name}: FFmpeg cannot decode this {shown(self._stream.codec_context.name)}; re-encode it as H.264"
+            )
         return CorruptVideo(
-            f"{name}: decoding fails after {self._decoded} frames: {error.strerror}; fetch it again, or keep "
+            f"{name}: decoding fails after {self._tally.decoded} frames: {error.strerror}; fetch it again, or keep "
             "what decodes with --allow-partial"
         )
-
-    def _shortfall(self) -> VideoError | None:
-        """What is wrong with a video that ended without an exception."""
-        if self._decoded == 0:
-            if self._undecodable:
-                return CorruptVideo(
-                    f"{shown(self._path)}: no frame of its {self._codec()} stream decodes: "
-                    "invalid data throughout; fetch it again"
-                )
-            return NoFrames(f"{shown(self._path)}: its {self._codec()} stream holds no frame; fetch it again")
-        claimed = self._claimed() if self._decoded < self._stream.frames else self._stream.frames
-        missing = claimed - self._decoded
-        cut = self._is_cut() and (missing != 0 or self._packet_cut)
-        return self._truncated() if cut or missing > _slack(claimed) else None
-
-    def _claimed(self) -> int:
-        """Frames that the header promises to show: an edit list may hide some of those an MP4 stores."""
-        if not self._container.format.name.startswith("mov"):
-            return self._stream.frames
-        shows = sum(not entry.is_discard for entry in self._stream.index_entries)
-        return min(self._stream.frames, shows) if shows else self._stream.frames
-
-    def _is_cut(self) -> bool:
-        promised = promised_size(self._file)
-        return promised is not None and promised > os.fstat(self._file.fileno()).st_size
-
-    def _truncated(self) -> TruncatedVideo:
-        size, promised = os.fstat(self._file.fileno()).st_size, promised_size(self._file)
-        found = f"{self._decoded} frames decode" + (
-            f" of the {self._stream.frames} that its header promises" if self._stream.frames else ""
-        )
-        if promised is not None and promised > size:
-            found += f", and the file ends at byte {size:,} of {promised:,}"
-        return TruncatedVideo(
-            f"{shown(self._path)}: {found}; fetch it again, or keep what decodes with --allow-partial"
-        )
-
-    def _codec(self) -> str:
-        return shown(self._stream.codec_context.name)
-
-
-def _slack(claimed: int) -> int:
-    """By how many frames a sound header may be off."""
-    return max(2, claimed // 10)
 
 
 class Turn(NamedTuple):

@@ -172,7 +172,7 @@ def test_parts_above_the_classes_are_no_classes(tmp_path: Path) -> None:
         ("jump/1", "jump", "val/jump/1.mp4"), ("run/2", "run", "train/run/2"), ("run/test/1", "run", "test/run/1.mp4"),
         ("run/train/1", "run", "train/run/1.mp4"), ("swim/s/9", "swim", "test/swim/s/9.mp4"),
     ]  # fmt: skip
-    assert reasons(found, tmp_path)["extra"] == "lies beside train, which is above the classes: is not a class"
+    assert reasons(found, tmp_path)["extra"] == "lies beside test, which is above the classes: is not a class"
 
 
 @pytest.mark.parametrize(
