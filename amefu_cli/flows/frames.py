@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
+from amefu_cli.artefacts.files.lists import part_above
 from amefu_cli.artefacts.files.workspace import located, noted
 from amefu_cli.artefacts.stores.header import FramesHeader, FramesNotes, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
@@ -110,6 +111,10 @@ def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
     for group in found.in_two_classes:
         session.say.warn(
             f"{_named(group)} are the same clip, byte for byte, in two classes: a split may name one of them"
+        )
+    if session.command == "frames" and any(part_above(clip.id, clip.source) for clip in found.clips):
+        session.say.note(
+            f"{folder} holds train, val or test above the classes; `--split folders` takes them as the split"
         )
     if not found.clips:
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")

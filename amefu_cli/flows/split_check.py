@@ -9,7 +9,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
-from amefu_cli.artefacts.files.split import BUILT_IN, KEYS, Split, load_split, make_split, write_split
+from amefu_cli.artefacts.files.split import (
+    BUILT_IN,
+    FOLDERS,
+    KEYS,
+    Split,
+    load_split,
+    make_split,
+    split_of_folders,
+    write_split,
+)
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
@@ -97,11 +106,12 @@ def check_split_of(session: Session, order: CheckOrder) -> Checked:
         UsageError: no such split; a file to repair into that is not a .json file; no folder of videos.
     """
     source = _source(session, order)
-    split = load_split(source)
     if order.repair is not None and order.repair.suffix != ".json":
         raise UsageError(f"--repair {order.repair}: must end in .json; it is a split file for --split")
     folder, followed = (order.videos, False) if order.videos else _recorded_folder(order.frames)
     found = find_clips(folder, follow_links=order.follow_links or followed)
+    by_id = {clip.id: clip.source for clip in found.clips}
+    split = split_of_folders(by_id) if source == FOLDERS else load_split(source).spelt_as(by_id)
     sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips}
     check = check_split(split, sources)
     _say(session, check)

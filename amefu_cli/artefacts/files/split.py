@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amefu_cli.artefacts.files.atomic import to_json, write_atomic
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
+from amefu_cli.artefacts.files.lists import part_above, read_list
+from amefu_cli.artefacts.files.names import class_of, typed_text
 from amefu_cli.errors import UsageError
 from amefu_cli.settings import BUILT_IN
 
@@ -53,6 +54,19 @@ class Split:
     def listed(self, records: Mapping[str, Record]) -> dict[str, Record]:
         """What of `records`, by id, belongs to the split."""
         return {video: record for video, record in records.items() if self.lists(video)}
+
+    def spelt_as(self, there: Iterable[str]) -> Split:
+        """The split with its names in the form of the videos `there`: of one `é` or of `e` and an accent."""
+        videos = {_composed(video): video for video in there}
+        classes = {_composed(class_of(video)): class_of(video) for video in videos.values()}
+
+        def spelt(video: str) -> str:
+            name, _, rest = video.partition("/")
+            return videos.get(_composed(video), f"{classes.get(_composed(name), name)}/{rest}")
+
+        parts = [[classes.get(_composed(name), name) for name in getattr(self, part)] for part in KEYS.values()]
+        listed = None if self.videos is None else [spelt(video) for video in self.videos]
+        return make_split(*parts, source="the split", videos=listed)
 
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
         """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
@@ -94,7 +108,7 @@ def read_split(path: Path) -> Split:
         UsageError: absent, not TOML or JSON, another shape, or a class that stands in two lists.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = typed_text(path)
         document: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such split file") from error
@@ -166,8 +180,7 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
     return dealt
 
 
-_SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
-SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
+FOLDERS = "folders"
 
 
 def load_split(source: str) -> Split:
@@ -177,7 +190,7 @@ def load_split(source: str) -> Split:
     `lists/ucf101_train.txt` and so on.
 
     Raises:
-        UsageError: none of these; a line that is no `class/video`; a class that stands in two lists.
+        UsageError: none of these; a line that is no `class/video` nor a class name; a class that stands in two lists.
     """
     if source in BUILT_IN:
         return built_in_split(source)
@@ -192,8 +205,8 @@ def load_split(source: str) -> Split:
         paths = [Path(part) for part in source.split(",")]
     else:
         raise UsageError(
-            f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, a folder or prefix of lists, or "
-            "three lists: train.txt,val.txt,test.txt"
+            f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, {FOLDERS}, a folder or prefix of "
+            "lists, or three lists: train.txt,val.txt,test.txt"
         )
     return read_lists(paths)
 
@@ -206,35 +219,38 @@ def built_in_split(name: str) -> Split:
     return make_split(*(document[name][key] for key in KEYS), source=name)
 
 
+def split_of_folders(sources: Mapping[str, str]) -> Split:
+    """The split that the folders above the classes are. `sources` are paths below VIDEOS, by id.
+
+    Raises:
+        UsageError: a video that lies below none; a class in two of them.
+    """
+    classes: dict[str, set[str]] = {key: set() for key in KEYS}
+    for video, source in sources.items():
+        part = part_above(video, source)
+        if part is None:
+            raise UsageError(f"--split {FOLDERS}: {source} lies in no train/, val/ or test/ above its class")
+        classes[part].add(class_of(video))
+    return make_split(*classes.values(), source=f"--split {FOLDERS}")
+
+
 def read_lists(paths: list[Path]) -> Split:
-    """The split of three lists: train, val, test."""
-    videos = [read_list(path) for path in paths]
-    classes = [{video.split("/", 1)[0] for video in some} for some in videos]
+    """The split of three lists, of videos or of class names: train, val, test."""
+    lists = [read_list(path) for path in paths]
     source = ", ".join(str(path) for path in paths)
-    return make_split(*classes, source=source, videos=[video for some in videos for video in some])
+    entries = [entry for some in lists for entry in some]
+    if len({"/" in entry for entry in entries}) > 1:
+        raise UsageError(f"{source}: some list videos and some class names alone; give all in one form")
+    classes = [{class_of(entry) for entry in some} for some in lists]
+    return make_split(*classes, source=source, videos=entries if "/" in entries[0] else None)
 
 
-def read_list(path: Path) -> list[str]:
-    """The ids of one list, in its order."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such list of videos") from error
-    ids = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        entry = SUFFIX_AND_LABEL.sub("", line.strip())
-        if not entry:
-            continue
-        if not all(entry.partition("/")):
-            raise UsageError(f"{path}: line {number} is {line.strip()!r}; a line must be class/video")
-        ids.append(entry)
-    if not ids:
-        raise UsageError(f"{path}: lists no video")
-    return ids
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _only_list(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
+    found = sorted(folder.glob(pattern)) or sorted(folder.glob(pattern.replace(".", "*.")))
     if len(found) != 1:
         raise UsageError(
             f"--split {folder}: {len(found)} files are named {pattern}; exactly one is needed: give a prefix, such as "

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Literal
 
 from amefu_cli.artefacts.files.fingerprint import fingerprint
+from amefu_cli.artefacts.files.lists import PARTS
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of
 from amefu_cli.artefacts.videos.listing import Above, Listing
 from amefu_cli.artefacts.videos.series import (
     AUXILIARY,
     IMAGE_SUFFIXES,
-    PARTS,
     Choice,
     choose_series,
     recording_of,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from amefu_cli.artefacts.videos.find import image_files
 from amefu_cli.artefacts.videos.opening import CorruptVideo, NoFrames, UnreadableFile, VanishedFile
 from amefu_cli.errors import shown
 
+WHITE = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
+"""What white may be in pictures of floats and of 32-bit integers."""
+
 
 class ImageReader:
     """The images of one folder; a ClipReader. A damaged image is an error; with allow_partial, left out."""
@@ -23,13 +27,15 @@ class ImageReader:
     def __init__(self, folder: Path, *, max_pixels: int, allow_partial: bool) -> None:
         self.partial = False
         self._folder, self._max_pixels, self._allow_partial = folder, max_pixels, allow_partial
+        self._white: float | None = None  # of pictures whose mode does not say it
 
     def frames(self, size_of: Callable[[int, int], tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
         """Every image once, (height, width, 3) uint8 RGB, at the size chosen for the first one."""
         size: tuple[int, int] | None = None
         for path in self._files():
             try:
-                image = _read_rgb(path, self._max_pixels)
+                image = _opened(path, self._max_pixels)
+                image = self._scaled(path, image) if image.mode in WHITE else _rgb(image)
             except CorruptVideo:
                 if not self._allow_partial:
                     raise
@@ -41,6 +47,30 @@ class ImageReader:
         if size is None:
             raise NoFrames(f"{shown(self._folder)}: no image of it can be read; put images there or remove it")
 
+    def _scaled(self, path: Path, image: Image.Image) -> Image.Image:
+        """A picture of a mode that may hold any numbers, as 8 bits: by one range for all pictures of the clip, the
+        least of those in use that holds them."""
+        if self._white is None:
+            low, high = self._range()
+            white = next((white for white in WHITE[image.mode] if high <= white + 0.5), None)
+            if white is None or not low >= -0.5:
+                found = f"pictures of mode {image.mode} that run from {low:g} to {high:g}"
+                raise CorruptVideo(f"{shown(path)}: {found}: what is white is not known; convert them to 8 bits")
+            self._white = white
+        levels = np.asarray(image, np.float64) * (255 / self._white)
+        return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
+
+    def _range(self) -> tuple[float, float]:
+        """The lowest and the highest number in all pictures of such a mode."""
+        ends = []
+        for path in self._files():
+            with suppress(CorruptVideo):
+                image = _opened(path, self._max_pixels)
+                if image.mode in WHITE:
+                    pixels = np.asarray(image)
+                    ends.append((float(pixels.min()), float(pixels.max())))
+        return float(np.min(ends)), float(np.max(ends))  # which, unlike Python's, pass NaN on
+
     def _files(self) -> list[Path]:
         try:
             return image_files(self._folder)
@@ -50,7 +80,7 @@ class ImageReader:
             raise UnreadableFile(f"{shown(self._folder)}: cannot be listed: {error.strerror}") from error
 
 
-def _read_rgb(path: Path, max_pixels: int) -> Image.Image:
+def _opened(path: Path, max_pixels: int) -> Image.Image:
     """One image, upright by its EXIF orientation, whatever its mode."""
     try:
         with warnings.catch_warnings():
@@ -60,7 +90,7 @@ def _read_rgb(path: Path, max_pixels: int) -> Image.Image:
                     found = f"{image.width}×{image.height} pixels are more than {max_pixels:,}"
                     raise CorruptVideo(f"{shown(path)}: {found}; make it smaller")
                 image.load()
-                return _rgb(ImageOps.exif_transpose(image))
+                return ImageOps.exif_transpose(image)
     except FileNotFoundError as error:
         raise VanishedFile(f"{shown(path)}: is gone; run the same command again") from error
     except UnidentifiedImageError as error:

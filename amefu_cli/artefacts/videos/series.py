@@ -40,11 +40,6 @@ SYSTEM_FOLDERS = re.compile(
     r"|ipynb_checkpoints|network trash folder|temporary items|_gsdata_|\$extend",
     re.IGNORECASE,
 )
-PARTS = {
-    "train": "train", "training": "train", "base": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test", "novel": "test",
-}  # fmt: skip
-"""What folders above the classes are called, and the key of a split file that each stands for."""
 
 _WORD = r"(?<![a-z]){}(?![a-z])"
 AUXILIARY = re.compile(
