@@ -57,16 +57,20 @@ class Split:
 
     def spelt_as(self, there: Iterable[str]) -> Split:
         """The split with its names in the form of the videos `there`: of one `é` or of `e` and an accent."""
-        videos = {_composed(video): video for video in there}
-        classes = {_composed(class_of(video)): class_of(video) for video in videos.values()}
+        videos = set(there)
+        classes = {class_of(video) for video in videos}
+        known = videos | classes
+        composed = {_composed(name): name for name in known}
 
-        def spelt(video: str) -> str:
-            name, _, rest = video.partition("/")
-            return videos.get(_composed(video), f"{classes.get(_composed(name), name)}/{rest}")
+        def spelt(name: str) -> str:
+            return name if name in known else composed.get(_composed(name), name)
 
-        parts = [[classes.get(_composed(name), name) for name in getattr(self, part)] for part in KEYS.values()]
-        listed = None if self.videos is None else [spelt(video) for video in self.videos]
-        return make_split(*parts, source="the split", videos=listed)
+        def listed(video: str) -> str:
+            found = spelt(video)
+            return found if found in videos else f"{spelt(class_of(video))}/{video.partition('/')[2]}"
+
+        parts = [map(spelt, getattr(self, part)) for part in KEYS.values()]
+        return make_split(*parts, source="the split", videos=None if self.videos is None else map(listed, self.videos))
 
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
         """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""

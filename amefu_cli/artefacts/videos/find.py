@@ -36,6 +36,8 @@ from amefu_cli.artefacts.videos.series import (
 )
 from amefu_cli.errors import UsageError, shown
 
+IN_NO_CLASS = "lies in no class folder; move it to CLASS/"
+
 Files = dict[str, os.stat_result]
 """Status of files of one folder, by name."""
 
@@ -143,6 +145,7 @@ class _Walk:
         if len(parts) > 1 or (parts and len(root.folders) == 1):
             clips = [clip for part in parts for clip in self._below(root, part, ())]
             if clips:
+                self._skip(root.path, [*root.videos, *root.images], IN_NO_CLASS)
                 others = [name for name in root.folders if name not in parts]
                 self._skip(root.path, others, f"lies beside {parts[0]}, which is above the classes: is not a class")
                 return self._of_parts(clips)
@@ -199,7 +202,7 @@ class _Walk:
             clips = self._one_of_each(folder, parts, below)
         else:
             clips = [clip for clips in below.values() for clip in clips]
-            self._skip(folder.path, folder.videos, "lies in no class folder; move it to CLASS/")
+            self._skip(folder.path, folder.videos, IN_NO_CLASS)
         if folder.images and len(parts) == 1 and not clips:
             self.skipped.append((folder.path, "images but no clips; give each clip a folder CLASS/CLIP/"))
         elif folder.images:
