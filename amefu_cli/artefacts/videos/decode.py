@@ -3,21 +3,21 @@
 What is decided here:
 
 - Which stream: the one FFmpeg calls best (default flag, then bit rate, then order), cover art left out.
-- Every decoded frame counts as one frame, at whatever rate. The decoder's order is the presentation order;
-  timestamps are not trusted for it (AVI has none of its own).
-- Turns and mirrors are applied (turns.py). The sample aspect ratio is not: frames are resized to a fixed
-  shape anyway. Alpha is dropped.
-- All frames get the size chosen for the first one, also after a change of resolution.
-- Undecodable packets before the first frame are passed over (recordings that start between keyframes); after
-  it they are an error. Damage that FFmpeg conceals inside a frame is not one.
-- What its header promises and does not come is an error (promises.py).
+- Every decoded frame counts as one, at whatever rate, in the decoder's order (AVI has no timestamps of its own).
+- Turns and mirrors are applied. The sample aspect ratio is not, as frames get a fixed shape. Alpha is dropped.
+- All frames get the size of the first one, also after a change of resolution.
+- Undecodable packets are passed over before the first frame (recordings that start between keyframes) and an error
+  after it. Damage that FFmpeg conceals inside a frame is not one.
+- What its header promises and does not come is an error (opening.py).
 - The frame rate is the header's where its count is believable too, else measured from the timestamps, else
   guessed by FFmpeg, else None; a rate above 240 is never taken from a header.
+- Pictures of one folder are one series of names, upright by EXIF; modes without a white of their own are scaled.
 """
 
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -32,22 +32,28 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from amefu_cli.artefacts.videos.find import Clip
-from amefu_cli.artefacts.videos.images import ImageReader
+from amefu_cli.artefacts.videos.find import Clip, image_files
 from amefu_cli.artefacts.videos.opening import (
     MAX_PIXELS,
     AmbiguousClip,
     CorruptVideo,
     EncryptedVideo,
     MissingDecoder,
+    NoFrames,
+    Tally,
     UnreadableFile,
+    VanishedFile,
     encrypted_message,
+    is_cut,
     open_container,
     open_file,
+    shortfall,
+    slack,
+    truncated,
     video_stream,
 )
-from amefu_cli.artefacts.videos.promises import Tally, is_cut, shortfall, slack, truncated
 from amefu_cli.errors import VideoError, shown
 
 SizeOf = Callable[[int, int], tuple[int, int]]
@@ -219,3 +225,97 @@ def turn_of(frame: VideoFrame, stream: VideoStream) -> Turn:
         a, b, c, d = turns.get(tag.strip(), (1, 0, 0, 1))
     exchange = abs(b) > abs(a)
     return Turn(exchange, mirror_rows=(b if exchange else d) < 0, mirror_columns=(c if exchange else a) < 0)
+
+
+WHITE = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
+"""What white may be in pictures of floats and of 32-bit integers."""
+
+
+class ImageReader:
+    """The images of one folder; a ClipReader. A damaged image is an error; with allow_partial, left out."""
+
+    fps: float | None = None  # a folder does not say
+
+    def __init__(self, folder: Path, *, max_pixels: int, allow_partial: bool) -> None:
+        self.partial = False
+        self._folder, self._max_pixels, self._allow_partial = folder, max_pixels, allow_partial
+        self._white: float | None = None  # of pictures whose mode does not say it
+
+    def frames(self, size_of: Callable[[int, int], tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+        """Every image once, (height, width, 3) uint8 RGB, at the size chosen for the first one."""
+        size: tuple[int, int] | None = None
+        for path in self._files():
+            try:
+                image = _opened(path, self._max_pixels)
+                image = self._scaled(path, image) if image.mode in WHITE else _rgb(image)
+            except CorruptVideo:
+                if not self._allow_partial:
+                    raise
+                self.partial = True
+                continue
+            size = size or size_of(image.height, image.width)
+            resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            yield np.array(resized, dtype=np.uint8)
+        if size is None:
+            raise NoFrames(f"{shown(self._folder)}: no image of it can be read; put images there or remove it")
+
+    def _scaled(self, path: Path, image: Image.Image) -> Image.Image:
+        """A picture of a mode that may hold any numbers, as 8 bits: by one range for all pictures of the clip, the
+        least of those in use that holds them."""
+        if self._white is None:
+            low, high = self._range()
+            white = next((white for white in WHITE[image.mode] if high <= white + 0.5), None)
+            if white is None or not low >= -0.5:
+                found = f"pictures of mode {image.mode} that run from {low:g} to {high:g}"
+                raise CorruptVideo(f"{shown(path)}: {found}: what is white is not known; convert them to 8 bits")
+            self._white = white
+        levels = np.asarray(image, np.float64) * (255 / self._white)
+        return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
+
+    def _range(self) -> tuple[float, float]:
+        """The lowest and the highest number in all pictures of such a mode."""
+        ends = []
+        for path in self._files():
+            with suppress(CorruptVideo):
+                image = _opened(path, self._max_pixels)
+                if image.mode in WHITE:
+                    pixels = np.asarray(image)
+                    ends.append((float(pixels.min()), float(pixels.max())))
+        return float(np.min(ends)), float(np.max(ends))  # which, unlike Python's, pass NaN on
+
+    def _files(self) -> list[Path]:
+        try:
+            return image_files(self._folder)
+        except FileNotFoundError as error:
+            raise VanishedFile(f"{shown(self._folder)}: is gone; run the same command again") from error
+        except OSError as error:
+            raise UnreadableFile(f"{shown(self._folder)}: cannot be listed: {error.strerror}") from error
+
+
+def _opened(path: Path, max_pixels: int) -> Image.Image:
+    """One image, upright by its EXIF orientation, whatever its mode."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd EXIF and on size, which is held below
+            with Image.open(path) as image:
+                if image.width * image.height > max_pixels:
+                    found = f"{image.width}×{image.height} pixels are more than {max_pixels:,}"
+                    raise CorruptVideo(f"{shown(path)}: {found}; make it smaller")
+                image.load()
+                return ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise VanishedFile(f"{shown(path)}: is gone; run the same command again") from error
+    except UnidentifiedImageError as error:
+        raise CorruptVideo(f"{shown(path)}: is not an image that Pillow can read; replace or remove it") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreadableFile(f"{shown(path)}: cannot be read: {error.strerror}; allow reading it") from error
+        raise CorruptVideo(f"{shown(path)}: damaged image: {shown(str(error))}; replace or remove it") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # 16-bit gray: Pillow would clip it, not scale it
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # palettes with alpha need this step
+    return image.convert("RGB")

@@ -5,7 +5,7 @@ the root without the suffix, `/` between the parts, and without `train`, `val` o
 classes. The rules, one folder at a time:
 
 - Hidden files, system folders, what a downloader left over and what is no video by its suffix are passed over.
-- A folder below a class that holds pictures is one clip: one series of their names (series.py). What lies beside or
+- A folder below a class that holds pictures is one clip: one series of their names (entries.py). What lies beside or
   below them is passed over. Pictures that are named as a video beside them, or lie in a class folder, are no clip.
 - Flow, depth, masks and the like, by their name, are passed over beside what they are named after.
 - Two containers of one name, or a video and the folder of its frames, are one recording: the largest file is taken.
@@ -24,11 +24,12 @@ from typing import Literal
 from amefu_cli.artefacts.files.fingerprint import fingerprint
 from amefu_cli.artefacts.files.lists import PARTS
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of
-from amefu_cli.artefacts.videos.listing import Above, Listing
-from amefu_cli.artefacts.videos.series import (
+from amefu_cli.artefacts.videos.entries import (
     AUXILIARY,
     IMAGE_SUFFIXES,
+    Above,
     Choice,
+    Listing,
     choose_series,
     recording_of,
     suffix_of,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from amefu_cli.artefacts.videos.copies import one_of_each
+from amefu_cli.artefacts.videos.entries import choose_series, natural_key
 from amefu_cli.artefacts.videos.find import Found, find_clips, image_files, is_unchanged
-from amefu_cli.artefacts.videos.series import choose_series, natural_key
 from amefu_cli.errors import UsageError, shown
 from amefu_cli.flows.frames import source_identity
 
@@ -276,6 +276,7 @@ def numbered(*words: str, count: int = 3) -> list[str]:
         (["IMG_1.JPG", "img_2.jpg", "img_10.jpg"], "*"),
         (["rgb.png", "depth.png", "mask.png"], "rgb.png"),
         (numbered("cam1_#.jpg", "cam2_#.jpg"), None),
+        (["cam1_1.jpg", "cam1_2.jpg", "cam2_98.jpg", "cam2_99.jpg"], None),  # no two of one number
         (numbered("left_#.jpg", "right_#.jpg"), None),
         (numbered("img_#.jpg", "image_#.jpg"), None),
         (numbered("flow_x_#.jpg", "flow_y_#.jpg"), None),

@@ -1,18 +1,22 @@
-"""What names say: which files and folders are nobody's clips, what kind of picture, and which pictures are one series.
+"""The entries of one folder: which are worth a look, what their names say, and which pictures are one series.
 
 The pictures of a folder are one clip only where their names are one series: the same words around a number that grows.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import pairwise, takewhile
+from itertools import takewhile
+from pathlib import Path
 
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, suffixes
+from amefu_cli.errors import shown
 
 IMAGE_SUFFIXES = suffixes(
     """
@@ -155,10 +159,12 @@ def _number_pattern(stems: Iterable[str]) -> str:
 
 
 def _told_apart(rows: Mapping[str, Sequence[str | Decimal]]) -> list[tuple[str, ...]]:
-    """Names of like words, by their numbers and in that order: one series where one number grows from each to the next,
-    as a frame's number and time do; else (`cam1_01`, `cam2_01`) one for each value of the other numbers."""
+    """Names of like words, by their numbers and in that order: one series where the first number that differs is another
+    in each, as a frame's number before its time is; else (`cam1_01`, `cam1_02`, `cam2_01`) one for each value of the
+    numbers but the one of most values."""
     columns = list(zip(*rows.values(), strict=True))
-    if len(rows) == 1 or any(all(a < b for a, b in pairwise(column)) for column in columns):
+    varying = next((column for column in columns if len(set(column)) > 1), ())
+    if len(rows) == 1 or len(set(varying)) == len(rows):
         return [tuple(rows)]
     counter = max(range(len(columns)), key=lambda i: (len(set(columns[i])), i), default=0)
     apart: dict[Hashable, list[str]] = {}
@@ -187,3 +193,101 @@ def _shared(names: Iterable[str]) -> str:
     return "".join(
         letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     )
+
+
+MAX_DEPTH = 64
+
+STORE_SUFFIX = ".zarr"  # our own stores, where the workspace lies inside VIDEOS
+
+LEFT_OVER = "left over from a download that did not end"
+
+Above = tuple[tuple[int, int], ...]
+"""(device, inode) of the folders on the way to an entry: meeting one again is a loop."""
+
+
+@dataclass
+class Listing:
+    """Lists folders below `real_root`. Keeps (path, reason) of what is passed over: `skipped` is what a user may have
+    meant as a clip, `beside` what nobody takes for one."""
+
+    real_root: str
+    follow_links: bool
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    beside: list[tuple[Path, str]] = field(default_factory=list)
+
+    def worth_a_look(
+        self, path: Path, above: Above, through_link: bool
+    ) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+        """Entries worth a look, with the status of what they lead to; the others are noted with a reason."""
+        with os.scandir(path) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        names = {entry.name for entry in listed}
+        for entry in listed:
+            if entry.name.startswith("."):
+                self.beside.append((path / entry.name, "hidden"))
+                continue
+            try:
+                status = entry.stat()
+                reason = self._why_not(entry, status, above, through_link)
+            except OSError as error:
+                status, reason = None, _why_no_status(entry, error)
+            if f"{entry.name}.aria2" in names:
+                reason = LEFT_OVER
+            if reason:
+                self.skipped.append((path / entry.name, reason))
+            elif reason is None and status is not None:
+                yield entry, status
+            else:
+                self.beside.append((path / entry.name, "no video by its suffix"))
+
+    def _why_not(self, entry: os.DirEntry[str], status: os.stat_result, above: Above, through_link: bool) -> str | None:
+        """None: take it. Empty: pass it over quietly. Else the reason why it is passed over."""
+        suffix = suffix_of(entry.name)
+        if stat.S_ISDIR(status.st_mode):
+            if suffix == STORE_SUFFIX:
+                return ""
+            if SYSTEM_FOLDERS.fullmatch(entry.name):
+                return "a folder of the system, not of yours"
+            if suffix in VIDEO_SUFFIXES:
+                return f"a folder named as a video ({suffix}); rename it if it holds a clip's images"
+            if len(above) > MAX_DEPTH:
+                return f"nested deeper than {MAX_DEPTH} folders"
+            if (status.st_dev, status.st_ino) in above:
+                return "a link that leads back to a folder above it"
+        elif not stat.S_ISREG(status.st_mode):
+            return f"not a regular file but {_kind(status.st_mode)}"
+        elif suffix in OTHER_SUFFIXES:
+            return ""
+        elif UNFINISHED.search(entry.name):
+            return LEFT_OVER
+        elif suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+            return f"no video by its suffix {shown(suffix)!r}" if suffix else "a file without a suffix"
+        return self._why_not_link(entry, status, through_link) if entry.is_symlink() else None
+
+    def _why_not_link(self, entry: os.DirEntry[str], status: os.stat_result, through_link: bool) -> str | None:
+        if self.follow_links:
+            return None
+        target = os.path.realpath(entry.path)
+        if os.path.commonpath((self.real_root, target)) != self.real_root:
+            return "a link that leaves the videos folder; --follow-links follows it"
+        if through_link and stat.S_ISDIR(status.st_mode):
+            return "a folder link inside a linked folder; --follow-links follows it"  # bounds the walk
+        return None
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+def _why_no_status(entry: os.DirEntry[str], error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "a link that leads to itself"
+    if error.errno == errno.ENOENT and entry.is_symlink():
+        return "a link to nothing"
+    return f"cannot be read: {error.strerror}"
