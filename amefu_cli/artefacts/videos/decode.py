@@ -6,8 +6,7 @@ What is decided here:
 - Every decoded frame counts as one, at whatever rate, in the decoder's order (AVI has no timestamps of its own).
 - Turns and mirrors are applied. The sample aspect ratio is not, as frames get a fixed shape. Alpha is dropped.
 - All frames get the size of the first one, also after a change of resolution.
-- Undecodable packets are passed over before the first frame (recordings that start between keyframes) and an error
-  after it. Damage that FFmpeg conceals inside a frame is not one.
+- Packets that do not decode are passed over before the first frame and an error after it. What FFmpeg conceals is not.
 - What its header promises and does not come is an error (opening.py).
 - The frame rate is the header's where its count is believable too, else measured from the timestamps, else
   guessed by FFmpeg, else None; a rate above 240 is never taken from a header.

@@ -159,9 +159,9 @@ def _number_pattern(stems: Iterable[str]) -> str:
 
 
 def _told_apart(rows: Mapping[str, Sequence[str | Decimal]]) -> list[tuple[str, ...]]:
-    """Names of like words, by their numbers and in that order: one series where the first number that differs is another
-    in each, as a frame's number before its time is; else (`cam1_01`, `cam1_02`, `cam2_01`) one for each value of the
-    numbers but the one of most values."""
+    """Names of like words, by their numbers and in that order: one series where the first number that differs is its
+    own in each, as a frame's number before its time; else (`cam1_01`, `cam1_02`, `cam2_01`) one for each value of the
+    other numbers."""
     columns = list(zip(*rows.values(), strict=True))
     varying = next((column for column in columns if len(set(column)) > 1), ())
     if len(rows) == 1 or len(set(varying)) == len(rows):
