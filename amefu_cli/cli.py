@@ -9,7 +9,7 @@ import sys
 from amefu_cli.errors import AmefuError, Interrupted
 from amefu_cli.interruption import unwind_on_signals
 
-GARBAGE_AFTER = 5_000  # objects made, instead of Python's 700
+GARBAGE_AFTER = (5_000, 10, 100)  # objects made, instead of Python's 700; rounds until older and the oldest follow
 
 
 def main() -> None:
@@ -21,9 +21,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Pillow keeps the memory of a frame for the next one: 3% of `frames`; read when Pillow is loaded.
     os.environ.setdefault("PILLOW_BLOCKS_MAX", "4")
-    # Torch makes half a million objects that stay: looking through them again and again while they are made, and once
-    # more at the end, takes a fifth of the time of a command that has little to do.
-    gc.set_threshold(GARBAGE_AFTER)
+    # Torch makes half a million objects that stay, and the records of a large store are more: looking through them
+    # again and again while they are made, and once more at the end, takes a fifth of the time of a command that has
+    # little to do.
+    gc.set_threshold(*GARBAGE_AFTER)
     try:
         unwind_on_signals()
         from amefu_cli.commands.app import app  # takes half a second, in which a signal is heard already

@@ -12,10 +12,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Self, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from amefu_cli.errors import DamagedFile, UsageError
-from amefu_cli.method import Row
+from amefu_cli.errors import UsageError
+from amefu_cli.method import Row, either
 from amefu_cli.method.backbones import FAMILIES
 from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
@@ -27,13 +27,9 @@ Default = TypeVar("Default")
 
 
 def option(
-    default: Default,
-    help: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
+    default: Default, help: str, *, minimum: float | None = None, maximum: float | None = None,
     choices: tuple[str, ...] = (),
-) -> Default:
+) -> Default:  # fmt: skip
     """A field of a recipe: its default, its help text with the unit, and what values it takes."""
     metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
     result: Default = dataclasses.field(default=default, metadata=metadata)
@@ -42,30 +38,20 @@ def option(
 
 def same(kind: type[Settings], name: str, more: str = "") -> Any:
     """The option `name` of other settings once more, with `more` of a help text."""
-    field = _field(kind, name)
+    field = kind.__dataclass_fields__[name]
     metadata = {**field.metadata, "help": field.metadata["help"] + more}
     return dataclasses.field(default=field.default, metadata=metadata)
 
 
 def unsaid(kind: type[Settings], name: str, taken: str = "") -> Any:
     """The same, but None where it is not given; its help says what is `taken` then: else the default of `kind`."""
-    field = _field(kind, name)
+    field = kind.__dataclass_fields__[name]
     help = f"{field.metadata['help']} [{taken or field.default}]"
     return dataclasses.field(default=None, metadata={**field.metadata, "help": help})
 
 
-def _field(kind: type[Settings], name: str) -> dataclasses.Field[Any]:
-    return next(field for field in dataclasses.fields(kind) if field.name == name)
-
-
-def either(rows: Mapping[str, Row]) -> str:
-    """The titles of a table's rows, for a help text: `a, b or c`."""
-    *titles, last = (row.title for row in rows.values())
-    return f"{', '.join(titles)} or {last}" if titles else last
-
-
 def each(rows: Mapping[str, Row]) -> str:
-    """The names of a table's rows with their titles: `square: SIZE×SIZE pixels; …`."""
+    """The names of a table's rows with their titles, for a help text: `square: SIZE×SIZE pixels; …`."""
     return "; ".join(f"{name}: {row.title}" for name, row in rows.items())
 
 
@@ -79,16 +65,6 @@ class Settings:
             flag, value = "--" + field.name.replace("_", "-"), getattr(self, field.name)
             check_type(flag, value, hints[field.name])
             _check_range(flag, value, field.metadata)
-
-    @classmethod
-    def recorded(cls, fields: Any, where: object) -> Self:
-        """The recipe that the header of `where` holds. Raises DamagedFile where it holds something else."""
-        try:
-            return cls(**fields)
-        except (TypeError, UsageError) as error:
-            raise DamagedFile(
-                f"{where}: its header does not hold a {cls.__name__} ({error}); make it again with --rebuild"
-            ) from error
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, for a header."""
@@ -343,7 +319,7 @@ class EvaluateSettings(Settings):
     @property
     def given(self) -> dict[str, int]:
         """What is asked for of the episodes themselves."""
-        asked = {"way": self.way, "shot": self.shot, "queries": self.queries, "seed": self.seed}
+        asked = {name: getattr(self, name) for name in ("way", "shot", "queries", "seed")}
         return {name: value for name, value in asked.items() if value is not None}
 
     def episodes_to_draw(self) -> EpisodesSettings | None:
@@ -404,6 +380,7 @@ DEPTH_PRETRAIN: Mapping[str, Any] = {"epochs": 60, "classifier_rate": 1e-4, "dec
 Defaults = Mapping[str, Mapping[str, Any]]
 """Values of options by command: what differs from the defaults above."""
 
+_TINY_STREAM: Mapping[str, Any] = {"backbone": "timm:tf_efficientnet_lite0", "crop": 112}
 _SMALL_DATA_SET: Defaults = {"meta-train": {"episodes": 1000, "learning_rate": 1e-5, "decay_after": 3}}
 
 # What a data set is trained with. `paper` and `kinetics100` are the defaults themselves (the paper's §4.1).
@@ -416,20 +393,13 @@ PRESETS: Mapping[str, Defaults] = {
         "frames": {"size": 128},
         "depth": {"estimator": "tiny"},
         "pretrain": {
-            "backbone": "timm:tf_efficientnet_lite0",
-            "crop": 112,
-            "epochs": 3,
-            "backbone_rate": 5e-4,
-            "classifier_rate": 1e-3,
-            "decay_after": 0,
-            "frozen_norm": True,
-            "frames_per_segment": 2,
+            **_TINY_STREAM, "epochs": 3, "backbone_rate": 5e-4, "classifier_rate": 1e-3, "decay_after": 0,
+            "frozen_norm": True, "frames_per_segment": 2,
         },
-        "features": {"backbone": "timm:tf_efficientnet_lite0", "crop": 112, "views": 0},
+        "features": {**_TINY_STREAM, "views": 0},
         "meta-train": {"epochs": 3, "episodes": 200},
-        "demo": {},
     },
-}
+}  # fmt: skip
 
 # Where the paper, its public code and practice part ways; what a recipe sets wins over the preset. The scale that
 # the public code writes as 1 + FC(d) is the same function, so no option stands for it.

@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from amefu_cli.demo.actions import ACTIONS
+from amefu_cli.demo.clips import render_clip
 from amefu_cli.demo.render import render
 from amefu_cli.demo.scene import ROOM_MATERIALS, Scene, draw_clutter, draw_light, draw_materials, draw_room, looking_at
-from amefu_cli.demo.world import ACTIONS, render_clip
 from amefu_cli.method.depth.tiny import TINY_SIZE, TinyDepth
 
 OUT = Path(__file__).parent.parent / "amefu_cli" / "artefacts" / "files" / "data" / "tiny_depth.safetensors"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from amefu_cli.demo.scene import Array, unit
 
-SKIN, SHIRT, TROUSERS, SHOES, HAIR = range(5)
+FIGURE_MATERIALS = 5
+SKIN, SHIRT, TROUSERS, SHOES, HAIR = range(FIGURE_MATERIALS)
 """Rows of the table of materials that the figure wears; what it handles comes after."""
 
-FIGURE_MATERIALS = 5
+LEFT, RIGHT = 0, 1
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,9 @@ def draw_body(rng: np.random.Generator) -> Body:
     size = rng.uniform(0.88, 1.1)
     legs, arms, width = rng.uniform(0.94, 1.06, size=3) * size
     return Body(
-        thigh=0.44 * legs,
-        shin=0.43 * legs,
-        torso=0.5 * size,
-        shoulder=0.19 * width,
-        hip=0.1 * width,
-        upper_arm=0.3 * arms,
-        forearm=0.29 * arms,
-        head=0.11 * rng.uniform(0.93, 1.12),
-        girth=rng.uniform(0.8, 1.3),
-    )
+        thigh=0.44 * legs, shin=0.43 * legs, torso=0.5 * size, shoulder=0.19 * width, hip=0.1 * width,
+        upper_arm=0.3 * arms, forearm=0.29 * arms, head=0.11 * rng.uniform(0.93, 1.12), girth=rng.uniform(0.8, 1.3),
+    )  # fmt: skip
 
 
 def along(*direction: float) -> Array:
@@ -71,11 +64,12 @@ def along(*direction: float) -> Array:
 
 @dataclass
 class Pose:
-    """Where a figure has its limbs over time, in figure axes (left, up, forward), metres and radians.
+    """Where a figure has its limbs over time, and what it handles, in figure axes (left, up, forward), metres, radians.
 
     pelvis (frames, 3); hands, feet (frames, 2, 3), left one first: what the limb's end reaches for; lean
     forward, tilt and twist to the left of the torso (frames,); nod of the head (frames,); knees, elbows (3,):
-    the side to which they bend.
+    the side to which they bend. Balls (centre, radius), bars (start, end, radius) and boxes (centre, half sizes
+    (3,)) move along paths (frames, 3).
     """
 
     pelvis: Array
@@ -87,23 +81,46 @@ class Pose:
     nod: Array
     knees: Array = field(default_factory=lambda: along(0, 0, 1))
     elbows: Array = field(default_factory=lambda: along(0, -0.6, -1))
+    balls: list[tuple[Array, float]] = field(default_factory=list)
+    bars: list[tuple[Array, Array, float]] = field(default_factory=list)
+    boxes: list[tuple[Array, Array]] = field(default_factory=list)
+
+    def reach_with_both(self, middle: Array, apart: Array | float) -> None:
+        """Set both hands to middle (frames, 3), each `apart` metres from it to its own side."""
+        self.hands[:, LEFT] = middle + path(apart, 0, 0)
+        self.hands[:, RIGHT] = middle - path(apart, 0, 0)
+
+    def spread_feet(self, apart: Array | float) -> None:
+        """Set the feet `apart` metres to each side of the pelvis."""
+        self.feet[:, LEFT, 0], self.feet[:, RIGHT, 0] = apart, -np.asarray(apart)
+
+    def stride(self, phase: Array, length: float, lift: float) -> None:
+        """Walk on the spot: the feet go to and fro in turn, the one that comes forward lifted (metres)."""
+        for side, _, turn in in_turn(phase):
+            self.feet[:, side, 2] += length * swing(turn)
+            self.feet[:, side, 1] += lift * np.maximum(0, swing(turn + 0.25))
+
+    def travel(self, way: Array) -> None:
+        """Move all of it, what is handled too, along way (frames, 3)."""
+        self.pelvis = self.pelvis + way
+        self.hands = self.hands + way[:, None]
+        self.feet = self.feet + way[:, None]
+        self.balls = [(centre + way, radius) for centre, radius in self.balls]
+        self.bars = [(start + way, end + way, radius) for start, end, radius in self.bars]
+        self.boxes = [(centre + way, half) for centre, half in self.boxes]
 
 
 def standing(body: Body, frames: int) -> Pose:
     """Upright, feet under the hips, arms hanging."""
-    still = np.zeros(frames, np.float32)
     sides = np.array([1, -1], np.float32)
     height = body.shoulder_height - 0.96 * body.arm
     hand = np.stack([sides * (body.shoulder + 0.09), [height] * 2, [0.04] * 2], 1)
     foot = np.stack([sides * 1.2 * body.hip, [body.ankle_height] * 2, [0] * 2], 1)
     return Pose(
-        pelvis=np.tile(along(0, body.hip_height, 0), (frames, 1)),
-        hands=np.tile(hand.astype(np.float32), (frames, 1, 1)),
-        feet=np.tile(foot.astype(np.float32), (frames, 1, 1)),
-        lean=still,
-        tilt=still.copy(),
-        twist=still.copy(),
-        nod=still.copy(),
+        np.tile(along(0, body.hip_height, 0), (frames, 1)),
+        np.tile(hand.astype(np.float32), (frames, 1, 1)),
+        np.tile(foot.astype(np.float32), (frames, 1, 1)),
+        *np.zeros((4, frames), np.float32),
     )
 
 
@@ -139,13 +156,8 @@ Limb = tuple[Array, Array, float, int]
 
 
 def limbs_of(body: Body, pose: Pose) -> list[Limb]:
-    """The whole figure as capsules: head, hair and torso first, then arms and legs, left ones first."""
+    """The whole figure as capsules: head, hair, neck, shoulders, spine and hips, then its sides, the left one first."""
     left, up, front = torso_axes(pose.lean, pose.tilt, pose.twist)
-    return trunk(body, pose, left, up, front) + arms_and_legs(body, pose, left, up)
-
-
-def trunk(body: Body, pose: Pose, left: Array, up: Array, front: Array) -> list[Limb]:
-    """Head, hair, neck, shoulders, spine and hips, with the axes of the torso given."""
     hip_left, _, _ = torso_axes(pose.lean, pose.tilt, 0.4 * pose.twist)
     chest = pose.pelvis + (body.torso - 0.05) * up
     neck = pose.pelvis + (body.torso + 0.04) * up
@@ -153,7 +165,7 @@ def trunk(body: Body, pose: Pose, left: Array, up: Array, front: Array) -> list[
     head = neck + (body.head + 0.05) * gaze
     crown = head + 0.035 * unit(gaze - 0.9 * front)
     across, hips = 0.6 * body.shoulder * left, 0.5 * body.hip * hip_left
-    return [
+    trunk = [
         (head, head, body.head, SKIN),
         (crown, crown, 1.02 * body.head, HAIR),
         (neck - 0.05 * up, head, 0.055 * body.girth, SKIN),
@@ -161,11 +173,11 @@ def trunk(body: Body, pose: Pose, left: Array, up: Array, front: Array) -> list[
         (pose.pelvis + 0.12 * up, chest - 0.04 * up, 0.135 * body.girth, SHIRT),
         (pose.pelvis - hips, pose.pelvis + hips, 0.125 * body.girth, TROUSERS),
     ]
+    return trunk + arms_and_legs(body, pose, left, hip_left, up)
 
 
-def arms_and_legs(body: Body, pose: Pose, left: Array, up: Array) -> list[Limb]:
-    """Upper arm, forearm, hand, thigh, shin and foot of either side."""
-    hip_left, _, _ = torso_axes(pose.lean, pose.tilt, 0.4 * pose.twist)
+def arms_and_legs(body: Body, pose: Pose, left: Array, hip_left: Array, up: Array) -> list[Limb]:
+    """Upper arm, forearm, hand, thigh, shin and foot of either side, with the axes of the torso given."""
     g, parts = body.girth, []
     for index, side in enumerate((1, -1)):
         shoulder = pose.pelvis + (body.torso - 0.02) * up + side * body.shoulder * left
@@ -193,26 +205,6 @@ def toes(knee: Array, ankle: Array, pole: Array, ankle_height: float) -> Array:
     return np.where(ankle[:, 1:2] < 1.6 * ankle_height, flat, square)
 
 
-LEFT, RIGHT = 0, 1
-
-
-@dataclass
-class Motion:
-    """A pose and props: balls (centre, radius), bars (start, end, radius), boxes (centre, half sizes (3,)).
-
-    Paths are (frames, 3) metres in figure axes: to its left, up from the floor, forward.
-    """
-
-    pose: Pose
-    balls: list[tuple[Array, float]] = field(default_factory=list)
-    bars: list[tuple[Array, Array, float]] = field(default_factory=list)
-    boxes: list[tuple[Array, Array]] = field(default_factory=list)
-
-
-Move = Callable[[Body, Array, np.random.Generator], Motion]
-"""Body, phase (frames,) in cycles and a source of chance for sizes and reach; returns the motion."""
-
-
 def there_and_back(phase: Array) -> Array:
     """0 at whole phases, 1 halfway between, smooth."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * phase)).astype(np.float32)
@@ -223,6 +215,11 @@ def swing(phase: Array) -> Array:
     return np.sin(2 * np.pi * phase).astype(np.float32)
 
 
+def in_turn(phase: Array) -> tuple[tuple[int, int, Array], ...]:
+    """Either side with the sign of the way to it and its phase: half a cycle lies between them."""
+    return (LEFT, 1, phase), (RIGHT, -1, phase + 0.5)
+
+
 def path(left: Array | float, up: Array | float, forward: Array | float) -> Array:
     """Three coordinates, numbers or (frames,), as one path (frames, 3)."""
     return np.stack(np.broadcast_arrays(*np.atleast_1d(left, up, forward)), axis=1).astype(np.float32)
@@ -231,33 +228,3 @@ def path(left: Array | float, up: Array | float, forward: Array | float) -> Arra
 def shoulders(body: Body, pose: Pose) -> Array:
     """Middle of the shoulder line (frames, 3)."""
     return pose.pelvis + (body.torso - 0.02) * torso_axes(pose.lean, pose.tilt, pose.twist)[1]
-
-
-def reach_with_both(pose: Pose, middle: Array, apart: Array | float) -> None:
-    """Set both hands to middle (frames, 3), each `apart` metres from it to its own side."""
-    pose.hands[:, LEFT] = middle + path(apart, 0, 0)
-    pose.hands[:, RIGHT] = middle - path(apart, 0, 0)
-
-
-def spread_feet(pose: Pose, apart: Array | float) -> None:
-    """Set the feet `apart` metres to each side of the pelvis."""
-    pose.feet[:, LEFT, 0], pose.feet[:, RIGHT, 0] = apart, -np.asarray(apart)
-
-
-def stride(pose: Pose, phase: Array, length: float, lift: float) -> None:
-    """Walk on the spot: the feet go to and fro in turn, the one that comes forward lifted (metres)."""
-    for side, turn in ((LEFT, phase), (RIGHT, phase + 0.5)):
-        pose.feet[:, side, 2] += length * swing(turn)
-        pose.feet[:, side, 1] += lift * np.maximum(0, swing(turn + 0.25))
-
-
-def travel(motion: Motion, way: Array) -> Motion:
-    """The whole motion, props too, moved along way (frames, 3)."""
-    pose = motion.pose
-    pose.pelvis = pose.pelvis + way
-    pose.hands = pose.hands + way[:, None]
-    pose.feet = pose.feet + way[:, None]
-    motion.balls = [(centre + way, radius) for centre, radius in motion.balls]
-    motion.bars = [(start + way, end + way, radius) for start, end, radius in motion.bars]
-    motion.boxes = [(centre + way, half) for centre, half in motion.boxes]
-    return motion

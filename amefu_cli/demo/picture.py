@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib import colormaps
+import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from amefu_cli.artefacts.files.atomic import write_atomic
@@ -16,10 +16,11 @@ from amefu_cli.artefacts.stores.header import DepthHeader, FramesHeader
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.demo.actions import WORLD_SPLIT
+from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.settings import DEPTH_PERCENTILE
 
-Row = tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.generic]]
-"""Title, RGB frames uint8 (frames, height, width, 3), disparity (frames, any height, any width)."""
+Row = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+"""Title, RGB frames uint8 (frames, height, width, 3), stored disparity uint8 (frames, any height, any width)."""
 
 SHOWN = 4  # frames of every clip
 MARGIN = 6
@@ -37,15 +38,6 @@ def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
             images = read_frames(frames.read(record.id), numbers)
             rows.append((record.class_name, images, read_disparity(depth.read(record.id), numbers)))
     write_picture(path, rows)
-
-
-def magma_of(disparity: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """One disparity map (height, width) as the depth stream sees it: black is far, pale yellow near."""
-    values = disparity.astype(np.float64)
-    low, high = values.min(), np.percentile(values, DEPTH_PERCENTILE)
-    share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
-    colours: npt.NDArray[np.uint8] = colormaps["magma"](share, bytes=True)
-    return colours[..., :3]
 
 
 def picture_of_clips(clips: Sequence[Row], *, tile: int) -> Image.Image:
@@ -67,13 +59,15 @@ def write_picture(path: Path, clips: Sequence[Row], *, tile: int = 112) -> None:
     write_atomic(path, content.getvalue())
 
 
-def _row_of(title: str, frames: npt.NDArray[np.uint8], disparity: npt.NDArray[np.generic], tile: int) -> Image.Image:
+def _row_of(title: str, frames: NDArray[np.uint8], disparity: NDArray[np.uint8], tile: int) -> Image.Image:
     shown = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
+    depth = torch.from_numpy(disparity[shown])  # as the depth stream sees it: black is far, pale yellow near
+    colours = encode_disparity(depth, encoding="magma", percentile=DEPTH_PERCENTILE).numpy()
     wide = round(tile * frames.shape[2] / frames.shape[1])
     row = Image.new("RGB", (2 * SHOWN * (wide + 1) + MARGIN, TITLE_HEIGHT + tile), "white")
     ImageDraw.Draw(row).text((0, 2), title, fill="black", font_size=12)
     for place, index in enumerate(shown):
-        for part, pixels in enumerate((frames[index], magma_of(disparity[index]))):
+        for part, pixels in enumerate((frames[index], colours[place])):
             left = place * (wide + 1) + part * (SHOWN * (wide + 1) + MARGIN)
             row.paste(Image.fromarray(pixels).resize((wide, tile)), (left, TITLE_HEIGHT))
     return row

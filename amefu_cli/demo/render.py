@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from amefu_cli.demo.scene import (
-    Array,
-    Camera,
-    Indices,
-    Materials,
-    Scene,
-    ball_bounds,
-    corner_bounds,
-    covered_pixels,
-    meet_boxes,
-    meet_capsules,
-)
+from amefu_cli.demo.scene import Array, Camera, Indices, Materials, Scene
+
+TINY = np.float32(1e-9)
+NEAREST = 0.05
+"""Metres: what reaches nearer to the camera's plane than this is taken to cover the whole image."""
 
 SHADOW_CELLS, SHADOW_REACH = 128, 3.2
 """Cells to a side of the map of shadows on the floor, and metres from its middle to its edge."""
+
+
+class Pictures(NamedTuple):
+    """rgb uint8 (frames, height, width, 3); depth float32 (frames, height, width), metres along the view."""
+
+    rgb: npt.NDArray[np.uint8]
+    depth: Array
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,15 @@ class Canvas:
     depth: Array
 
 
-def render(scene: Scene, camera: Camera, rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Array]:
-    """Pictures uint8 (frames, height, width, 3) and their depth float32 (frames, height, width) in metres."""
-    frames = len(camera.position)
-    shape = (frames, camera.height, camera.width)
+def render(scene: Scene, camera: Camera, rng: np.random.Generator) -> Pictures:
+    """What the camera sees of the scene, a picture a frame."""
+    shape = (len(camera.position), camera.height, camera.width)
     pixels = int(np.prod(shape))
     canvas = Canvas(np.empty((3, pixels), np.float32), np.empty(pixels, np.float32))
     paint_room(canvas, scene, camera)
     paint_boxes(canvas, scene, camera)
     paint_capsules(canvas, scene, camera)
-    return develop(canvas.colour.reshape(3, *shape), scene, rng), canvas.depth.reshape(shape)
+    return Pictures(develop(canvas.colour.reshape(3, *shape), scene, rng), canvas.depth.reshape(shape))
 
 
 def paint_room(canvas: Canvas, scene: Scene, camera: Camera) -> None:
@@ -85,19 +86,15 @@ def paint_boxes(canvas: Canvas, scene: Scene, camera: Camera) -> None:
     """Paint the boxes that lie nearer than what the canvas shows."""
     boxes = scene.boxes
     count = len(boxes.half)
-    if count == 0:
-        return
     axes = np.einsum("fij,fnkj->fnki", camera.rotation, boxes.axes).reshape(-1, 3, 3)
     centre = camera.from_world(boxes.centre).reshape(-1, 3)
     half = np.tile(boxes.half, (len(boxes.centre), 1))
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T.astype(np.float32)
     corners = centre[:, None] + np.einsum("ck,nk,nkj->ncj", signs, half, axes)
-    owner, row, column = covered_pixels(camera, *corner_bounds(corners))
-    right, down = camera.columns(column), camera.rows(row)
+    owner, pixel, right, down = rays_within(camera, *corner_bounds(corners))
     eye = -np.einsum("nkj,nj->nk", axes, centre)
     ray = [axes[owner, k, 0] * right + axes[owner, k, 1] * down + axes[owner, k, 2] for k in range(3)]
     depth, side = meet_boxes(list(eye[owner].T), ray, list(half[owner].T))
-    pixel = ((owner // count) * camera.height + row) * camera.width + column
     won = nearest(canvas, pixel, depth)
     owner, depth, side = owner[won], depth[won], side[won]
     place = np.stack([eye[owner, k] + depth * ray[k][won] for k in range(3)])
@@ -114,18 +111,14 @@ def paint_capsules(canvas: Canvas, scene: Scene, camera: Camera) -> None:
     """Paint the capsules and balls that lie nearer than what the canvas shows."""
     capsules = scene.capsules
     count = len(capsules.radius)
-    if count == 0:
-        return
     start = camera.from_world(capsules.start).reshape(-1, 3)
     end = camera.from_world(capsules.end).reshape(-1, 3)
     radius = np.tile(capsules.radius, len(capsules.start))
     bounds = [ball_bounds(point, radius) for point in (start, end)]
     low, high = np.minimum(bounds[0][0], bounds[1][0]), np.maximum(bounds[0][1], bounds[1][1])
-    owner, row, column = covered_pixels(camera, low, high)
-    right, down = camera.columns(column), camera.rows(row)
+    owner, pixel, right, down = rays_within(camera, low, high)
     axis = end - start
     depth, place = meet_capsules(right, down, owner, start, axis, radius)
-    pixel = ((owner // count) * camera.height + row) * camera.width + column
     won = nearest(canvas, pixel, depth)
     owner, depth, place = owner[won], depth[won], place[won]
     hit = np.stack([depth * right[won], depth * down[won], depth])
@@ -134,6 +127,96 @@ def paint_capsules(canvas: Canvas, scene: Scene, camera: Camera) -> None:
     length = place * np.sqrt((axis * axis).sum(1))[owner]
     tint = colours(scene.materials, capsules.material[which], length, 0.15 * normal[0])
     canvas.colour[:, pixel[won]] = tint * brightness(scene, camera, frame, normal)
+
+
+def ball_bounds(centre: Array, radius: Array) -> tuple[Array, Array]:
+    """Lowest and highest slope (..., 2), right and down, of the rays that touch balls in camera axes.
+
+    A ball seen from the side at distance c covers the angles atan2(x, z) ± asin(radius / c).
+    """
+    depth = centre[..., 2:]
+    middle = np.arctan2(centre[..., :2], depth)
+    spread = np.arcsin(np.clip(radius[..., None] / np.hypot(centre[..., :2], depth), 0, 1))
+    low, high = middle - spread, middle + spread
+    limit = np.float32(1.4)
+    return np.tan(np.clip(low, -limit, limit)), np.tan(np.clip(high, -limit, limit))
+
+
+def corner_bounds(corners: Array) -> tuple[Array, Array]:
+    """Lowest and highest slope (..., 2) of the rays to corners (..., 8, 3) in camera axes."""
+    behind = corners[..., 2].min(axis=-1) < NEAREST
+    slopes = corners[..., :2] / np.maximum(corners[..., 2:], NEAREST)
+    everything = np.float32(10)
+    low = np.where(behind[..., None], -everything, slopes.min(axis=-2))
+    high = np.where(behind[..., None], everything, slopes.max(axis=-2))
+    return low, high
+
+
+def rays_within(camera: Camera, low: Array, high: Array) -> tuple[Indices, Indices, Array, Array]:
+    """Owner, pixel of the canvas and slopes, right and down, of every ray (rays,) within the bounds of each owner.
+
+    The bounds low and high (owners, 2) are slopes too; as many owners stand in every frame.
+    """
+    size = np.array([camera.width, camera.height])
+    first = np.clip(np.floor(low * camera.focal + size / 2), 0, size).astype(np.intp)
+    last = np.clip(np.ceil(high * camera.focal + size / 2), 0, size).astype(np.intp)
+    width, height = np.maximum(last - first, 0).T
+    count = width * height
+    owner = np.repeat(np.arange(len(count)), count)
+    place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    row, column = np.divmod(place.astype(np.int32), width.astype(np.int32)[owner])
+    row, column = row + first[owner, 1], column + first[owner, 0]
+    frame = owner // max(1, len(low) // len(camera.position))
+    return owner, (frame * camera.height + row) * camera.width + column, camera.columns(column), camera.rows(row)
+
+
+def meet_capsules(
+    right: Array, down: Array, owner: Indices, start: Array, axis: Array, radius: Array
+) -> tuple[Array, Array]:
+    """Depth at which each ray meets its capsule (infinity: it misses) and the place 0..1 along the axis.
+
+    right, down, owner (rays,); start, axis (owners, 3): first end and the way from it to the second, in
+    camera axes; radius (owners,). Solves |p - start - axis·s| = radius for the infinite cylinder; beyond an
+    end, the ball there is met instead.
+    """
+    length, start_axis = (axis * axis).sum(1), (start * axis).sum(1)
+    start_start = (start * start).sum(1) - radius * radius
+    ray = right * right + down * down + 1
+    ray_axis = right * axis[owner, 0] + down * axis[owner, 1] + axis[owner, 2]
+    ray_start = right * start[owner, 0] + down * start[owner, 1] + start[owner, 2]
+    long, across = length[owner], start_axis[owner]
+    a = long * ray - ray_axis * ray_axis
+    b = long * ray_start - across * ray_axis
+    root = b * b - a * (length * start_start - start_axis * start_axis)[owner]
+    depth = (b - np.sqrt(np.maximum(root, 0))) / np.maximum(a, TINY)
+    place = np.clip((depth * ray_axis - across) / np.maximum(long, TINY), 0, 1)
+    depth[root < 0] = np.inf
+    beyond = np.flatnonzero((root >= 0) & ((place <= 0) | (place >= 1)))
+    whose, end = owner[beyond], place[beyond]
+    middle = ray_start[beyond] + end * ray_axis[beyond]
+    gap = start_start[whose] + end * (2 * start_axis[whose] + length[whose])
+    root = middle * middle - ray[beyond] * gap
+    depth[beyond] = np.where(root >= 0, (middle - np.sqrt(np.maximum(root, 0))) / ray[beyond], np.inf)
+    return np.where(depth > 0, depth, np.float32(np.inf)), place
+
+
+def meet_boxes(origin: Sequence[Array], ray: Sequence[Array], half: Sequence[Array]) -> tuple[Array, Indices]:
+    """Depth at which rays enter boxes (infinity: they miss) and the axis 0, 1 or 2 of the side entered.
+
+    Three arrays each, one for every axis of the box, whose centre is 0: the camera, the ray, half the size.
+    """
+    enter, leave = [], []
+    for place, slope, reach in zip(origin, ray, half, strict=True):
+        inverse = 1 / np.where(np.abs(slope) < TINY, TINY, slope)
+        middle, spread = -place * inverse, reach * np.abs(inverse)
+        enter.append(middle - spread)
+        leave.append(middle + spread)
+    side = np.where(enter[0] > enter[1], 0, 1)
+    depth = np.maximum(enter[0], enter[1])
+    side[enter[2] > depth] = 2
+    depth = np.maximum(depth, enter[2])
+    met = (depth > 0) & (depth < np.minimum(np.minimum(leave[0], leave[1]), leave[2]))
+    return np.where(met, depth, np.float32(np.inf)), side
 
 
 def nearest(canvas: Canvas, pixel: Indices, depth: Array) -> Indices:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,6 @@ Array = npt.NDArray[Any]
 """Of float32 where nothing else is said."""
 
 Indices = npt.NDArray[np.intp]
-NEAREST = 0.05
-"""Metres: what reaches nearer to the camera's plane than this is taken to cover the whole image."""
 
 
 @dataclass(frozen=True)
@@ -57,42 +54,6 @@ def unit(vectors: Array) -> Array:
     return vectors / length
 
 
-def ball_bounds(centre: Array, radius: Array) -> tuple[Array, Array]:
-    """Lowest and highest slope (..., 2), right and down, of the rays that touch balls in camera axes.
-
-    A ball seen from the side at distance c covers the angles atan2(x, z) ± asin(radius / c).
-    """
-    depth = centre[..., 2:]
-    middle = np.arctan2(centre[..., :2], depth)
-    spread = np.arcsin(np.clip(radius[..., None] / np.hypot(centre[..., :2], depth), 0, 1))
-    low, high = middle - spread, middle + spread
-    limit = np.float32(1.4)
-    return np.tan(np.clip(low, -limit, limit)), np.tan(np.clip(high, -limit, limit))
-
-
-def corner_bounds(corners: Array) -> tuple[Array, Array]:
-    """Lowest and highest slope (..., 2) of the rays to corners (..., 8, 3) in camera axes."""
-    behind = corners[..., 2].min(axis=-1) < NEAREST
-    slopes = corners[..., :2] / np.maximum(corners[..., 2:], NEAREST)
-    everything = np.float32(10)
-    low = np.where(behind[..., None], -everything, slopes.min(axis=-2))
-    high = np.where(behind[..., None], everything, slopes.max(axis=-2))
-    return low, high
-
-
-def covered_pixels(camera: Camera, low: Array, high: Array) -> tuple[Indices, Indices, Indices]:
-    """Owner, row and column of every pixel within the bounds (owners, 2), right and down, of each owner."""
-    size = np.array([camera.width, camera.height])
-    first = np.clip(np.floor(low * camera.focal + size / 2), 0, size).astype(np.intp)
-    last = np.clip(np.ceil(high * camera.focal + size / 2), 0, size).astype(np.intp)
-    width, height = np.maximum(last - first, 0).T
-    count = width * height
-    owner = np.repeat(np.arange(len(count)), count)
-    place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    row, column = np.divmod(place.astype(np.int32), width.astype(np.int32)[owner])
-    return owner, row + first[owner, 1], column + first[owner, 0]
-
-
 ROOM_MATERIALS = 6
 """First rows of the table of materials: the room's surfaces, low and high one of each axis."""
 
@@ -123,6 +84,42 @@ class Room:
         """Rotation (3, 3) of world vectors into the axes of the room."""
         c, s = np.cos(self.turn), np.sin(self.turn)
         return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]], np.float32)
+
+
+class Solids:
+    """Arrays, of which those of three or more axes start with the frames; the others with the solids."""
+
+    def beside(self, others: Self) -> Self:
+        """These and others of their kind, in the types of the others."""
+        pairs = zip(vars(self).values(), vars(others).values(), strict=True)
+        return type(self)(*(np.concatenate(pair, axis=int(pair[0].ndim > 2), dtype=pair[1].dtype) for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Capsules(Solids):
+    """Segments with a radius; a ball is one whose ends coincide.
+
+    start, end (frames, count, 3) metres in the world; radius (count,) metres; material (count,): rows of
+    the table.
+    """
+
+    start: Array
+    end: Array
+    radius: Array
+    material: Indices
+
+
+@dataclass(frozen=True)
+class Boxes(Solids):
+    """centre (frames, count, 3) and half the size (count, 3) in metres; material (count,) rows of the table.
+
+    axes (frames, count, 3, 3): the directions of its sides, as rows.
+    """
+
+    centre: Array
+    axes: Array
+    half: Array
+    material: Indices
 
 
 @dataclass(frozen=True)
@@ -223,82 +220,3 @@ def draw_clutter(frames: int, places: Array, material: int, rng: np.random.Gener
         Capsules(still(start), still(end), radius, materials[~boxed]),
         Boxes(still(centre), still(axes), half, materials[boxed]),
     )
-
-
-TINY = np.float32(1e-9)
-
-
-@dataclass(frozen=True)
-class Capsules:
-    """Segments with a radius; a ball is one whose ends coincide.
-
-    start, end (frames, count, 3) metres in the world; radius (count,) metres; material (count,): rows of
-    the table.
-    """
-
-    start: Array
-    end: Array
-    radius: Array
-    material: Indices
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """centre (frames, count, 3) and half the size (count, 3) in metres; material (count,) rows of the table.
-
-    axes (frames, count, 3, 3): the directions of its sides, as rows.
-    """
-
-    centre: Array
-    axes: Array
-    half: Array
-    material: Indices
-
-
-def meet_capsules(
-    right: Array, down: Array, owner: Indices, start: Array, axis: Array, radius: Array
-) -> tuple[Array, Array]:
-    """Depth at which each ray meets its capsule (infinity: it misses) and the place 0..1 along the axis.
-
-    right, down, owner (rays,); start, axis (owners, 3): first end and the way from it to the second, in
-    camera axes; radius (owners,). Solves |p - start - axis·s| = radius for the infinite cylinder; beyond an
-    end, the ball there is met instead.
-    """
-    length, start_axis = (axis * axis).sum(1), (start * axis).sum(1)
-    start_start = (start * start).sum(1) - radius * radius
-    ray = right * right + down * down + 1
-    ray_axis = right * axis[owner, 0] + down * axis[owner, 1] + axis[owner, 2]
-    ray_start = right * start[owner, 0] + down * start[owner, 1] + start[owner, 2]
-    long, across = length[owner], start_axis[owner]
-    a = long * ray - ray_axis * ray_axis
-    b = long * ray_start - across * ray_axis
-    root = b * b - a * (length * start_start - start_axis * start_axis)[owner]
-    depth = (b - np.sqrt(np.maximum(root, 0))) / np.maximum(a, TINY)
-    place = np.clip((depth * ray_axis - across) / np.maximum(long, TINY), 0, 1)
-    depth[root < 0] = np.inf
-    beyond = np.flatnonzero((root >= 0) & ((place <= 0) | (place >= 1)))
-    whose, end = owner[beyond], place[beyond]
-    middle = ray_start[beyond] + end * ray_axis[beyond]
-    gap = start_start[whose] + end * (2 * start_axis[whose] + length[whose])
-    root = middle * middle - ray[beyond] * gap
-    depth[beyond] = np.where(root >= 0, (middle - np.sqrt(np.maximum(root, 0))) / ray[beyond], np.inf)
-    return np.where(depth > 0, depth, np.float32(np.inf)), place
-
-
-def meet_boxes(origin: Sequence[Array], ray: Sequence[Array], half: Sequence[Array]) -> tuple[Array, Indices]:
-    """Depth at which rays enter boxes (infinity: they miss) and the axis 0, 1 or 2 of the side entered.
-
-    Three arrays each, one for every axis of the box, whose centre is 0: the camera, the ray, half the size.
-    """
-    enter, leave = [], []
-    for place, slope, reach in zip(origin, ray, half, strict=True):
-        inverse = 1 / np.where(np.abs(slope) < TINY, TINY, slope)
-        middle, spread = -place * inverse, reach * np.abs(inverse)
-        enter.append(middle - spread)
-        leave.append(middle + spread)
-    side = np.where(enter[0] > enter[1], 0, 1)
-    depth = np.maximum(enter[0], enter[1])
-    side[enter[2] > depth] = 2
-    depth = np.maximum(depth, enter[2])
-    met = (depth > 0) & (depth < np.minimum(np.minimum(leave[0], leave[1]), leave[2]))
-    return np.where(met, depth, np.float32(np.inf)), side

@@ -89,7 +89,7 @@ def _depth_of_features(
 ) -> Made[DepthHeader]:
     if depth_plan is not None:
         return _depth(session, depth_plan, frames)
-    return Made(open_store(plan.inputs.depth, DepthHeader, fix="amefu depth"), frames.outcome)
+    return Made(open_store(plan.inputs.depth, DepthHeader, fix="amefu depth", frames=frames.store), frames.outcome)
 
 
 def _frames_order(inputs: Inputs, work: WorkRun) -> FramesOrder:

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from amefu_cli.artefacts.files.workspace import located, noted
-from amefu_cli.artefacts.stores.header import DepthHeader, DepthNotes, FramesHeader, header_of
+from amefu_cli.artefacts.files.workspace import located, located_estimator, noted
+from amefu_cli.artefacts.stores.header import DepthHeader, DepthNotes, EstimatorIdentity, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
-from amefu_cli.artefacts.weights.identity import estimator_identity, located_estimator
 from amefu_cli.flows.frames import FramesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.work import WHOLE, Made, Work, check_device, recipe_noted, settled_precision
 from amefu_cli.method.depth import parse_estimator
 from amefu_cli.settings import DepthSettings, NetworkRun, WorkRun
-from amefu_cli.stages import Outcome
-from amefu_cli.stages.pipeline import VideoJob
+from amefu_cli.stages import Outcome, VideoJob
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,13 @@ def make_depth(
         precision=settled_precision(plan.settings.precision, recorded, plan.run.device),
     )  # fmt: skip
     header = DepthHeader(
-        settings=settings, made_from=estimator_identity(settings.estimator, plan.weights),
+        settings=settings, made_from=EstimatorIdentity.of(settings.estimator, plan.weights),
         notes=DepthNotes(
             frames=noted(frames.path, path), weights=noted(plan.weights, path) if plan.weights else None,
             recipe=recipe_noted(session, plan.there),
         ),
     )  # fmt: skip
-    store = prepare_store(path, header, rebuild=plan.order.rebuild)
+    store = prepare_store(path, header, rebuild=plan.order.rebuild, frames=frames)
     jobs = work.choose(frames.ids(), store, lambda video: _job(frames, video))
     outcome = None
     if not session.dry_run:
@@ -104,7 +102,7 @@ def _predict(
     if not jobs:  # which is known before torch is loaded
         with store:
             return Outcome()
-    from amefu_cli.stages.depth import Prediction, load_estimator, predict_depth
+    from amefu_cli.stages.depth import load_estimator, predict_depth
     from amefu_cli.stages.networks import choose_device
 
     device = choose_device(plan.run.device)
@@ -113,6 +111,8 @@ def _predict(
         store.note_provenance({"estimator": provenance})
         if message:
             session.say.note(message)
-        setup = Prediction(frames, store, estimator=estimator, device=device, batch=plan.run.batch)
         with session.say.progress("depth") as progress:
-            return predict_depth(setup, jobs, failed=plan.work.failed, progress=progress)
+            return predict_depth(
+                frames, store, jobs, estimator=estimator, device=device, batch=plan.run.batch,
+                failed=plan.work.failed, progress=progress,
+            )  # fmt: skip

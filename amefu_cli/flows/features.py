@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.artefacts.files.split import Split
-from amefu_cli.artefacts.files.workspace import located, noted
+from amefu_cli.artefacts.files.workspace import located, noted, noted_weights
 from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FeaturesNotes, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
-from amefu_cli.artefacts.weights.identity import noted_weights
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_to_draw
 from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams, streams_of
@@ -30,8 +29,7 @@ from amefu_cli.settings import (
     StreamSettings,
     WorkRun,
 )
-from amefu_cli.stages import Outcome
-from amefu_cli.stages.pipeline import VideoJob
+from amefu_cli.stages import Outcome, VideoJob
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def make_features(
 ) -> Made[FeaturesHeader]:
     """Bring features.zarr up to date with both stores; `before` is what was done to them."""
     header = replace(plan.header, notes=replace(plan.header.notes, geometry=frames.header.settings.geometry))
-    store = prepare_store(plan.order.out, header, rebuild=plan.order.rebuild)
+    store = prepare_store(plan.order.out, header, rebuild=plan.order.rebuild, frames=frames)
     making = _Making(plan, frames, depth, store, split)
     jobs = plan.work.choose([*filter(split.lists, frames.ids())], store, making.job)
     if jobs and header.settings.flip > 0 and header.settings.views == 0:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.files.results import read_result
 from amefu_cli.artefacts.files.split import read_split
 from amefu_cli.artefacts.files.workspace import Workspace, located
+from amefu_cli.artefacts.stores import header as headers
 from amefu_cli.artefacts.stores.check import verify_store
 from amefu_cli.artefacts.stores.failures import Failure, last_failures, read_failures
-from amefu_cli.artefacts.stores.header import (
-    AnyHeader,
-    DepthHeader,
-    FeaturesHeader,
-    FramesHeader,
-    VideoRecord,
-    header_of,
-    read_header,
-)
+from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.copies import one_of_each
 from amefu_cli.artefacts.videos.find import find_clips
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, verify_checkpoint
-from amefu_cli.artefacts.weights.checkpoint import read_header as read_checkpoint_header
+from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header, verify_checkpoint
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows.frames import source_identity
 from amefu_cli.flows.session import Session
@@ -87,38 +79,41 @@ class Status:
 def describe(workspace: Workspace) -> Status:
     """What a workspace holds."""
     frames = _open(workspace.frames, FramesHeader)
-    depth, features = _open(workspace.depth, DepthHeader), _open(workspace.features, FeaturesHeader)
+    depth, features = _open(workspace.depth, DepthHeader, frames), _open(workspace.features, FeaturesHeader, frames)
     attempts = read_failures(workspace.folder)
     failures = {name: last_failures(attempts, name) for name in ("frames", "depth", "features")}
-    clips, decoded = _clips(frames, failures["frames"]), _records(frames)
+    decoded, predicted, computed = _records(frames), _records(depth), _records(features)
+    clips = _clips(frames, decoded, failures["frames"])
+    lacking = _lacking_features(workspace, decoded, predicted, computed, features)
     disparity = {video: {"frames": record.fingerprint} for video, record in decoded.items()}
     described = [
-        _store(workspace.frames, frames, _lacking(decoded, clips), failures["frames"]),
-        _store(workspace.depth, depth, _lacking(_records(depth), disparity), failures["depth"]),
-        _store(workspace.features, features, _lacking_features(workspace, decoded, depth, features),
-               failures["features"]),
-    ]  # fmt: skip
+        _store(workspace.frames, frames, decoded, _lacking(decoded, clips), failures["frames"]),
+        _store(workspace.depth, depth, predicted, _lacking(predicted, disparity), failures["depth"]),
+        _store(workspace.features, features, computed, lacking, failures["features"]),
+    ]
     return Status(
         workspace=str(workspace.folder),
         stores=tuple(store for store, _ in described),
-        checkpoints=tuple(_checkpoint(path) for path in _checkpoints(workspace)),
+        checkpoints=tuple(_checkpoints(workspace)),
         results=tuple(_result(path) for path in sorted(workspace.results.glob("*.json"))),
         failed=tuple(failure for _, failed in described for failure in failed),
     )
 
 
-def _open(path: Path, kind: type[AnyHeader]) -> VideoStore[AnyHeader] | None:
-    header = header_of(path, kind)
-    return VideoStore(path, header) if header else None
+def _open(
+    path: Path, kind: type[AnyHeader], frames: VideoStore[FramesHeader] | None = None
+) -> VideoStore[AnyHeader] | None:
+    header = headers.header_of(path, kind)
+    return VideoStore(path, header, frames=frames) if header else None
 
 
 def _records(store: VideoStore[AnyHeader] | None) -> Records:
     return store.records() if store else {}
 
 
-def _clips(frames: VideoStore[FramesHeader] | None, failed: Mapping[str, Failure]) -> Identities:
+def _clips(frames: VideoStore[FramesHeader] | None, decoded: Records, failed: Mapping[str, Failure]) -> Identities:
     """What each video of frames would be made from now; `failed` tells of clips where VIDEOS is not there."""
-    wanted: Identities = {video: record.made_from for video, record in _records(frames).items()}
+    wanted: Identities = {video: record.made_from for video, record in decoded.items()}
     folder = located(frames.header.notes.videos, frames.path) if frames else None
     if frames is None or folder is None or not folder.is_dir():
         return {video: {} for video in failed} | wanted
@@ -131,70 +126,70 @@ def _clips(frames: VideoStore[FramesHeader] | None, failed: Mapping[str, Failure
 def _lacking(there: Records, wanted: Mapping[str, Mapping[str, object]]) -> set[str]:
     """The wanted videos that are not there as they would be made now."""
     return {
-        video
-        for video, made_from in wanted.items()
+        video for video, made_from in wanted.items()
         if video not in there or there[video].damaged or there[video].made_from != made_from
-    }
+    }  # fmt: skip
 
 
 def _lacking_features(
-    workspace: Workspace,
-    frames: Records,
-    depth: VideoStore[DepthHeader] | None,
-    features: VideoStore[FeaturesHeader] | None,
+    workspace: Workspace, frames: Records, depth: Records, there: Records, features: VideoStore[FeaturesHeader] | None
 ) -> set[str]:
     """The videos of the split whose features are not those of their frames, disparity and all streams."""
     split = read_split(workspace.split) if workspace.split.is_file() else None
     rows = features.header.streams if features else {}
-    streams = {name: row.fingerprint for name, row in rows.items() if not row.novel_only}
-    there, wanted = _records(features), {}
-    for video, record in _records(depth).items():
+    streams = {name: row.fingerprint for name, row in rows.items() if not row.novel_only}.items()
+    lacking = set()
+    for video, record in depth.items():
         if video in frames and (split is None or split.lists(video)):
-            made_from = dict(there[video].made_from) if video in there else {}
-            wanted[video] = made_from | {
-                "frames": frames[video].fingerprint, "depth": record.fingerprint,
-                "streams": {**made_from.get("streams", {}), **streams},
-            }  # fmt: skip
-    return _lacking(there, wanted)
+            made, made_from = there.get(video), {"frames": frames[video].fingerprint, "depth": record.fingerprint}
+            if (
+                made is None
+                or made.damaged
+                or not made.made_from.items() >= made_from.items()
+                or not made.made_from.get("streams", {}).items() >= streams
+            ):
+                lacking.add(video)
+    return lacking
 
 
 def _store(
-    path: Path, store: VideoStore[AnyHeader] | None, lacking: set[str], failures: Mapping[str, Failure]
+    path: Path,
+    store: VideoStore[AnyHeader] | None,
+    records: Records,
+    lacking: set[str],
+    failures: Mapping[str, Failure],
 ) -> tuple[StoreStatus, list[Failure]]:
     """A store, and the last failure of each video that it lacks."""
     failed = [failures[video] for video in sorted(lacking) if store and video in failures]
-    done = len(_records(store).keys() - lacking)
+    done = len(records.keys() - lacking)
     header = asdict(store.header) if store else None
     return StoreStatus(str(path), done, len(failed), len(lacking) - len(failed), header), failed
 
 
-def _checkpoints(workspace: Workspace) -> list[Path]:
+def _checkpoints(workspace: Workspace) -> Iterator[CheckpointStatus]:
+    """Those that the workspace names, whether they are there or not, then any others."""
     known = [workspace.stream("rgb"), workspace.stream("depth"), workspace.fusion]
-    others = [
-        path
-        for path in sorted(workspace.folder.glob("*.safetensors"))
-        if path not in known and not path.stem.endswith((".snapshot", ".best"))
-    ]
-    return known + others
+    for path in dict.fromkeys([*known, *sorted(workspace.folder.glob("*.safetensors"))]):
+        if not path.stem.endswith((".snapshot", ".best")):
+            yield _checkpoint(path)
 
 
 def _checkpoint(path: Path) -> CheckpointStatus:
     try:
-        header = read_checkpoint_header(path)
-        snapshot = None if header else read_checkpoint_header(path.with_suffix(".snapshot.safetensors"))
+        header = read_header(path)
+        snapshot = None if header else read_header(path.with_suffix(".snapshot.safetensors"))
     except DamagedFile:
         return CheckpointStatus(str(path), "not a checkpoint", None)
-    if snapshot is not None:
-        position = snapshot.notes.position or Position()
-        state = f"in training: epoch {position.epoch}, step {position.step}"
-        return CheckpointStatus(str(path), state, _document(snapshot))
-    if header is None:
+    shown = header or snapshot
+    if shown is None:
         return CheckpointStatus(str(path), "not there", None)
-    notes = header.notes
-    done = f"epoch {'-' if notes.epoch is None else notes.epoch}, done"
-    return CheckpointStatus(
-        str(path), f"imported from {notes.imported_from}" if notes.imported_from else done, _document(header)
-    )
+    notes, position = shown.notes, shown.notes.position or Position()
+    state = f"epoch {'-' if notes.epoch is None else notes.epoch}, done"
+    if snapshot:
+        state = f"in training: epoch {position.epoch}, step {position.step}"
+    elif notes.imported_from:
+        state = f"imported from {notes.imported_from}"
+    return CheckpointStatus(str(path), state, _document(shown))
 
 
 def _document(header: AnyCheckpoint) -> dict[str, object]:
@@ -233,20 +228,16 @@ def verify(session: Session, paths: Sequence[Path]) -> list[Verified]:
     Raises:
         UsageError: there is nothing of that name, or nothing at all.
     """
+    workspace = session.workspace
+    stores = [path for path in (workspace.frames, workspace.depth, workspace.features) if path.is_dir()]
+    everything = [*stores, *sorted(workspace.folder.glob("*.safetensors"))]
+    if not paths and not everything:
+        raise UsageError(f"{workspace.folder}: holds no store and no checkpoint; start with `amefu frames VIDEOS`")
     found = []
-    for path in paths or _all_of(session):
+    for path in paths or everything:
         found.append(_verify_checkpoint(path) if path.is_file() else _verify_store(session, path))
         for video, reason in found[-1].damaged.items():
             session.say.warn(f"{path}: {video}: {reason}")
-    return found
-
-
-def _all_of(session: Session) -> list[Path]:
-    workspace = session.workspace
-    stores = [path for path in (workspace.frames, workspace.depth, workspace.features) if path.is_dir()]
-    found = [*stores, *sorted(workspace.folder.glob("*.safetensors"))]
-    if not found:
-        raise UsageError(f"{workspace.folder}: holds no store and no checkpoint; start with `amefu frames VIDEOS`")
     return found
 
 
@@ -256,7 +247,7 @@ def _verify_checkpoint(path: Path) -> Verified:
 
 
 def _verify_store(session: Session, path: Path) -> Verified:
-    header = read_header(path)
+    header = headers.read_header(path)
     if header is None:
         raise UsageError(f"{path}: no such store or checkpoint; `amefu status` lists those of the workspace")
     with VideoStore(path, header) as store, session.say.progress(path.name) as progress:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256
+from amefu_cli.artefacts.files.workspace import located_weights, weights_identity
 from amefu_cli.artefacts.stores.header import FeaturesHeader, Stream
 from amefu_cli.artefacts.weights.checkpoint import StreamHeader, open_stream
-from amefu_cli.artefacts.weights.identity import located_weights, weights_identity
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.work import check_backbone

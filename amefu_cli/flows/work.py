@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from amefu_cli.artefacts.files.workspace import NO_FILES
 from amefu_cli.artefacts.stores.failures import FILE_NAME, latest_failures, read_failures, record_failure
 from amefu_cli.artefacts.stores.header import AnyHeader, FramesHeader, StoreHeader
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import Found
-from amefu_cli.artefacts.weights.identity import NO_FILES
 from amefu_cli.engines.workers import parse_shard, shard_of
 from amefu_cli.errors import AmefuError, DamagedFile, UsageError
 from amefu_cli.flows.session import Session

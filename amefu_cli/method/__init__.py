@@ -7,6 +7,7 @@ names its module, which is imported when the row is used.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,3 +24,9 @@ class Row:
         module, _, name = self.where.partition(":")
         found = importlib.import_module(f"{__name__}.{module}")
         return getattr(found, name) if name else found
+
+
+def either(rows: Mapping[str, Row]) -> str:
+    """The titles of a table's rows, as a sentence says them: `a, b or c`."""
+    *titles, last = (row.title for row in rows.values())
+    return f"{', '.join(titles)} or {last}" if titles else last

@@ -1,4 +1,4 @@
-"""Is one accuracy higher than another? Intervals over episodes, and over the classes that the episodes are of.
+"""How accurate, and more so than another? Intervals over episodes, and over the classes that the episodes are of.
 
 Two models that classified the same episodes are compared episode by episode, so that what makes an episode hard for
 both cancels out: 10,000 one-query episodes give ±0.86 at 74%, their paired difference often a third of that.
@@ -6,6 +6,7 @@ both cancels out: 10,000 one-query episodes give ±0.86 at 74%, their paired dif
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,23 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
+def accuracy_with_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
+    """Mean accuracy over episodes and half the width of its 95% interval, both in 0..1.
+
+    `outcomes` (episodes, way, queries) bool. The half-width is 1.96 standard errors of the per-episode accuracies.
+    Raises UsageError on fewer than 2 episodes.
+    """
+    accuracies = outcomes.mean((1, 2))
+    return float(accuracies.mean()), 1.96 * math.sqrt(_squared_error(accuracies))
+
+
+def accuracy_by_class(outcomes: NDArray[np.bool_], classes: NDArray[np.int64]) -> dict[int, float]:
+    """Share of right queries (0..1) of each label value in `classes` (episodes, way), in rising order."""
+    present, place = np.unique(classes, return_inverse=True)
+    totals = np.bincount(place.ravel(), weights=outcomes.mean(2).ravel())
+    return dict(zip(present.tolist(), (totals / np.bincount(place.ravel())).tolist(), strict=True))
+
+
 def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
     """Mean of `second - first`, accuracies (episodes,) of the same episodes, ± 1.96 standard errors."""
     if first.shape != second.shape:
@@ -50,7 +68,7 @@ def _squared_error(values: NDArray[np.float64]) -> float:
 
 
 def _around(value: float, squared_error: float) -> Interval:
-    half_width = 1.96 * float(np.sqrt(squared_error))
+    half_width = 1.96 * math.sqrt(squared_error)
     return Interval(value, value - half_width, value + half_width)
 
 
@@ -60,12 +78,9 @@ def draw_class_weights(classes: int, *, resamples: int, rng: np.random.Generator
 
 
 def resampled_means(
-    values: NDArray[np.float64],
-    classes: NDArray[np.int64],
-    class_weights: NDArray[np.int64],
-    *,
+    values: NDArray[np.float64], classes: NDArray[np.int64], class_weights: NDArray[np.int64], *,
     rng: np.random.Generator,
-) -> NDArray[np.float64]:
+) -> NDArray[np.float64]:  # fmt: skip
     """The mean of `values` in each resample of classes and of episodes: (resamples,).
 
     `values` (episodes, way) are accuracies, or differences of accuracies, of the queries of one class of an episode;

@@ -31,22 +31,30 @@ class Episodes:
 
 
 def draw_episodes(
-    labels: NDArray[np.int64],
-    *,
-    way: int,
-    shot: int,
-    queries: int,
-    count: int,
-    rng: np.random.Generator,
+    labels: NDArray[np.int64], *, way: int, shot: int, queries: int, count: int, rng: np.random.Generator,
     class_names: Sequence[str],
-) -> Episodes:
+) -> Episodes:  # fmt: skip
     """Draw `count` episodes uniformly: distinct classes, and within a class distinct videos.
 
     `labels` (videos,) int64; the label c is called `class_names[c]` in messages. The same rng state gives the
     same episodes. Raises UsageError, before anything is drawn, on too few classes or a class too small.
     """
     present, sizes = np.unique(labels, return_counts=True)
-    _check_classes(present, sizes, way=way, shot=shot, queries=queries, class_names=class_names)
+    if len(present) < way:
+        raise UsageError(
+            f"{way}-way episodes need {way} classes but only {len(present)} hold videos; "
+            "lower the way or give more classes"
+        )
+    if (sizes < shot + queries).any():
+        held = [
+            f"{class_names[label]} holds {size} {'video' if size == 1 else 'videos'}"
+            for label, size in zip(present, sizes, strict=True)
+            if size < shot + queries
+        ]
+        raise UsageError(
+            f"{', '.join(held)} but {shot}-shot with {queries} {'query' if queries == 1 else 'queries'} needs "
+            f"{shot + queries}; lower the shot or the queries, or leave the class out of the split"
+        )
     drawn = _draw_distinct(np.full((count, 1), len(present)), way, rng)[:, 0]  # (episodes, way)
     places = _draw_distinct(sizes[drawn], shot + queries, rng)  # (episodes, way, shot + queries)
     by_class = np.argsort(labels, kind="stable")
@@ -70,30 +78,3 @@ def _draw_distinct(sizes: NDArray[np.int64], picks: int, rng: np.random.Generato
         drawn[k] = taken[k] = value
         taken[: k + 1].sort(axis=0)
     return np.moveaxis(drawn, 0, -1)
-
-
-def _check_classes(
-    present: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    *,
-    way: int,
-    shot: int,
-    queries: int,
-    class_names: Sequence[str],
-) -> None:
-    if len(present) < way:
-        raise UsageError(
-            f"{way}-way episodes need {way} classes but only {len(present)} hold videos; "
-            "lower the way or give more classes"
-        )
-    too_small = sizes < shot + queries
-    if too_small.any():
-        held = [
-            f"{class_names[label]} holds {size} {'video' if size == 1 else 'videos'}"
-            for label, size in zip(present[too_small], sizes[too_small], strict=True)
-        ]
-        noun = "query" if queries == 1 else "queries"
-        raise UsageError(
-            f"{', '.join(held)} but {shot}-shot with {queries} {noun} needs {shot + queries}; "
-            "lower the shot or the queries, or leave the class out of the split"
-        )

@@ -40,23 +40,15 @@ def random_clips(
 
 
 def asynchronous_clips(
-    frames: NDArray[np.int64],
-    *,
-    segments: int,
-    frames_per_segment: int,
-    num_aug: int,
-    rng: np.random.Generator,
+    frames: NDArray[np.int64], *, segments: int, frames_per_segment: int, num_aug: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Frame numbers (1 + num_aug, videos, segments * frames_per_segment) int64 of a training episode (§3.3).
 
     Row 0 is the matched clip, read from both streams. The other rows are read from the depth stream only:
     other random places in the same parts. Row 0 is drawn first, so it does not depend on `num_aug`.
     """
-    draws = [
-        random_clips(frames, segments=segments, frames_per_segment=frames_per_segment, rng=rng)
-        for _ in range(1 + num_aug)
-    ]
-    return np.stack(draws)
+    size = {"segments": segments, "frames_per_segment": frames_per_segment}
+    return np.stack([random_clips(frames, rng=rng, **size) for _ in range(1 + num_aug)])
 
 
 def start_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:

@@ -1,13 +1,20 @@
 """One room per stage, named as its command: artefacts in, artefact out. Stages never import one another.
 
-What they share: `pipeline.py` (jobs, work done ahead), `computing.py` (videos through a network), `networks.py`,
-`training.py` and `vectors.py`.
+What they are given and give back stands here, and loads no torch. They share `computing.py` (work done ahead, videos
+through a network), `networks.py`, `training.py` and `vectors.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amefu_cli.artefacts.stores.header import VideoRecord
+from amefu_cli.artefacts.videos.find import Clip
 
 Progress = Callable[[int, int, str], None]
 """What a flow passes down to be told of progress: done, total, and the item just finished."""
@@ -24,3 +31,38 @@ class Outcome:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     planned: bool = False
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip to be decoded, and what identifies its source now."""
+
+    clip: Clip
+    made_from: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.clip.id
+
+    @property
+    def name(self) -> str:
+        return str(self.clip.path)
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """One video to be made: what it is made from, which frames of it, and how many views of each.
+
+    Of features, `streams` are computed, and `copied` taken over from what is stored of the video.
+    """
+
+    record: VideoRecord
+    made_from: Mapping[str, Any]
+    numbers: NDArray[np.int64]
+    views: int = 1
+    streams: Sequence[str] = ()
+    copied: Sequence[str] = ()
+
+    @property
+    def id(self) -> str:
+        return self.record.id

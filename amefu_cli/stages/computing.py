@@ -1,13 +1,15 @@
-"""Videos through a network: decoding and computing ahead, writing behind."""
+"""Work done ahead by threads; and videos through a network: decoding and computing ahead, writing behind."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +17,34 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.stores.writing import VideoWriter
 from amefu_cli.errors import AmefuError, DamagedFile, VideoError, shown
-from amefu_cli.stages import Outcome, Progress
-from amefu_cli.stages.pipeline import LOADERS, VideoJob, ahead
+from amefu_cli.stages import Outcome, Progress, VideoJob
+
+LOADERS = 2  # threads that read and decode while the network computes
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, depth: int,
+    start: Callable[[], None] | None = None,
+) -> Generator[Result, None, None]:  # fmt: skip
+    """`map(work, items)` in order, computed by threads up to `depth` items before it is asked for.
+
+    An exception of `work` is raised at its item's turn. `start` is called once in every thread.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead", initializer=start) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 class VideoFault(VideoError):
@@ -44,24 +72,19 @@ def pieces(jobs: Iterable[VideoJob], *, batch: int) -> Iterator[Piece]:
 
 
 def make_videos(
-    jobs: Sequence[VideoJob],
-    *,
-    batch: int,
-    load: Callable[[Piece], Any],
-    compute: Callable[[Piece, Any], Mapping[str, NDArray[Any]]],
-    writer_of: Callable[[VideoJob], VideoWriter],
-    networks: int,
-    failed: Callable[[str, AmefuError], None],
-    progress: Progress,
-) -> Outcome:
+    jobs: Sequence[VideoJob], *, batch: int, load: Callable[[Piece], Any],
+    compute: Callable[[Piece, Any], Mapping[str, NDArray[Any]]], writer_of: Callable[[VideoJob], VideoWriter],
+    device: torch.device, failed: Callable[[str, AmefuError], None], progress: Progress,
+) -> Outcome:  # fmt: skip
     """Load, compute and write every video: threads load and compute ahead of this one, which writes.
 
-    `networks` pieces are computed at once, each on one core: on a CPU that is faster than one piece on all cores,
-    whose threads wait for each other at every layer, and it makes the result independent of the number of cores.
+    On a CPU as many pieces are computed at once as there are cores, each on one: that is faster than one piece on all
+    cores, whose threads wait for each other at every layer, and makes the result independent of their number.
     What concerns one video alone is reported to `failed` and the run goes on: DamagedFile, VideoError, and what nobody
     foresaw.
     """
     outcome, started, cores = Outcome(), time.monotonic(), torch.get_num_threads()
+    networks = cores if device.type == "cpu" else 1
     loaded = ahead(lambda piece: _tried(piece, load), pieces(jobs, batch=batch), threads=LOADERS, depth=LOADERS)
     computed = ahead(
         lambda ready: ready if isinstance(ready[1], AmefuError) else _tried(ready[0], compute, ready[1]),
@@ -117,8 +140,3 @@ def _of_one_video(error: Exception, video: str) -> AmefuError:
     if isinstance(error, AmefuError | OSError):
         raise error
     return VideoFault(f"{shown(video)}: {type(error).__name__}: {error}")
-
-
-def networks_on(device: torch.device) -> int:
-    """How many networks compute at once: one for every core of a CPU, one on any other device."""
-    return torch.get_num_threads() if device.type == "cpu" else 1

@@ -20,12 +20,13 @@ from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.weights.checkpoint import open_fusion, read_checkpoint
 from amefu_cli.artefacts.weights.public import KEPT
+from amefu_cli.method.comparison import accuracy_by_class, accuracy_with_interval
 from amefu_cli.method.episodes import Episodes
 from amefu_cli.method.heads import Model, build_fusion
-from amefu_cli.method.heads.prototypes import accuracy_by_class, accuracy_with_interval, classify_episodes
+from amefu_cli.method.heads.prototypes import classify_episodes
 from amefu_cli.stages.networks import choose_device
 from amefu_cli.stages.training import to_torch
-from amefu_cli.stages.vectors import test_rows, video_vectors
+from amefu_cli.stages.vectors import video_vectors
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,15 @@ def model_vectors(
 ) -> ModelVectors:
     """The vectors that `model` gives the videos of `table`, of a store that was made as `made` says."""
     started, place = time.monotonic(), choose_device(device)
-    rows = test_rows(
-        table,
-        test_frames=model.test_frames or made.settings.test_frames,
-        segments=made.clip.segments,
-        frames_per_segment=made.clip.frames_per_segment,
-    )
-    module = load_fusion(fusion, place) if fusion else None
-    vectors = video_vectors(table, rows, model=model, fusion=module, device=place)
+    module, test_frames = load_fusion(fusion, place) if fusion else None, model.test_frames or made.settings.test_frames
+    vectors = video_vectors(
+        table, test_frames=test_frames, clip=made.clip, model=model, fusion=module, device=place
+    )  # fmt: skip
     return ModelVectors(table.ids, table.class_names, table.labels, vectors, time.monotonic() - started)
 
 
 def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, classifier: str, source: str) -> Found:
-    """Classify episodes.
-
-    Raises:
-        UsageError: `source`, which the vectors are from, lacks videos of the episodes.
-    """
+    """Classify episodes. UsageError: `source`, which the vectors are from, lacks videos of theirs."""
     started = time.monotonic()
     support, query = drawn.placed_in(of.ids, source=source)
     episodes = Episodes(of.labels[support[..., 0]], support, query)
@@ -76,11 +69,8 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, classifier: str, source:
     accuracy, half_width = accuracy_with_interval(outcomes)
     by_class = accuracy_by_class(outcomes, episodes.classes)
     return Found(
-        accuracy=accuracy,
-        half_width_95=half_width,
+        accuracy=accuracy, half_width_95=half_width, videos=len(of.ids), right=tuple(outcomes.sum((1, 2)).tolist()),
         by_class={of.class_names[label]: value for label, value in by_class.items()},
-        videos=len(of.ids),
-        right=tuple(outcomes.sum((1, 2)).tolist()),
         outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.classes)),
         seconds=round(of.seconds + time.monotonic() - started, 3),
-    )
+    )  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,9 @@ from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
 from amefu_cli.settings import DEPTH_PERCENTILE
-from amefu_cli.stages import Outcome, Progress
-from amefu_cli.stages.computing import Piece, make_videos, networks_on
+from amefu_cli.stages import Outcome, Progress, VideoJob
+from amefu_cli.stages.computing import Piece, make_videos
 from amefu_cli.stages.networks import load_backbone
-from amefu_cli.stages.pipeline import VideoJob
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,7 @@ def load_streams(
     streams: Mapping[str, tuple[Stream, str]], *, seed: int, device: torch.device, precision: torch.dtype
 ) -> dict[str, LoadedStream]:
     """Streams by name, frozen, on the device: each row with its weights `imagenet`, `none` (random, by the seed), or
-    those of a file, which may be a checkpoint of ours.
-
-    Raises:
-        UsageError: the features of `rgb` and `depth` are not equally wide.
-    """
+    those of a file, which may be a checkpoint of ours. UsageError: `rgb` and `depth` are not equally wide."""
     loaded = {}
     for name, (row, weights) in streams.items():
         torch.manual_seed(seed)  # whichever others are loaded
@@ -81,28 +76,22 @@ def extract_features(
 ) -> Outcome:
     """Compute and store the features of the videos in `jobs`.
 
-    Raises:
-        NotFinite: a network gave NaN or infinity; names the video.
+    Raises NotFinite, which names the video, where a network gave NaN or infinity.
     """
     return make_videos(
-        jobs,
-        batch=setup.batch,
-        load=functools.partial(_load, setup),
-        compute=functools.partial(_compute, setup),
-        networks=networks_on(setup.device),
-        writer_of=functools.partial(_writer, setup.features),
-        failed=failed,
-        progress=progress,
-    )
+        jobs, batch=setup.batch, load=partial(_load, setup), compute=partial(_compute, setup),
+        writer_of=partial(_writer, setup), device=setup.device, failed=failed, progress=progress,
+    )  # fmt: skip
 
 
-def _writer(features: VideoStore[FeaturesHeader], job: VideoJob) -> VideoWriter:
+def _writer(setup: Extraction, job: VideoJob) -> VideoWriter:
+    features = setup.features
     if not job.copied:
         return feature_writer(features, job.id, job.streams)
     stored = features.read(job.id)
     if not np.array_equal(stored.array("frame"), job.numbers):
         raise DamagedFile(f"{features.path}: {job.id} holds other frames than it did; run the same command again")
-    return feature_writer(features, job.id, job.streams, stored, job.copied)
+    return feature_writer(features, job.id, job.streams, {name: stored.array(name) for name in job.copied})
 
 
 def _load(setup: Extraction, piece: Piece) -> dict[str, torch.Tensor]:
@@ -129,12 +118,13 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
     there = {name: part.to(setup.device, non_blocking=True) for name, part in content.items()}
     arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
     for name in piece.job.streams:
-        stream = setup.streams[name]
-        images = there[stream.row.reads]
-        if stream.row.encoding is not None:
-            images = encode_disparity(images, encoding=stream.row.encoding, percentile=DEPTH_PERCENTILE)
-        views = crop_views(images, piece.job, stream.row, setup.seed, setup.flip)
-        arrays[name] = _features(stream, views, setup.precision)
+        row, backbone = setup.streams[name].row, setup.streams[name].backbone
+        images = there[row.reads]
+        if row.encoding is not None:
+            images = encode_disparity(images, encoding=row.encoding, percentile=DEPTH_PERCENTILE)
+        views = crop_views(images, piece.job, row, setup.seed, setup.flip)
+        output = backbone(normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=setup.precision))
+        arrays[name] = output.to(torch.float16).cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
         if not np.isfinite(arrays[name]).all():
             raise NotFinite(f"{setup.features.path}: {name} features of {piece.job.id} are not finite")
     return arrays
@@ -158,23 +148,10 @@ def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int, flip
         top, left = crop_corner(height, width, crop=crop, centre=view == 0, rng=rng)
         seen = images[:, top : top + crop, left : left + crop]
         views.append(seen.flip(2) if view and mirrored[view] else seen)
-    return _resized(torch.stack(views), row.size)
-
-
-def _resized(views: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (views, frames, crop, crop, 3) -> (views, frames, size, size, 3)."""
-    if views.shape[2] == size:
-        return views
-    pixels = views.flatten(0, 1).permute(0, 3, 1, 2).float()
+    cropped, size = torch.stack(views), row.size  # (views, frames, crop, crop, 3)
+    if crop == size:
+        return cropped
+    pixels = cropped.flatten(0, 1).permute(0, 3, 1, 2).float()
     resized = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     whole = resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return whole.view(*views.shape[:2], size, size, 3)
-
-
-def _features(stream: LoadedStream, views: torch.Tensor, precision: torch.dtype) -> NDArray[np.float16]:
-    """uint8 (views, frames, size, size, 3) -> float16 (views, frames, dim)."""
-    backbone = stream.backbone
-    images = normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=precision)
-    output = backbone(images).to(torch.float16).cpu().numpy()
-    result: NDArray[np.float16] = output.reshape(*views.shape[:2], -1)
-    return result
+    return whole.view(*cropped.shape[:2], size, size, 3)

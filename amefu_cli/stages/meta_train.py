@@ -17,16 +17,15 @@ from torch import nn
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
-from amefu_cli.method.episodes import Episodes, draw_episodes
+from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads import MODELS, build_fusion
-from amefu_cli.method.heads.learning import Temperature, meta_train_episode
-from amefu_cli.method.heads.prototypes import classify_episodes
+from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
 from amefu_cli.method.sampling import asynchronous_clips
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
-from amefu_cli.stages.pipeline import ahead
+from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.training import Training
-from amefu_cli.stages.vectors import test_rows, video_vectors
+from amefu_cli.stages.vectors import video_vectors
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,6 @@ class MetaTraining:
     device: torch.device
 
 
-class Learner(nn.Module):
-    """The fusion with the temperature of its logits."""
-
-    def __init__(self, fusion: nn.Module, temperature: Temperature) -> None:
-        super().__init__()
-        self.fusion, self.temperature = fusion, temperature
-
-
 def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progress: Progress) -> Position:
     """Train, or go on training, a fusion; returns where the best epoch was.
 
@@ -59,42 +50,33 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
     settings = setup.settings
     torch.manual_seed(settings.seed)
     fusion = build_fusion(settings.fusion, setup.base.streams["rgb"].shape[-1])
-    learner = Learner(fusion, Temperature(settings.temperature, learned=settings.learn_temperature)).to(setup.device)
+    temperature = Temperature(settings.temperature, learned=settings.learn_temperature)
+    learner = nn.ModuleDict({"fusion": fusion, "temperature": temperature}).to(setup.device)
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
         trained, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
+
+    def steps_from(epoch: int, first: int) -> Iterator[float]:
+        """The episodes of an epoch from number `first` on; yields the mean loss of the optimizer steps of each."""
+        for rgb, depth in _episodes(setup, epoch, first):
+            losses = meta_train_episode(
+                fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
+                shot=settings.shot, classifier=settings.classifier, temperature=temperature, loss=settings.loss,
+            )  # fmt: skip
+            yield float(losses.mean())
+
+    def validate() -> dict[str, float | None]:
+        scale = float(temperature.log_scale.detach().exp())
+        return {"validation_accuracy": _validation_accuracy(setup, fusion), "temperature": scale}
+
     training = Training(
-        model=learner,
-        kept=learner.fusion,
-        optimizer=optimizer,
-        epochs=settings.epochs,
-        steps=settings.episodes,
-        rates=(settings.learning_rate,),
-        decay_after=settings.decay_after,
-        steps_from=lambda epoch, first: _steps(setup, learner, optimizer, epoch, first),
-        validate=lambda: {
-            "validation_accuracy": _validation_accuracy(setup, learner.fusion),
-            "temperature": float(learner.temperature.log_scale.detach().exp()),
-        },
-        metric="validation_accuracy",
-        advice="lower --learning-rate",
-    )
+        model=learner, kept=fusion, optimizer=optimizer, epochs=settings.epochs, steps=settings.episodes,
+        rates=(settings.learning_rate,), decay_after=settings.decay_after, steps_from=steps_from, validate=validate,
+        metric="validation_accuracy", advice="lower --learning-rate",
+    )  # fmt: skip
     with files:
         return training.run(files, progress)
-
-
-def _steps(
-    setup: MetaTraining, learner: Learner, optimizer: torch.optim.Optimizer, epoch: int, first: int
-) -> Iterator[float]:
-    """The episodes of one epoch from number `first` on; yields the mean loss of the optimizer steps of each."""
-    settings = setup.settings
-    for rgb, depth in _episodes(setup, epoch, first):
-        losses = meta_train_episode(
-            learner.fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
-            shot=settings.shot, classifier=settings.classifier, temperature=learner.temperature, loss=settings.loss,
-        )  # fmt: skip
-        yield float(losses.mean())
 
 
 def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -115,19 +97,11 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[tor
 
 
 def gather_episode(
-    table: FeatureTable,
-    videos: NDArray[np.int64],
-    *,
-    num_aug: int,
-    clip: ClipSettings,
-    rng: np.random.Generator,
+    table: FeatureTable, videos: NDArray[np.int64], *, num_aug: int, clip: ClipSettings, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The features of one episode's `videos` (way, each): RGB, and 1 + num_aug depth clips of the same view."""
     flat = videos.ravel()
-    numbers = asynchronous_clips(
-        table.kept[flat], segments=clip.segments, frames_per_segment=clip.frames_per_segment, num_aug=num_aug,
-        rng=rng,
-    )  # fmt: skip
+    numbers = asynchronous_clips(table.kept[flat], num_aug=num_aug, rng=rng, **vars(clip))
     rows = table.start[flat][:, None] + numbers  # (1 + num_aug, videos, frames)
     streams = table.streams
     views = streams["rgb"].shape[0]
@@ -138,33 +112,21 @@ def gather_episode(
 
 
 def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None:
-    """Accuracy on episodes of the validation classes, the same ones after every epoch; None without any."""
-    table = setup.validation
+    """Accuracy on episodes of the validation classes, the same ones after every epoch; None without any.
+
+    They have fewer ways where there are fewer classes.
+    """
+    table, settings = setup.validation, setup.settings
     if table is None:
         return None
-    rows = test_rows(
-        table,
-        test_frames=setup.test_frames,
-        segments=setup.clip.segments,
-        frames_per_segment=setup.clip.frames_per_segment,
-    )
     fusion.eval()
-    vectors = video_vectors(table, rows, model=MODELS["amefu"], fusion=fusion, device=setup.device)
-    fusion.train()
-    outcomes = classify_episodes(
-        vectors, validation_episodes(table, setup.settings), classifier=setup.settings.classifier
+    vectors = video_vectors(
+        table, test_frames=setup.test_frames, clip=setup.clip, model=MODELS["amefu"], fusion=fusion, device=setup.device
     )
-    return float(outcomes.mean())
-
-
-def validation_episodes(table: FeatureTable, settings: MetaTrainSettings) -> Episodes:
-    """Episodes of the validation classes; fewer ways where there are fewer classes.
-
-    Raises:
-        UsageError: fewer than two classes, or a class with too few videos.
-    """
-    return draw_episodes(
+    fusion.train()
+    episodes = draw_episodes(
         table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
         count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, 0x7A1]),
         class_names=table.class_names,
     )  # fmt: skip
+    return float(classify_episodes(vectors, episodes, classifier=settings.classifier).mean())

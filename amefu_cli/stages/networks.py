@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import Provenance
-from amefu_cli.artefacts.weights.checkpoint import open_stream, read_checkpoint, read_header
+from amefu_cli.artefacts.weights.checkpoint import read_checkpoint, read_header
 from amefu_cli.artefacts.weights.downloads import cache_from_environment
 from amefu_cli.artefacts.weights.public import NETWORK
-from amefu_cli.artefacts.weights.sources import imagenet_weights, select_tensors
-from amefu_cli.artefacts.weights.tensors import read_tensors
+from amefu_cli.artefacts.weights.sources import imagenet_weights, read_tensors, select_tensors
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.method.backbones import build_backbone, imagenet_source
 from amefu_cli.method.backbones.network import Backbone
@@ -30,30 +27,23 @@ def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]
         UsageError: an unknown name or a missing file; weights of another network.
         AmefuError: ImageNet weights cannot be had (no network, wrong hash).
     """
-    backbone = build_backbone(name)
+    backbone, provenance = build_backbone(name), None
+    shapes = backbone.shapes()
     if weights == "imagenet":
         source, cache = imagenet_source(name), cache_from_environment()
-        tensors, provenance = imagenet_weights(source, expected=backbone.shapes(), cache=cache)
+        tensors, provenance = imagenet_weights(source, expected=shapes, cache=cache)
         backbone.load(tensors)
-        return backbone, provenance
-    if weights != "none":
-        _load_file(backbone, Path(weights))
-    return backbone, None
+    elif weights != "none":
+        backbone.load(_file_tensors(Path(weights), shapes))
+    return backbone, provenance
 
 
-def load_stream(checkpoint: Path, modality: str) -> Backbone:
-    """The backbone of a pretrained stream."""
-    backbone = build_backbone(open_stream(checkpoint, modality).backbone)
-    tensors = read_checkpoint(checkpoint)
-    backbone.load(to_torch(_backbone_of(tensors)))
-    return backbone
-
-
-def _load_file(backbone: Backbone, path: Path) -> None:
+def _file_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, torch.Tensor]:
+    """The backbone's tensors of a stream's checkpoint, or of somebody else's file."""
     if path.suffix == ".safetensors" and _is_checkpoint(path):
-        backbone.load(to_torch(_backbone_of(read_checkpoint(path))))
-    else:
-        backbone.load(select_tensors(read_tensors(path), backbone.shapes(), str(path)))
+        tensors = to_torch(read_checkpoint(path))
+        return {name.removeprefix(NETWORK): part for name, part in tensors.items() if name.startswith(NETWORK)}
+    return select_tensors(read_tensors(path), shapes, str(path))
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -63,41 +53,21 @@ def _is_checkpoint(path: Path) -> bool:
         return False
 
 
-def _backbone_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The backbone's tensors of a stream's checkpoint, without the classifier."""
-    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
-
-
 def choose_device(name: str) -> torch.device:
-    """The device `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; auto is the fastest one present.
-
-    Raises:
-        UsageError: a device that is not there; lists those that are.
-    """
-    present = present_devices()
-    if name == "auto":
-        return torch.device(present[-1])
-    if name == "cuda" and "cuda:0" in present:
-        return torch.device("cuda:0")
-    if name not in present:
+    """The device `auto` (the fastest), `cpu`, `cuda`, `cuda:N` or `mps`; UsageError lists those that are present."""
+    gpus = [f"cuda:{index}" for index in reversed(range(torch.cuda.device_count()))]
+    present = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *gpus]  # the fastest last
+    chosen = {"auto": present[-1], "cuda": "cuda:0"}.get(name, name)
+    if chosen not in present:
         raise UsageError(f"--device {name}: not present on this machine; present: {', '.join(present)}")
-    return torch.device(name)
-
-
-def present_devices() -> list[str]:
-    """The devices of this machine, the fastest last."""
-    present = ["cpu"]
-    if torch.backends.mps.is_available():
-        present.append("mps")
-    present += [f"cuda:{index}" for index in reversed(range(torch.cuda.device_count()))]
-    return present
+    return torch.device(chosen)
 
 
 def choose_precision(name: str, device: torch.device, *, training: bool = False) -> torch.dtype:
     """`float32`, `bfloat16`, or with `auto` the latter where the hardware multiplies in it."""
     if name == "auto":
         name = "bfloat16" if _gains_by_bfloat16(device, training) else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 def precision_name(precision: torch.dtype) -> str:
@@ -109,9 +79,5 @@ def _gains_by_bfloat16(device: torch.device, training: bool) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # Forward and backward of a convolutional network are no faster in it on the CPUs that were measured.
-    return device.type == "cpu" and not training and _cpu_has_bf16()
-
-
-def _cpu_has_bf16() -> bool:
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check and check())
+    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and not training and bool(has_bfloat16 and has_bfloat16())

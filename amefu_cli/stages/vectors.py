@@ -12,37 +12,26 @@ from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.method.heads import Model
 from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.method.sampling import clip_by_rule
+from amefu_cli.settings import ClipSettings
 
 VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
 
 
-def test_rows(table: FeatureTable, *, test_frames: str, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
-    """The rows (videos, frames) of the frames that testing reads of each video."""
-    size = {"segments": segments, "frames_per_segment": frames_per_segment}
-    rows = [
-        table.nearest_rows(video, clip_by_rule(test_frames, int(count), **size))
-        for video, count in enumerate(table.frames)
-    ]
-    return np.stack(rows) if rows else np.empty((0, segments * frames_per_segment), np.int64)
-
-
 @torch.inference_mode()
 def video_vectors(
-    table: FeatureTable,
-    rows: NDArray[np.int64],
-    *,
-    model: Model,
-    fusion: nn.Module | None,
+    table: FeatureTable, *, test_frames: str, clip: ClipSettings, model: Model, fusion: nn.Module | None,
     device: torch.device,
-) -> NDArray[np.float32]:
-    """One vector a video, float32 (videos, dim), from view 0: what `model` classifies.
+) -> NDArray[np.float32]:  # fmt: skip
+    """One vector a video, float32 (videos, dim), from view 0 of the frames that testing reads: what `model` classifies.
 
     A model of two streams is fused by `fusion`; a model of one is the mean of its frames. Vectors are of length 1
     unless the model's row says otherwise.
     """
+    read = [clip_by_rule(test_frames, int(count), **vars(clip)) for count in table.frames]
+    rows = [table.nearest_rows(video, numbers) for video, numbers in enumerate(read)]
     vectors = []
     for begin in range(0, len(rows), VIDEOS_AT_ONCE):
-        some = rows[begin : begin + VIDEOS_AT_ONCE]  # (videos, frames)
+        some = np.stack(rows[begin : begin + VIDEOS_AT_ONCE])  # (videos, frames)
         clips = [torch.from_numpy(table.streams[name][0][some]).to(device).float() for name in model.streams]
         if len(clips) == 2:
             assert fusion is not None

@@ -12,9 +12,9 @@ from PIL import Image
 
 from amefu_cli.artefacts.files.split import read_split
 from amefu_cli.demo import clips as mp4
-from amefu_cli.demo.clips import World, render_world, write_mp4
-from amefu_cli.demo.picture import MARGIN, TITLE_HEIGHT, magma_of, picture_of_clips, write_picture
-from amefu_cli.demo.world import WORLD_SPLIT, render_clip
+from amefu_cli.demo.actions import WORLD_SPLIT
+from amefu_cli.demo.clips import World, render_clip, render_world, write_mp4
+from amefu_cli.demo.picture import MARGIN, TITLE_HEIGHT, picture_of_clips, write_picture
 from amefu_cli.errors import AmefuError, SettingsMismatch
 
 SMALL = {"frames": 8, "size": 32, "fps": 10, "seed": 3}
@@ -126,19 +126,10 @@ def test_mp4_of_an_odd_size_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_magma_runs_from_the_farthest_to_the_95th_percentile():
-    disparity = np.linspace(0, 1, 101).reshape(1, 101)
-    colours = magma_of(disparity)[0]
-    assert colours[0].tolist() == [0, 0, 3]
-    assert colours[95].tolist() == colours[100].tolist() == [251, 252, 191]
-    assert colours[94].tolist() != colours[95].tolist()
-    assert np.array_equal(magma_of(np.full((2, 2), 7, np.uint8)), np.full((2, 2, 3), [0, 0, 3]))
-
-
 def test_a_picture_has_a_row_a_clip_with_its_frames_and_their_depth(tmp_path):
     frames = np.zeros((8, 10, 20, 3), np.uint8)
     frames[:, :, :, 0] = 30 * np.arange(8)[:, None, None]  # every frame another red
-    disparity = np.tile(np.linspace(0, 1, 10)[None, :, None], (8, 1, 20))
+    disparity = np.tile(np.linspace(0, 255, 10, dtype=np.uint8)[None, :, None], (8, 1, 20))
     picture = picture_of_clips([("one", frames, disparity), ("two", frames[:1], disparity[:1])], tile=10)
     width = 2 * 4 * 21 + MARGIN + 2 * MARGIN
     assert picture.size == (width, 2 * (TITLE_HEIGHT + 10) + 3 * MARGIN)

@@ -7,23 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amefu_cli.demo.exercises import push_up, squat
+from amefu_cli.demo.actions import ACTIONS, WORLD_SPLIT, push_up, squat
+from amefu_cli.demo.clips import render_clip
 from amefu_cli.demo.figure import SHOES, bend, draw_body, limbs_of, standing
-from amefu_cli.demo.render import render
-from amefu_cli.demo.scene import (
-    Boxes,
-    Camera,
-    Capsules,
-    Room,
-    Scene,
-    ball_bounds,
-    draw_clutter,
-    draw_materials,
-    looking_at,
-    meet_boxes,
-    meet_capsules,
-)
-from amefu_cli.demo.world import ACTIONS, WORLD_SPLIT, render_clip
+from amefu_cli.demo.render import ball_bounds, meet_boxes, meet_capsules, render
+from amefu_cli.demo.scene import Boxes, Camera, Capsules, Room, Scene, draw_clutter, draw_materials, looking_at
 
 AHEAD = Camera(np.zeros((1, 3), np.float32), np.diag([1, -1, 1]).astype(np.float32)[None], 10.0, 21, 31)
 """At the origin, looking along z; the middle pixel is row 10, column 15, and a pixel is a slope of 0.1."""
@@ -183,9 +171,13 @@ def test_a_standing_figure_has_its_feet_on_the_floor_and_its_head_on_top():
 def test_a_squat_lowers_the_head_and_a_push_up_keeps_it_low():
     body, phase = some_body(), np.array([0, 0.5], np.float32)
     rng = np.random.default_rng(0)
-    up, down = limbs_of(body, squat(body, phase, rng).pose)[0][0][:, 1]
-    assert up - down > 0.4
-    assert limbs_of(body, push_up(body, phase, rng).pose)[0][0][:, 1].max() < 1.0
+    heights = []
+    for move in (squat, push_up):
+        pose = standing(body, 2)
+        move(body, pose, phase, rng)
+        heights.append(limbs_of(body, pose)[0][0][:, 1])
+    assert heights[0][0] - heights[0][1] > 0.4
+    assert heights[1].max() < 1.0
 
 
 @pytest.mark.parametrize("action", sorted(ACTIONS))
@@ -194,9 +186,10 @@ def test_every_action_moves_and_stays_above_the_floor(action):
     for seed in range(5):
         rng = np.random.default_rng(seed)
         body = draw_body(rng)
-        motion = ACTIONS[action].move(body, phase, rng)
-        limbs = limbs_of(body, motion.pose)
-        moving = [limb[0] for limb in limbs] + [ball[0] for ball in motion.balls]
+        pose = standing(body, len(phase))
+        ACTIONS[action].move(body, pose, phase, rng)
+        limbs = limbs_of(body, pose)
+        moving = [limb[0] for limb in limbs] + [ball[0] for ball in pose.balls]
         assert max(np.ptp(path, axis=0).max() for path in moving) > 0.2
         for start, end, radius, _ in limbs:
             assert np.isfinite(start).all()

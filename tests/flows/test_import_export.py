@@ -16,6 +16,8 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes
+from amefu_cli.artefacts.files.fingerprint import path_identity
+from amefu_cli.artefacts.files.split import make_split
 from amefu_cli.artefacts.files.workspace import Config, Workspace
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
 from amefu_cli.artefacts.stores.store import VideoStore
@@ -27,11 +29,11 @@ from amefu_cli.artefacts.weights.checkpoint import (
     open_stream,
     write_checkpoint,
 )
-from amefu_cli.artefacts.weights.identity import path_identity
-from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
+from amefu_cli.flows.chain import Ready
 from amefu_cli.flows.evaluate import Novel, candidate_of, settings_of_result
 from amefu_cli.flows.public import refuse_others
 from amefu_cli.flows.session import Session
@@ -39,7 +41,7 @@ from amefu_cli.flows.streams import streams_of
 from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.settings import ClipSettings, FeaturesSettings
 from amefu_cli.stages.evaluate import load_fusion
-from amefu_cli.stages.networks import load_stream
+from amefu_cli.stages.networks import load_backbone
 from amefu_cli.stages.public import public_fusion, read_public, write_public
 
 STREAM_SHAPES = json.loads((FIXTURES / "amefu_submodel_keys.json").read_text())
@@ -109,7 +111,7 @@ def reference_inputs() -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def hold_to_the_reference(rgb: Path, depth: Path, fusion: Path) -> None:
     expected = load_file(FIXTURES / "amefu_full.safetensors")
-    streams = [load_stream(rgb, "rgb").eval(), load_stream(depth, "depth").eval()]
+    streams = [load_backbone("resnet50", str(path))[0].eval() for path in (rgb, depth)]
     features = [stream(clip) for stream, clip in zip(streams, reference_inputs(), strict=True)]
     module = load_fusion(fusion, CPU)
     fused = module.fuse_frames(*features)
@@ -175,7 +177,7 @@ def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path,
     store = VideoStore(tmp_path, streams_from(imported))
     drawn = DrawnEpisodes((), np.zeros((1, 5, 1), int), np.zeros((1, 5, 1), int), EpisodeNotes(0))
     candidate = candidate_of("amefu", imported / "fusion.safetensors")
-    asked = settings_of_result(store, Novel("", 0, ()), candidate, drawn, seed=0)
+    asked = settings_of_result(Novel(Ready(store, make_split([], [], [], source="test")), ()), candidate, drawn, seed=0)
     assert (asked.fusion, asked.num_aug) == ("dgadain", None)
     assert (asked.switches.loss, asked.switches.learning_rate) == ("double_softmax", None)
 

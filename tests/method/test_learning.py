@@ -1,4 +1,4 @@
-"""Losses by hand, the steps of a meta-training episode, and the logits of pretraining."""
+"""Losses by hand, and the steps of a meta-training episode."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from amefu_cli.method.heads import FUSIONS, LOSSES, build_fusion
-from amefu_cli.method.heads import learning as training
+from amefu_cli.method.heads import FUSIONS, LOSSES, build_fusion, prototypes
 from amefu_cli.method.heads.fusion import DGAdaIN, video_vector
-from amefu_cli.method.heads.learning import Temperature, clip_logits, meta_train_episode
-from amefu_cli.method.heads.prototypes import episode_logits
+from amefu_cli.method.heads.prototypes import Temperature, episode_logits, meta_train_episode
 
 WAY, SHOT, QUERIES, FRAMES, DIM = 3, 2, 2, 4, 8
 COSINE = {"shot": SHOT, "classifier": "cosine", "loss": "cross_entropy"}
@@ -44,7 +42,7 @@ def test_a_step_per_depth_clip(monkeypatch, num_aug):
     steps, entropies = [], []
     optimizer.register_step_post_hook(lambda *_: steps.append(fusion.scale.bias.detach().clone()))
     counted = lambda *given: entropies.append(1) or functional.cross_entropy(*given)  # noqa: E731
-    monkeypatch.setattr(training, "cross_entropy", counted)
+    monkeypatch.setattr(prototypes, "cross_entropy", counted)
     losses = meta_train_episode(
         fusion, optimizer, *episode(num_aug), temperature=Temperature(1, learned=False), **COSINE
     )
@@ -139,11 +137,3 @@ def test_temperature_multiplies_and_may_be_learned(learned):
 def test_a_temperature_of_one_changes_no_bit():
     logits = torch.linspace(-1, 1, 7)
     assert torch.equal(Temperature(1, learned=False)(logits), logits)
-
-
-def test_clip_logits_by_hand():
-    """Two clips of two frames; their means are (2, 3) and (0, 1)."""
-    features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
-    head = torch.nn.Linear(2, 2)
-    head.load_state_dict({"weight": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "bias": torch.tensor([0.0, 10.0])})
-    assert clip_logits(features, head, frames=2).tolist() == [[2.0, 15.0], [0.0, 11.0]]

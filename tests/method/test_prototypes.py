@@ -7,15 +7,11 @@ import pytest
 import torch
 
 from amefu_cli.errors import UsageError
+from amefu_cli.method.comparison import accuracy_by_class, accuracy_with_interval
 from amefu_cli.method.episodes import Episodes, draw_episodes
 from amefu_cli.method.heads import CLASSIFIERS
 from amefu_cli.method.heads import prototypes as classifier_module
-from amefu_cli.method.heads.prototypes import (
-    accuracy_by_class,
-    accuracy_with_interval,
-    classify_episodes,
-    episode_logits,
-)
+from amefu_cli.method.heads.prototypes import classify_episodes, episode_logits
 
 # two classes of two supports: prototypes (3, 4) and (0, -2); queries (1, 0) and (0, 0)
 SUPPORT = torch.tensor([[[2.0, 4.0], [4.0, 4.0]], [[0.0, 0.0], [0.0, -4.0]]])

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from amefu_cli.demo.world import ACTIONS, render_clip
+from amefu_cli.demo.actions import ACTIONS
+from amefu_cli.demo.clips import render_clip
 from amefu_cli.method.depth.tiny import TINY_SIZE, TinyDepth
 
 WEIGHTS = importlib.resources.files("amefu_cli.artefacts.files") / "data" / "tiny_depth.safetensors"

@@ -127,8 +127,7 @@ def warm_up(folder: Path) -> None:
 
 def frames_in_this_process(clips: str, out: str) -> None:
     """What the workers of `amefu frames` do, in one process."""
-    from amefu_cli.stages import frames
-    from amefu_cli.stages.pipeline import ClipJob
+    from amefu_cli.stages import ClipJob, frames
 
     with begin(Path(out), frames_header()) as store:
         for clip in find_clips(Path(clips), follow_links=False).clips:
@@ -171,7 +170,7 @@ def _kill_everywhere(folder: Path, run: str, words: tuple[str, ...], made: Path,
     """In a process of its own: every kill of a command that makes `made`, compared with an undisturbed run."""
     log = folder / "log.txt"
     warm_up(folder)
-    check = StoreCheck(made) if kind == "store" else TrainingCheck(made)
+    check = StoreCheck(made, made) if kind == "store" else TrainingCheck(made, made.parent)
     code, total = _forked(log, NEVER, run, words)
     assert code == 0, log.read_text()[-3000:]
     assert total > 20
@@ -190,15 +189,18 @@ def _kill_everywhere(folder: Path, run: str, words: tuple[str, ...], made: Path,
 class Check:
     """What holds of a store or checkpoint after a kill, and after a run that came to its end."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, root: Path) -> None:
+        self._path, self._root = path, root
         self._seen: set[frozenset[tuple[str, bytes]]] = set()
+
+    def clear(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
 
     def is_new(self) -> bool:
         """Whether no kill has left the same files before, but for the bytes and random names of those nobody reads."""
         left = set()
-        for path in self._path.parent.rglob("*"):
-            name = PRIVATE.sub("*", str(path.relative_to(self._path.parent)))
+        for path in self._root.rglob("*"):
+            name = PRIVATE.sub("*", str(path.relative_to(self._root)))
             left.add((name, path.read_bytes() if path.is_file() and "*" not in name else b""))
         new = frozenset(left) not in self._seen
         self._seen.add(frozenset(left))
@@ -213,9 +215,6 @@ class StoreCheck(Check):
 
     def expect(self, reference: Path) -> None:
         self._expected = tree(reference)
-
-    def clear(self) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)
 
     def after_kill(self) -> None:
         found = {name: content for name, content in tree(self._path).items() if not name.startswith(STAGING)}
@@ -239,9 +238,6 @@ class TrainingCheck(Check):
     def remember(self) -> None:
         self._expected = read_checkpoint(self._path)
         self._files = sorted(path.name for path in self._path.parent.iterdir())
-
-    def clear(self) -> None:
-        shutil.rmtree(self._path.parent, ignore_errors=True)
 
     def after_kill(self) -> None:
         if self._path.exists():
@@ -345,7 +341,7 @@ def test_frames_and_its_workers_killed_at_random(tmp_path: Path, clips: Path) ->
     finish(start(log, *words, tmp_path / "reference.zarr"), log)
     seconds = monotonic() - began
     store = tmp_path / "frames.zarr"
-    check = StoreCheck(store)
+    check = StoreCheck(store, store)
     check.expect(tmp_path / "reference.zarr")
     for _ in range(4):
         process = start(log, *words, store)
@@ -371,6 +367,6 @@ def test_the_same_command_twice_at_once_of_which_one_is_killed(tmp_path: Path, c
     finish(living, log)
     finish(third, log)
     finish(start(log, *words, store), log)
-    check = StoreCheck(store)
+    check = StoreCheck(store, store)
     check.expect(tmp_path / "reference.zarr")
     check.after_end()

@@ -17,8 +17,11 @@ from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position, read_
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import unwind_on_signals
+from amefu_cli.method.backbones.network import Backbone
+from amefu_cli.method.geometry import IMAGENET_MEAN, IMAGENET_STD
 from amefu_cli.settings import ClipSettings
 from amefu_cli.stages import training as training_loop
+from amefu_cli.stages.pretrain import StreamClassifier
 from amefu_cli.stages.training import Training
 
 HEADER = FusionHeader(role="fusion", fusion="dgadain", dim=1, streams={}, clip=ClipSettings())
@@ -123,6 +126,14 @@ def test_a_signal_in_validation_loses_no_step(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path / "x.safetensors", scores=score())
     assert TrainingRun(tmp_path / "x.safetensors", HEADER).resumption() == "; goes on after step 2 of epoch 1"
+
+
+def test_the_logits_of_pretraining_by_hand() -> None:
+    """Two clips of two frames; their means are (2, 3) and (0, 1)."""
+    frames = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
+    model = StreamClassifier(Backbone(nn.Flatten(), dim=2, mean=IMAGENET_MEAN, std=IMAGENET_STD), classes=2)
+    model.head.load_state_dict({"weight": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "bias": torch.tensor([0.0, 10.0])})
+    assert model(frames[:, :, None, None], frames=2).tolist() == [[2.0, 15.0], [0.0, 11.0]]
 
 
 def test_a_temperature_stays_or_is_learned(feature_space: Path) -> None:

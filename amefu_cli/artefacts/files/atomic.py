@@ -40,40 +40,40 @@ def write_atomic(path: Path, content: bytes, *, temporary: Path | None = None) -
     `temporary` is a name on the same file system to write under first, where one beside `path` would be in the way.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary or temporary_beside(path)
-    try:
-        _write_synced(temporary, content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _written(temporary or temporary_beside(path), content) as written:
+        os.replace(written, path)
     sync(path.parent)
 
 
 def create_atomic(path: Path, content: bytes) -> bool:
     """Write `path` unless it is there already; of several processes exactly one gets True."""
-    temporary = temporary_beside(path)
-    try:
-        _write_synced(temporary, content)
-        _link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _written(temporary_beside(path), content) as written:
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in NOT_OFFERED:
+                raise
+            with locked(path.with_name(f".{path.name[:64]}.lock")):
+                if path.exists():
+                    return False
+                os.replace(written, path)
     sync(path.parent)
     return True
 
 
-def _link(temporary: Path, path: Path) -> None:
-    """Give a file a second name, unless there is one of this name. Raises FileExistsError."""
+@contextmanager
+def _written(path: Path, content: bytes) -> Iterator[Path]:
+    """A synced file of this content, which is gone afterwards unless it was given another name."""
     try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in NOT_OFFERED:
-            raise
-        with locked(path.with_name(f".{path.name[:64]}.lock")):
-            if path.exists():
-                raise FileExistsError(path) from None
-            os.replace(temporary, path)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def require_writable(path: Path) -> None:
@@ -81,13 +81,6 @@ def require_writable(path: Path) -> None:
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not os.access(there, os.W_OK):
         raise UsageError(f"{path}: may not be written to; choose another place with --out")
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:

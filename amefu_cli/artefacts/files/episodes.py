@@ -82,14 +82,9 @@ class DrawnEpisodes:
         return cls(tuple(ids[video] for video in used), place[support], place[query], notes)
 
     def placed_in(self, ids: tuple[str, ...], *, source: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Support and query as positions in `ids`, another list; `source` names it in messages.
-
-        Raises:
-            UsageError: `ids` lacks some of the videos.
-        """
+        """Support and query as positions in `ids`, that of `source`; UsageError where it lacks some."""
         there = {video: index for index, video in enumerate(ids)}
-        missing = [video for video in self.ids if video not in there]
-        if missing:
+        if missing := [video for video in self.ids if video not in there]:
             raise UsageError(
                 f"{source}: lacks {len(missing)} of the {len(self.ids)} videos that the episodes use, such as "
                 f"{missing[0]!r}; draw others with `amefu episodes`"
@@ -102,17 +97,16 @@ def write_episodes(path: Path, drawn: DrawnEpisodes) -> None:
     """Write episodes, with positions as narrow as they can be."""
     kind = np.uint16 if len(drawn.ids) <= 1 << 16 else np.uint32
     header = {"schema": SCHEMA, "videos": list(drawn.ids), "notes": asdict(drawn.notes)}
-    parts = {"support": drawn.support, "query": drawn.query}
-    arrays = {name: np.ascontiguousarray(part, kind) for name, part in parts.items()}  # save() takes memory as it lies
+    arrays = {  # save() takes memory as it lies
+        name: np.ascontiguousarray(part, kind) for name, part in (("support", drawn.support), ("query", drawn.query))
+    }
     write_atomic(path, save(arrays, metadata={"amefu-episodes": json.dumps(header, allow_nan=False)}))
 
 
 def read_episodes(path: Path) -> DrawnEpisodes:
     """Read episodes and hold them to what they promise.
 
-    Raises:
-        UsageError: no such file.
-        DamagedFile: another file, or one that was changed: axes that disagree, a position outside the list.
+    Raises UsageError where there is no such file, DamagedFile where it is another one or was changed.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file of episodes; write one with `amefu episodes --out {path}`")
@@ -125,29 +119,22 @@ def read_episodes(path: Path) -> DrawnEpisodes:
         raise DamagedFile(
             f"{path}: not a file of episodes ({error}); write one with `amefu episodes --out OTHER`"
         ) from error
-    if schema != SCHEMA or not _is_list_of_names(ids):
+    names = isinstance(ids, list) and all(isinstance(video, str) for video in ids)
+    if schema != SCHEMA or not names or ids != sorted(set(ids)):
         raise DamagedFile(f"{path}: the header holds a field of another type or schema")
-    _check_positions(path, len(ids), support, query)
-    _check_classes(path, ids, np.concatenate([support, query], axis=2))
+    _check(path, ids, support, query)
     return DrawnEpisodes(tuple(ids), support, query, notes)
 
 
-def _is_list_of_names(ids: object) -> bool:
-    return isinstance(ids, list) and all(isinstance(video, str) for video in ids) and ids == sorted(set(ids))
-
-
-def _check_positions(path: Path, videos: int, support: NDArray[np.int64], query: NDArray[np.int64]) -> None:
+def _check(path: Path, ids: list[str], support: NDArray[np.int64], query: NDArray[np.int64]) -> None:
+    """All videos of one way are of one class, and no two ways of an episode are of the same."""
     if support.ndim != 3 or query.ndim != 3 or support.shape[:2] != query.shape[:2] or not support.size * query.size:
         raise DamagedFile(
             f"{path}: support {support.shape} and query {query.shape} must share their first two axes (episodes, way)"
         )
-    largest = max(int(support.max()), int(query.max()))
-    if largest >= videos or min(int(support.min()), int(query.min())) < 0:
-        raise DamagedFile(f"{path}: an episode points at video {largest}, the file lists {videos}")
-
-
-def _check_classes(path: Path, ids: list[str], videos: NDArray[np.int64]) -> None:
-    """All videos of one way are of one class, and no two ways of an episode are of the same."""
+    videos = np.concatenate([support, query], axis=2)
+    if videos.max() >= len(ids) or videos.min() < 0:
+        raise DamagedFile(f"{path}: an episode points at video {videos.max()}, the file lists {len(ids)}")
     labels = np.unique([class_of(video) for video in ids], return_inverse=True)[1]
     classes = labels[videos]  # (episodes, way, shot + queries)
     ways = np.sort(classes[..., 0], axis=1)

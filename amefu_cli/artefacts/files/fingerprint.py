@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -34,28 +35,31 @@ def labelled_sha256(parts: Iterable[tuple[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+def path_identity(path: Path) -> str:
+    """The hash of a file's bytes, or of all files of a folder by name. Raises UsageError where neither is there."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return fingerprint([[str(file.relative_to(path)), file_sha256(file)] for file in files])
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file of weights")
+    return file_sha256(path)[:16]
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What two groups of settings say differently, one line each: `stride: 1 in the file, 2 asked for`.
 
     >>> differences({"stride": 1, "views": 2}, {"stride": 2, "views": 2})
     ['stride: 1 in the file, 2 asked for']
     """
-    return list(_differences(found, expected, ""))
-
-
-def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str) -> Iterable[str]:
+    lines = []
     for name in sorted(found.keys() | expected.keys()):
         here, there = found.get(name), expected.get(name)
-        if here == there:
-            continue
-        if isinstance(here or {}, Mapping) and isinstance(there or {}, Mapping):
-            yield from _differences(here or {}, there or {}, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}: {_shown(here)} in the file, {_shown(there)} asked for"
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)
+        if isinstance(here, Mapping | None) and isinstance(there, Mapping | None):
+            lines += differences(here or {}, there or {}, f"{prefix}{name}.")
+        elif here != there:
+            here, there = ("nothing" if value is None else value for value in (here, there))
+            lines.append(f"{prefix}{name}: {here} in the file, {there} asked for")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,8 @@ Header = TypeVar("Header")
 def recorded(kind: type[Header], document: object, where: object) -> Header:
     """The dataclass `kind` that the header of `where` holds as JSON.
 
-    Fields may be plain values, dataclasses, tuples of one type, mappings by name, and any of these or None.
-
-    Raises:
-        DamagedFile: a field is missing, unknown, of another type or out of range.
+    Fields may be plain values, dataclasses, tuples of one type, mappings by name, and any of these or None. Raises
+    DamagedFile where one is missing, unknown, of another type or out of range.
     """
     try:
         return parsed(kind, document)
@@ -111,10 +113,13 @@ def _value(hint: Any, value: object, name: str) -> object:
     return value
 
 
+hints_of = functools.cache(get_type_hints)
+
+
 def _dataclass(kind: type, document: object, name: str) -> object:
     if not isinstance(document, dict):
         raise TypeError(f"{name!r} is {document!r}")
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     names = {field.name for field in fields(kind)}
     if unknown := document.keys() - names:
         raise TypeError(f"{name!r} has no field {min(unknown)!r}")

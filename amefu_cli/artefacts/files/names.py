@@ -15,6 +15,7 @@ from amefu_cli.errors import UsageError
 ARCHIVE, DAMAGED = ".zip", ".bad"  # of equal length, so that a damaged archive can always be renamed
 LONGEST_COMPONENT = 255  # bytes: the limit of a file name on the common file systems
 PLAIN = re.compile(r"[A-Za-z0-9_ ()-][A-Za-z0-9_ ().,+&-]*")
+PLAIN_ID = re.compile(r"(?:[A-Za-z0-9_ ()-][A-Za-z0-9_ (),+&-]*/)*" + PLAIN.pattern)  # a folder's dot may need a look
 
 
 def archive_path(video: str) -> str:
@@ -29,10 +30,19 @@ def archive_path(video: str) -> str:
     >>> archive_path("a.zip/50%")
     'a%2Ezip/50%25.zip'
     """
-    *folders, clip = video.split("/")
-    if any(component in ("", ".", "..") for component in (*folders, clip)) or "\0" in video:
+    if len(video) <= LONGEST_COMPONENT - len(ARCHIVE) and PLAIN_ID.fullmatch(video):
+        return video + ARCHIVE
+    components = video.split("/")
+    if any(component in ("", ".", "..") for component in components) or "\0" in video:
         raise UsageError(f"video id {video!r} is not a relative path below a class folder")
-    return "/".join([*(_encode_folder(folder) for folder in folders), _fit(clip, _encode(clip) + ARCHIVE)])
+    names = [*map(_encode_folder, components[:-1]), _encode(components[-1]) + ARCHIVE]
+    for component, name in zip(components, names, strict=True):
+        if len(name.encode()) > LONGEST_COMPONENT:
+            raise UsageError(
+                f"video id part {component[:40]!r}… needs {len(name.encode())} bytes as a file name; "
+                f"the limit is {LONGEST_COMPONENT}: rename the clip"
+            )
+    return "/".join(names)
 
 
 def class_of(video: str) -> str:
@@ -53,31 +63,19 @@ def video_id(path: str) -> str:
 def _encode_folder(component: str) -> str:
     encoded = _encode(component)
     if encoded.lower().endswith((ARCHIVE, DAMAGED)):  # also on a file system that folds case
-        stem, _, suffix = encoded.rpartition(".")
-        encoded = f"{stem}%2E{suffix}"
-    return _fit(component, encoded)
+        encoded = "%2E".join(encoded.rsplit(".", 1))
+    return encoded
 
 
 def _encode(component: str) -> str:
     if PLAIN.fullmatch(component):
         return component
-    encoded = "".join(_encode_character(character) for character in component)
+    encoded = "".join(
+        character if character.isprintable() and character not in "%\\"
+        else quote(character.encode("utf-8", "surrogateescape"), safe="")
+        for character in component
+    )  # fmt: skip
     return f"%2E{encoded[1:]}" if component.startswith(".") else encoded
-
-
-def _fit(component: str, name: str) -> str:
-    if len(name.encode()) > LONGEST_COMPONENT:
-        raise UsageError(
-            f"video id part {component[:40]!r}… needs {len(name.encode())} bytes as a file name; "
-            f"the limit is {LONGEST_COMPONENT}: rename the clip"
-        )
-    return name
-
-
-def _encode_character(character: str) -> str:
-    if character.isprintable() and character not in "%\\":
-        return character
-    return quote(character.encode("utf-8", "surrogateescape"), safe="")
 
 
 def typed_text(path: Path) -> str:

@@ -1,21 +1,6 @@
 """results/*.json: one evaluation each, with every episode's outcome, so that two can be compared in pairs.
 
-| field | what it holds |
-|---|---|
-| model, fusion, num_aug, classifier, test_frames | which vectors were classified, and how |
-| way, shot, queries, episodes, seed | the episodes; seed is null where they were read from a file |
-| episodes_fingerprint | equal for two results of the same episodes |
-| recipe, switches | the sets of defaults that features and fusion were made by; what differs between such sets |
-| missing_videos, missing_classes | what of the split's novel part is not there |
-| fingerprints | of the features, and of the fusion |
-| accuracy, half_width_95 | mean over episodes, and 1.96 standard errors of it, in 0..1 |
-| by_class | accuracy of the queries of each class, by class name in sorted order |
-| right | how many of its way × queries queries each episode had right |
-| outcomes | the same for every class of every episode, packed: `right` and `classes`, (episodes, way) |
-| videos, seconds | size and time of the evaluation |
-
-Fields of the fusion are null where the model has none. Each array of `outcomes` is unsigned 16-bit little-endian,
-deflated (zlib), as base64; `classes` counts the names of `by_class` from 0.
+One JSON object of the fields of `ResultSettings` and of `Found`; those of the fusion are null where there is none.
 """
 
 from __future__ import annotations
@@ -35,7 +20,7 @@ from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import fingerprint, parsed
 from amefu_cli.errors import DamagedFile, UsageError
 
-PACKED = "<u2"
+PACKED = np.dtype("<u2")
 FIX = "evaluate again into another file"
 
 
@@ -80,11 +65,11 @@ class ResultSettings:
     shot: int
     queries: int
     episodes: int
-    seed: int | None
-    episodes_fingerprint: str
+    seed: int | None  # of drawn episodes, not of those of a file
+    episodes_fingerprint: str  # equal for two results of the same episodes
     recipe: Recipes
     switches: Switches
-    missing_videos: int
+    missing_videos: int  # of the split's novel part, as the classes
     missing_classes: tuple[str, ...]
     fingerprints: Fingerprints
 
@@ -96,25 +81,29 @@ class ResultSettings:
 
 @dataclass(frozen=True)
 class PackedOutcomes:
-    """Right queries, and the class, of every (episode, way): see the head of this file."""
+    """How many queries of every (episode, way) are right, and its class, counting the names of `by_class` from 0.
+
+    Each is unsigned 16-bit little-endian, deflated (zlib), as base64.
+    """
 
     right: str
     classes: str
 
     @classmethod
     def of(cls, right: NDArray[np.int64], classes: NDArray[np.int64]) -> Self:
-        return cls(_pack(right), _pack(classes))
+        packed = (zlib.compress(array.astype(PACKED).tobytes(), 9) for array in (right, classes))
+        return cls(*(base64.b64encode(content).decode("ascii") for content in packed))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """What an evaluation found."""
 
-    accuracy: float
-    half_width_95: float
-    by_class: Mapping[str, float]
+    accuracy: float  # mean over the episodes, 0..1
+    half_width_95: float  # 1.96 standard errors of it
+    by_class: Mapping[str, float]  # accuracy of the queries of each class, by its name in sorted order
     videos: int
-    right: tuple[int, ...]
+    right: tuple[int, ...]  # how many of its way × queries queries each episode has right
     outcomes: PackedOutcomes
     seconds: float
 
@@ -185,12 +174,8 @@ def open_result(path: Path) -> Result:
     return result
 
 
-def _pack(array: NDArray[np.int64]) -> str:
-    return base64.b64encode(zlib.compress(array.astype(PACKED).tobytes(), 9)).decode("ascii")
-
-
 def _unpack(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
-    wanted = np.dtype(PACKED).itemsize * shape[0] * shape[1]
+    wanted = PACKED.itemsize * shape[0] * shape[1]
     content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), wanted + 1)
     if len(content) != wanted:
         raise ValueError(f"{len(content)} bytes of outcomes, {shape[0]} × {shape[1]} need {wanted}")

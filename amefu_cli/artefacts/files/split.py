@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
 import unicodedata
@@ -92,7 +93,7 @@ def make_split(
 ) -> Split:
     """A split of the three lists; raises UsageError, naming the classes, where two of them share one."""
     parts = {"train": set(train), "val": set(val), "test": set(test)}
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+    for first, second in itertools.combinations(parts, 2):
         shared = sorted(parts[first] & parts[second])
         if shared:
             raise UsageError(
@@ -108,8 +109,7 @@ def read_split(path: Path) -> Split:
     """A split file: TOML or JSON with the keys train, val and test, each a list of class names, and maybe `videos`, a
     list of ids.
 
-    Raises:
-        UsageError: absent, not TOML or JSON, another shape, or a class that stands in two lists.
+    Raises UsageError where it is absent, not TOML or JSON, of another shape, or has a class in two lists.
     """
     try:
         text = typed_text(path)
@@ -121,14 +121,14 @@ def read_split(path: Path) -> Split:
         raise UsageError(f"{path}: not a {kind} split file: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: must hold the keys train, val and test, each a list of class names")
-    lists: list[Any] = [document.get(key, [] if key == "val" else None) for key in KEYS]
-    for key, names in zip(KEYS, lists, strict=True):
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UsageError(f"{path}: {key!r} must be a list of class names")
-    videos = document.get("videos")
-    if videos is not None and not (isinstance(videos, list) and all(isinstance(video, str) for video in videos)):
-        raise UsageError(f"{path}: 'videos' must be a list of ids, class/video")
-    return make_split(*lists, source=str(path), videos=videos)
+    kinds = {**dict.fromkeys(KEYS, "class names"), "videos": "ids, class/video"}
+    lists: dict[str, Any] = {"val": [], "videos": None, **document}
+    for key, kind in kinds.items():
+        names = lists.get(key)
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not is_list and (key != "videos" or names is not None):
+            raise UsageError(f"{path}: {key!r} must be a list of {kind}")
+    return make_split(*(lists[key] for key in KEYS), source=str(path), videos=lists["videos"])
 
 
 def write_split(path: Path, split: Split, **notes: Any) -> None:
@@ -142,10 +142,8 @@ def write_split(path: Path, split: Split, **notes: Any) -> None:
 def draw_split(class_names: Sequence[str], *, ratio: str, rng: np.random.Generator) -> Split:
     """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
 
-    The same names, ratio and state of `rng` give the same split, whatever the order of the names.
-
-    Raises:
-        UsageError: the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
+    The same names, ratio and state of `rng` give the same split, whatever the order of the names. Raises UsageError
+    where the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
     """
     shares = _parse_ratio(ratio)
     names = sorted(set(class_names))
@@ -190,11 +188,9 @@ FOLDERS = "folders"
 def load_split(source: str) -> Split:
     """The split of a built-in name, a .json or .toml file, a folder or prefix of three lists, or `A.txt,B.txt,C.txt`.
 
-    `lists` stands for `lists/*train.txt`, `lists/*val.txt` and `lists/*test.txt`; `lists/ucf101` for
-    `lists/ucf101_train.txt` and so on.
-
-    Raises:
-        UsageError: none of these; a line that is no `class/video` nor a class name; a class that stands in two lists.
+    The folder `lists` stands for `lists/*train.txt`, `lists/*val.txt` and `lists/*test.txt`; `lists/ucf101` for
+    `lists/ucf101_train.txt` and so on. Raises UsageError where it is none of these, for a line that is no
+    `class/video` nor a class name, and for a class that stands in two lists.
     """
     if source in BUILT_IN:
         return built_in_split(source)
@@ -212,14 +208,18 @@ def load_split(source: str) -> Split:
             f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, {FOLDERS}, a folder or prefix of "
             "lists, or three lists: train.txt,val.txt,test.txt"
         )
-    return read_lists(paths)
+    lists = [read_list(path) for path in paths]
+    shown, entries = ", ".join(map(str, paths)), [entry for some in lists for entry in some]
+    if len({"/" in entry for entry in entries}) > 1:
+        raise UsageError(f"{shown}: some list videos and some class names alone; give all in one form")
+    classes = [{class_of(entry) for entry in some} for some in lists]
+    return make_split(*classes, source=shown, videos=entries if "/" in entries[0] else None)
 
 
 def built_in_split(name: str) -> Split:
     """A split of the field by name: its classes, with whatever videos are there."""
-    document: Any = json.loads(
-        (files("amefu_cli.artefacts.files") / "data" / "splits.json").read_text(encoding="utf-8")
-    )
+    text = (files("amefu_cli.artefacts.files") / "data" / "splits.json").read_text(encoding="utf-8")
+    document: Any = json.loads(text)
     return make_split(*(document[name][key] for key in KEYS), source=name)
 
 
@@ -236,17 +236,6 @@ def split_of_folders(sources: Mapping[str, str]) -> Split:
             raise UsageError(f"--split {FOLDERS}: {source} lies in no train/, val/ or test/ above its class")
         classes[part].add(class_of(video))
     return make_split(*classes.values(), source=f"--split {FOLDERS}")
-
-
-def read_lists(paths: list[Path]) -> Split:
-    """The split of three lists, of videos or of class names: train, val, test."""
-    lists = [read_list(path) for path in paths]
-    source = ", ".join(str(path) for path in paths)
-    entries = [entry for some in lists for entry in some]
-    if len({"/" in entry for entry in entries}) > 1:
-        raise UsageError(f"{source}: some list videos and some class names alone; give all in one form")
-    classes = [{class_of(entry) for entry in some} for some in lists]
-    return make_split(*classes, source=source, videos=entries if "/" in entries[0] else None)
 
 
 def _composed(name: str) -> str:

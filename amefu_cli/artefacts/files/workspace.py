@@ -1,4 +1,4 @@
-"""The workspace folder: it only names the defaults of where every artefact lives."""
+"""Where files lie: the defaults that the workspace folder names, and what the header of one file calls another."""
 
 from __future__ import annotations
 
@@ -7,45 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.files.names import typed_text
 from amefu_cli.errors import UsageError
 
 CONFIG = "amefu.toml"
 
 
-@dataclass(frozen=True)
 class Workspace:
     """Default paths below one folder; every one of them can be given by an option instead."""
 
-    folder: Path
-
-    @property
-    def config(self) -> Path:
-        return self.folder / CONFIG
-
-    @property
-    def frames(self) -> Path:
-        return self.folder / "frames.zarr"
-
-    @property
-    def depth(self) -> Path:
-        return self.folder / "depth.zarr"
-
-    @property
-    def features(self) -> Path:
-        return self.folder / "features.zarr"
-
-    @property
-    def split(self) -> Path:
-        return self.folder / "split.json"
-
-    @property
-    def fusion(self) -> Path:
-        return self.folder / "fusion.safetensors"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / CONFIG
+        self.frames, self.depth, self.features = (folder / f"{kind}.zarr" for kind in ("frames", "depth", "features"))
+        self.split = folder / "split.json"
+        self.fusion = folder / "fusion.safetensors"
+        self.results = folder / "results"
 
     def stream(self, modality: str) -> Path:
         """The checkpoint of one stream: `rgb.safetensors` or `depth.safetensors`."""
@@ -63,6 +41,30 @@ def located(path: str, beside: Path) -> Path:
     return beside.resolve().parent / path
 
 
+NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
+
+
+def weights_identity(weights: str) -> str:
+    """`imagenet` (held to its hash by `note_provenance`) and `none` stand for themselves; a file by its bytes' hash."""
+    return weights if weights in NO_FILES else path_identity(Path(weights))
+
+
+def noted_weights(weights: str, beside: Path) -> str:
+    """How the header of `beside` notes where weights are, so that it can be continued from any folder."""
+    return weights if weights in NO_FILES else noted(Path(weights), beside)
+
+
+def located_weights(noted_as: str, beside: Path) -> str:
+    """What `noted_weights` gave, as --weights takes it."""
+    return noted_as if noted_as in NO_FILES else str(located(noted_as, beside))
+
+
+def located_estimator(estimator: str) -> str:
+    """`onnx:FILE` or `hf:FOLDER` with the absolute path, so that a store can be continued from any folder."""
+    name, _, source = estimator.partition(":")
+    return f"{name}:{Path(source).resolve()}" if source and Path(source).exists() else estimator
+
+
 SETS = ("preset", "recipe")
 
 
@@ -77,8 +79,7 @@ class Config:
 def read_config(path: Path) -> Config:
     """Read an `amefu.toml`: options of any command, over which the command line wins. Empty where there is none.
 
-    Raises:
-        UsageError: the file cannot be read, is not TOML, or holds something else than tables, `preset` and `recipe`.
+    Raises UsageError where it cannot be read, is not TOML, or holds something else than tables, `preset` and `recipe`.
     """
     try:
         document = tomllib.loads(typed_text(path))

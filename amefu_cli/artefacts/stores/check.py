@@ -5,7 +5,6 @@ A checksum is that of the stored bytes, so nothing large has to be decompressed 
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +30,7 @@ EXPONENT = {"float16": ("uint16", 0x7C00), "float32": ("uint32", 0x7F800000)}  #
 
 @dataclass
 class Findings:
-    """What one check found: how many videos, what is wrong with which, and whether that could be written down."""
+    """How many videos were checked, what is wrong with which, and whether all of that could be marked."""
 
     videos: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
@@ -47,9 +46,8 @@ def verify_store(store: VideoStore[Any], *, progress: Callable[[int, int, str], 
     findings, started = Findings(), time.monotonic()
     archives = dict(sorted(archives_below(str(store.path / "videos")).items()))
     with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as threads:
-        for video, (reason, marked) in zip(
-            archives, threads.map(partial(_verify, store), archives, archives.values()), strict=True
-        ):
+        verified = threads.map(partial(_verify, store), archives, archives.values())
+        for video, (reason, marked) in zip(archives, verified, strict=True):
             findings.videos += 1
             if reason is not None:
                 findings.damaged[video] = reason
@@ -71,7 +69,7 @@ def _verify(store: VideoStore[Any], video: str, path: str) -> tuple[str | None, 
         return None, True
     except DamagedFile as error:
         reason = str(error)
-    sound = path if path.endswith(ARCHIVE) else f"{path.removesuffix(path[-len(ARCHIVE) :])}{ARCHIVE}"
+    sound = path[: -len(ARCHIVE)] + ARCHIVE
     wanted = sound if reason is None else damaged_path(sound)
     try:
         if wanted != path and os.stat(path).st_ino == inode:  # else another writer has replaced it meanwhile
@@ -89,10 +87,14 @@ def _verify(store: VideoStore[Any], video: str, path: str) -> tuple[str | None, 
 def damage_of(stored: StoredVideo, store: VideoStore[Any]) -> str | None:
     """What is wrong with a stored video; None where all is well."""
     try:
-        _check_record(stored, store)
-        arrays = {name: _header(stored, name, *of) for name, of in _arrays_of(stored, store).items()}
+        record = stored.record
+        if record.fingerprint != store.expected_fingerprint(record.made_from):
+            raise ValueError("its record is that of another store")
+        if record_json(record) not in bytes(stored.archive.read(HEADER)):
+            raise ValueError("its group has other attributes than its record")
+        arrays = _arrays(stored, store)
         expected = {HEADER, *(f"{name}/{HEADER}" for name in arrays)}
-        expected.update(name for array in arrays.items() for name, _ in _chunks(*array))
+        expected.update(*(_chunks(*array) for array in arrays.items()))
         if foreign := stored.archive.members.keys() - expected:
             raise ValueError(f"it holds {min(foreign)!r}, which is not of a video")
         CHECKS[store.kind](stored, arrays)
@@ -101,46 +103,36 @@ def damage_of(stored: StoredVideo, store: VideoStore[Any]) -> str | None:
     return None
 
 
-def _check_record(stored: StoredVideo, store: VideoStore[Any]) -> None:
-    record = stored.record
-    if record.fingerprint != store.expected_fingerprint(record.made_from):
-        raise ValueError("its record is that of another store")
-    if record_json(record) not in bytes(stored.archive.read(HEADER)):
-        raise ValueError("its group has other attributes than its record")
-
-
-def _arrays_of(stored: StoredVideo, store: VideoStore[Any]) -> dict[str, tuple[str, int]]:
-    """The arrays that a video must have, and those of streams that it has: type and number of axes."""
-    arrays = dict(ARRAYS[store.kind])
+def _arrays(stored: StoredVideo, store: VideoStore[Any]) -> dict[str, ArrayHeader]:
+    """The arrays that a video must have, and those of streams that it has; ValueError for one of another type."""
+    kinds = dict(ARRAYS[store.kind])
     if isinstance(store.header, FeaturesHeader):
-        arrays |= dict.fromkeys(sorted(store.header.streams.keys() & stored.names()), STREAM_ARRAY)
+        kinds |= dict.fromkeys(sorted(store.header.streams.keys() & stored.names()), STREAM_ARRAY)
+    arrays = {name: stored.header(name) for name in kinds}
+    for name, (dtype, axes) in kinds.items():
+        if (arrays[name].dtype, len(arrays[name].shape)) != (np.dtype(dtype), axes):
+            raise ValueError(f"{name!r} is not of {axes} axes of {dtype}")
     return arrays
 
 
-def _header(stored: StoredVideo, name: str, dtype: str, axes: int) -> ArrayHeader:
-    header = stored.header(name)
-    if (header.dtype, len(header.shape)) != (np.dtype(dtype), axes):
-        raise ValueError(f"{name!r} is not of {axes} axes of {dtype}")
-    return header
-
-
-def _chunks(name: str, array: ArrayHeader) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The member of every chunk of an array, and its place in the grid."""
-    for position in itertools.product(*map(range, array.grid)):
-        yield chunk_name(name, position), position
+def _chunks(name: str, array: ArrayHeader) -> list[str]:
+    """The member of every chunk of an array."""
+    return [chunk_name(name, position) for position in np.ndindex(*array.grid)]
 
 
 def _contents(stored: StoredVideo, name: str, array: ArrayHeader) -> Iterator[NDArray[np.uint8]]:
     """The bytes of every chunk, as stored; raises ValueError where one is damaged."""
-    for member, _ in _chunks(name, array):
+    for member in _chunks(name, array):
         content = stored.archive.read(member)
         if not array.compressed and len(content) != array.chunk_bytes:
             raise ValueError(f"{member!r} holds {len(content)} bytes, not those of {array.chunks} {array.dtype}")
         yield np.frombuffer(content, np.uint8)
 
 
-def _check_values(stored: StoredVideo, name: str, array: ArrayHeader) -> None:
-    """Every chunk of an array; raises ValueError where one is damaged, or holds a number that is not finite."""
+def _check_values(stored: StoredVideo, name: str, array: ArrayHeader, frames: int, axis: int = 0) -> None:
+    """All of an array; raises ValueError where a chunk is damaged, or holds a number that is not finite."""
+    if array.shape[axis] != frames:
+        raise ValueError(f"{name!r} holds {array.shape[axis]} frames of {frames}")
     for content in _contents(stored, name, array):
         if array.dtype.name in EXPONENT:
             bits, exponent = EXPONENT[array.dtype.name]
@@ -165,8 +157,7 @@ def _check_frames(stored: StoredVideo, arrays: Mapping[str, ArrayHeader]) -> Non
 
 def _check_depth(stored: StoredVideo, arrays: Mapping[str, ArrayHeader]) -> None:
     for name, array in arrays.items():
-        _check_length(name, array.shape[0], stored.record.frames)
-        _check_values(stored, name, array)
+        _check_values(stored, name, array, stored.record.frames)
     if (stored.array("low") > stored.array("high")).any():
         raise ValueError("'low' is above 'high'")
 
@@ -177,13 +168,7 @@ def _check_features(stored: StoredVideo, arrays: Mapping[str, ArrayHeader]) -> N
         raise ValueError(f"'frame' does not ascend within the {stored.record.frames} frames of the video")
     for name, array in arrays.items():
         if name != "frame":
-            _check_length(name, array.shape[1], len(frame))
-            _check_values(stored, name, array)
-
-
-def _check_length(name: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise ValueError(f"{name!r} holds {found} frames of {expected}")
+            _check_values(stored, name, array, len(frame), axis=1)
 
 
 CHECKS = {"frames": _check_frames, "depth": _check_depth, "features": _check_features}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from amefu_cli.artefacts.files.fingerprint import parsed
 from amefu_cli.errors import DamagedFile
 
 FILE_NAME = "failures.jsonl"
@@ -47,19 +48,23 @@ def record_failure(
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """Every failure recorded in `folder`, oldest first. Lines torn by a kill are passed over.
-
-    Raises DamagedFile where a line is none of ours.
-    """
-    failures = []
+    """Every failure recorded in `folder`, oldest first, but lines torn by a kill; DamagedFile for a line not ours."""
+    path = folder / FILE_NAME
     try:
-        with open(folder / FILE_NAME, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                failure = _parse(folder / FILE_NAME, number, line.rstrip(b"\n"))
-                if failure is not None:
-                    failures.append(failure)
+        lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return []
+    failures = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line:
+                failures.append(parsed(Failure, json.loads(line)))
+        except (TypeError, ValueError, RecursionError) as error:
+            if not isinstance(error, TypeError) and b'{"video": "'.startswith(line[:11]):
+                continue  # the beginning of one of our lines: its writer was killed
+            raise DamagedFile(
+                f"{path}: line {number} is not a failure record; delete the file to forget past failures"
+            ) from error
     return failures
 
 
@@ -76,27 +81,3 @@ def latest_failures(failures: Iterable[Failure], stage: str) -> dict[tuple[str, 
 def last_failures(failures: Iterable[Failure], stage: str) -> dict[str, Failure]:
     """The last failure of one stage on each video, whatever it was made from."""
     return {failure.video: failure for failure in failures if failure.stage == stage}
-
-
-def _parse(path: Path, number: int, line: bytes) -> Failure | None:
-    if not line:
-        return None
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        if b'{"video": "'.startswith(line[:11]):
-            return None  # the beginning of one of our lines: its writer was killed
-        raise _damaged(path, number) from error
-    texts = ("video", "stage", "error", "message", "fingerprint")
-    if (
-        not isinstance(fields, dict)
-        or set(fields) != {*texts, "attempt"}
-        or not all(isinstance(fields[name], str) for name in texts)
-        or type(fields["attempt"]) is not int
-    ):
-        raise _damaged(path, number)
-    return Failure(**fields)
-
-
-def _damaged(path: Path, number: int) -> DamagedFile:
-    return DamagedFile(f"{path}: line {number} is not a failure record; delete the file to forget past failures")

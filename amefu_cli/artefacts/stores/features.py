@@ -19,7 +19,7 @@ from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile, NotFinite, UsageError
 
 IMAGENET = "imagenet"  # RGB features without pretraining, of novel videos only: what the paper's basenets read
-EXPONENT = np.uint16(0x7C00)  # of a float16: all of its bits are set in NaN and infinity
+INFINITE, MINUS_INFINITE = 0x7C00, 0xFC00  # float16 as whole numbers, signed and not: NaN lies above its infinity
 READERS = 4  # threads: most of the time is spent where the interpreter is released
 VIDEOS_AT_ONCE = 64  # of one thread
 
@@ -27,14 +27,13 @@ VIDEOS_AT_ONCE = 64  # of one thread
 def fingerprint_of(records: Mapping[str, VideoRecord], classes: Sequence[str]) -> str:
     """What identifies the stored features of all videos of some classes."""
     wanted = set(classes)
-    return fingerprint(
-        [[video, record.fingerprint] for video, record in records.items() if record.class_name in wanted]
-    )
+    made = [[video, record.fingerprint] for video, record in records.items() if record.class_name in wanted]
+    return fingerprint(made)
 
 
 def dim_of(store: VideoStore[FeaturesHeader], records: Mapping[str, VideoRecord], stream: str = "rgb") -> int:
     """How wide the features of a stream are. Raises UsageError where the videos do not have it."""
-    return _dims(store, [next(iter(records))], [stream])[stream]
+    return _dims(store, next(iter(records)), [stream])[stream]
 
 
 @dataclass(frozen=True)
@@ -71,54 +70,44 @@ class FeatureTable:
 
 
 def read_features(
-    store: VideoStore[FeaturesHeader],
-    records: Mapping[str, VideoRecord],
-    classes: Sequence[str],
-    *,
-    streams: Sequence[str],
-    views: int,
-) -> FeatureTable:
+    store: VideoStore[FeaturesHeader], records: Mapping[str, VideoRecord], classes: Sequence[str], *,
+    streams: Sequence[str], views: int,
+) -> FeatureTable:  # fmt: skip
     """Load some streams of the videos of `classes`, the first `views` views of each, in the order of their ids.
 
-    Streams that only novel videos have, have one view.
-
-    Raises:
-        UsageError: a video does not have a stream.
-        DamagedFile: a checksum fails, or the streams of a video do not match; names the video.
-        NotFinite: a feature is NaN or infinite; names the video.
+    Streams that only novel videos have, have one view. Raises UsageError where a video does not have a stream,
+    DamagedFile where a checksum fails or the streams of a video do not match, NotFinite for NaN or infinity; each names
+    the video.
     """
     wanted = set(classes)
-    ids = [video for video, record in records.items() if record.class_name in wanted]
-    dims = _dims(store, ids, streams)
-    present = sorted({records[video].class_name for video in ids})
+    chosen = {video: record for video, record in records.items() if record.class_name in wanted}
+    present = sorted({record.class_name for record in chosen.values()})
     position = {name: index for index, name in enumerate(present)}
-    start = np.concatenate([[0], np.cumsum([records[video].kept for video in ids])]).astype(np.int64)
+    start = np.concatenate([[0], np.cumsum([record.kept for record in chosen.values()])]).astype(np.int64)
+    dims, rows = _dims(store, next(iter(chosen), None), streams), int(start[-1])
     table = FeatureTable(
-        ids=tuple(ids),
-        class_names=tuple(present),
-        labels=np.array([position[records[video].class_name] for video in ids], np.int64),
-        frame=np.empty(start[-1], np.int64),
-        frames=np.array([records[video].frames for video in ids], np.int64),
-        start=start,
+        ids=tuple(chosen), class_names=tuple(present), frame=np.empty(rows, np.int64), start=start,
+        labels=np.array([position[record.class_name] for record in chosen.values()], np.int64),
+        frames=np.array([record.frames for record in chosen.values()], np.int64),
         streams={
-            name: np.empty((1 if store.header.streams[name].novel_only else views, int(start[-1]), dim), np.float16)
+            name: np.empty((1 if store.header.streams[name].novel_only else views, rows, dim), np.float16)
             for name, dim in dims.items()
         },
-    )
+    )  # fmt: skip
     with ThreadPoolExecutor(READERS, thread_name_prefix="features") as threads:
-        for _ in threads.map(partial(_load, store, table), range(0, len(ids), VIDEOS_AT_ONCE)):
+        for _ in threads.map(partial(_load, store, table), range(0, len(chosen), VIDEOS_AT_ONCE)):
             pass
     return table
 
 
-def _dims(store: VideoStore[FeaturesHeader], ids: Sequence[str], streams: Sequence[str]) -> dict[str, int]:
-    """How wide each stream is, by the first video."""
+def _dims(store: VideoStore[FeaturesHeader], video: str | None, streams: Sequence[str]) -> dict[str, int]:
+    """How wide each stream is, by one video."""
     for name in streams:
         if name not in store.header.streams:
             raise UsageError(f"{store.path}: holds no {name!r}; {_how_to_add(name)}")
-    if not ids:
+    if video is None:
         return dict.fromkeys(streams, 0)
-    stored = store.read(ids[0])
+    stored = store.read(video)
     for name in streams:
         _require_stream(stored, name)
     return {name: stored.shape(name)[2] for name in streams}
@@ -143,7 +132,7 @@ def _load(store: VideoStore[FeaturesHeader], table: FeatureTable, first: int) ->
         for name, features in table.streams.items():
             part = features[:, begin:end]
             part[:] = block = _block(stored, name, part.shape)
-            if ((block.view(np.uint16) & EXPONENT) == EXPONENT).any():
+            if block.view(np.int16).max() >= INFINITE or block.view(np.uint16).max() >= MINUS_INFINITE:
                 raise NotFinite(
                     f"{store.path}: {name!r} of {video} holds NaN or infinity; "
                     f"rebuild it with `amefu features --only {video}`"

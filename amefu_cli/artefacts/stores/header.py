@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 from amefu_cli.artefacts.files.atomic import to_json
-from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, recorded
+from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, path_identity, recorded
+from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError, VideoError
 from amefu_cli.settings import ClipSettings, DepthSettings, FeaturesSettings, FramesSettings, Settings
 
@@ -48,7 +49,7 @@ class Notes:
 class StoreHeader:
     """What the header of a store of any kind says."""
 
-    kind: ClassVar[str]
+    kind: ClassVar[str] = ""
     settings: Settings
     notes: Notes
 
@@ -92,10 +93,18 @@ class DepthNotes(Notes):
 
 @dataclass(frozen=True)
 class EstimatorIdentity:
-    """A depth estimator by its name and by the hash of its weights (`its own`: see the notes on provenance)."""
+    """A depth estimator by name and by the hash of its weights (`its own`: held to theirs by `note_provenance`)."""
 
     estimator: str
     weights: str
+
+    @classmethod
+    def of(cls, estimator: str, weights: Path | None) -> Self:
+        """Without loading it: a file or folder by the hash of its bytes; its own weights by the estimator's name."""
+        name, _, source = estimator.partition(":")
+        if weights is None and source and Path(source).exists():
+            weights = Path(source)
+        return cls(name, path_identity(weights)) if weights else cls(estimator, "its own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +191,8 @@ LARGEST_HEADER = 1 << 22  # bytes; ours are a few thousand, so anything near thi
 LONGEST_RECORD = (1 << 16) - 1  # bytes: what the comment of a zip archive may hold
 FIX = "`amefu verify` marks it, and the command that made it makes it again"
 CHECKSUM = b', "checksum": "%08x"}'  # CRC-32 of all bytes before it: a zip archive has none of its comment
+CHECKSUM_LENGTH = len(CHECKSUM % 0)
+DECODER = json.JSONDecoder()  # what `json.loads` does besides takes a while, a hundred thousand times over
 AnyHeader = TypeVar("AnyHeader", bound=StoreHeader)
 
 
@@ -209,7 +220,7 @@ class VideoRecord:
 
     @property
     def class_name(self) -> str:
-        return self.id.split("/", 1)[0]
+        return class_of(self.id)
 
 
 def record_json(record: VideoRecord) -> bytes:
@@ -227,11 +238,12 @@ def record_json(record: VideoRecord) -> bytes:
 
 def parse_record(content: bytes, *, damaged: bool = False) -> VideoRecord:
     """The record that `record_json` wrote. Raises ValueError for anything else."""
-    body = content[: -len(CHECKSUM % 0)]
+    body = content[:-CHECKSUM_LENGTH]
     try:
         if content[len(body) :] != CHECKSUM % zlib.crc32(body):
             raise ValueError("its checksum differs")
-        return VideoRecord(**json.loads(body + b"}"), damaged=damaged)
+        fields, _ = DECODER.raw_decode(str(body, "ascii") + "}")
+        return VideoRecord(**fields, damaged=damaged)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"its record is not what was written: {error}") from error
 
@@ -243,60 +255,49 @@ def header_json(header: StoreHeader) -> bytes:
 
 
 def read_header(path: Path) -> StoreHeader | None:
-    """The header of the store at `path`, of whatever kind; None where nothing is.
-
-    Raises:
-        UsageError: something else is there.
-        SettingsMismatch: it is of another schema.
-        DamagedFile: it does not hold what its kind has.
-    """
-    document = _document(path)
-    if document is None:
-        return None
-    kind, schema = document.pop("kind"), document.pop("schema")
-    if schema != SCHEMA:
-        raise SettingsMismatch(
-            f"{path}: schema {schema}, this version writes {SCHEMA}; replace it with `amefu {kind} --rebuild`"
-        )
-    return recorded(KINDS[kind], document, path)
+    """The header of the store at `path`, of whatever kind; None where nothing is. Raises as `header_of`."""
+    return header_of(path, StoreHeader)
 
 
 def header_of(path: Path, kind: type[AnyHeader]) -> AnyHeader | None:
-    """The header of a store of this kind, or None where nothing is; raises UsageError for a store of another kind."""
-    require_kind(path, kind.kind)
-    return cast(AnyHeader | None, read_header(path))
+    """The header of the store at `path`, which is of this kind; None where nothing is.
+
+    Raises UsageError where a store of another kind is there or something else, SettingsMismatch where it is of another
+    schema, DamagedFile where it does not hold what its kind has.
+    """
+    document = _document(path, kind.kind)
+    if document is None:
+        return None
+    name, schema = document.pop("kind"), document.pop("schema")
+    if schema != SCHEMA:
+        raise SettingsMismatch(
+            f"{path}: schema {schema}, this version writes {SCHEMA}; replace it with `amefu {name} --rebuild`"
+        )
+    return cast(AnyHeader, recorded(KINDS[name], document, path))
 
 
 def require_kind(path: Path, kind: str) -> bool:
-    """Whether a store of this kind, whatever its schema, is at `path`.
-
-    Raises:
-        UsageError: a store of another kind is there, or something else.
-    """
-    document = _document(path)
-    if document is not None and document["kind"] != kind:
-        raise UsageError(f"{path}: holds {document['kind']!r}, not {kind!r}; make one with `amefu {kind}`")
-    return document is not None
+    """Whether a store of this kind, whatever its schema, is at `path`; raises UsageError where something else is."""
+    return _document(path, kind) is not None
 
 
-def _document(path: Path) -> dict[str, Any] | None:
-    """What the header of a store says, with a known kind and a schema; None where nothing is."""
+def _document(path: Path, kind: str) -> dict[str, Any] | None:
+    """What the header of a store of this kind says (empty: of any), with a schema; None where nothing is."""
     try:
         with open(path / HEADER, "rb") as file:
-            document = json.loads(file.read(LARGEST_HEADER))
+            header = json.loads(file.read(LARGEST_HEADER))["attributes"]["amefu"]
+        known, found = isinstance(header["schema"], int) and header["kind"] in [*KINDS], header["kind"]
     except (FileNotFoundError, NotADirectoryError):
-        if path.exists() and not _is_started(path):
+        # looked at in this order, since another process may be starting a store of it at this moment
+        if path.exists() and not (path.is_dir() and {entry.name for entry in os.scandir(path)} <= {STAGING, HEADER}):
             raise UsageError(f"{path}: is there, but is not a store of amefu's; choose another path") from None
         return None
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path / HEADER}: not a Zarr header ({error}); choose another path") from error
-    attributes = document.get("attributes") if isinstance(document, dict) else None
-    header = attributes.get("amefu") if isinstance(attributes, dict) else None
-    if not isinstance(header, dict) or header.get("kind") not in [*KINDS] or not isinstance(header.get("schema"), int):
+    except (LookupError, TypeError):
+        known = False
+    if not known:
         raise DamagedFile(f"{path / HEADER}: not the header of a store of amefu's; choose another path")
-    return header
-
-
-def _is_started(path: Path) -> bool:
-    """Whether a folder holds no more than another process needs that makes a store of it at this moment."""
-    return path.is_dir() and {entry.name for entry in os.scandir(path)} <= {STAGING, HEADER}
+    if kind and found != kind:
+        raise UsageError(f"{path}: holds {found!r}, not {kind!r}; make one with `amefu {kind}`")
+    return cast(dict[str, Any], header)

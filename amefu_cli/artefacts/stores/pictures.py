@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 
 def append_frames(writer: VideoWriter, frames: Iterable[NDArray[np.uint8]], *, quality: int) -> int:
     """Encode frames uint8 (height, width, 3) as they come and append them; returns how many there were."""
-    offset = 0
     starts = [0]
     for frame in frames:
         jpeg = encode_jpeg(frame, quality=quality)
         writer.append({"jpeg": np.frombuffer(jpeg, np.uint8)})
-        offset += len(jpeg)
-        starts.append(offset)
+        starts.append(starts[-1] + len(jpeg))
     writer.append({"offset": np.array(starts, np.int64)})
     return len(starts) - 1
 

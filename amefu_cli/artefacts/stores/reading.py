@@ -8,7 +8,6 @@ archives makes it raises ValueError.
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import math
 import os
@@ -30,7 +29,7 @@ from amefu_cli.errors import AmefuError, DamagedFile
 
 TAIL = 1 << 17  # bytes that are read at once from the end: all of a small archive, else its directory and comment
 RECORD_TAIL = 1 << 12  # bytes that hold most comments
-END = struct.Struct("<4s6xHLLH")  # members, size and place of their directory, length of the comment
+END = struct.Struct("<10xHLLH")  # members, size and place of their directory, length of the comment
 MEMBER = struct.Struct("<4s6xH4x3L3H8xL")  # method, CRC-32, two sizes, lengths of name, extra and comment, place
 LOCAL = struct.Struct("<4s22x2H")  # lengths of name and extra
 IN_ZIP64 = (0xFFFF, 0xFFFFFFFF)  # a number that is too large for its field says so
@@ -51,8 +50,11 @@ class Archive:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._descriptor).st_size
         self._tail_at = max(0, self.size - TAIL)
-        self._tail = os.pread(self._descriptor, TAIL, self._tail_at)
-        self.comment, self.members = self._directory()
+        self._tail = os.pread(self._descriptor, min(self.size, TAIL), self._tail_at)
+        count, size, place, self.comment = _end_of(self._tail)
+        is_large = count in IN_ZIP64 or size in IN_ZIP64 or place in IN_ZIP64
+        members = None if is_large else self._directory(count, self._bytes(place, size))
+        self.members: Mapping[str, Member] = self._by_zipfile() if members is None else members
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
@@ -69,12 +71,11 @@ class Archive:
         if member is None:
             raise ValueError(f"{name!r} is missing")
         encoded = name.encode()
-        head = self._bytes(member.place, LOCAL.size + len(encoded) + member.size)
-        content = memoryview(b"")
-        if len(head) >= LOCAL.size:
-            mark, name_length, extra = LOCAL.unpack_from(head)
-            begin = LOCAL.size + name_length
-            if mark == b"PK\3\4" and head[LOCAL.size : begin] == encoded:
+        begin = LOCAL.size + len(encoded)
+        head, content = self._bytes(member.place, begin + member.size), memoryview(b"")
+        if head[LOCAL.size : begin] == encoded:
+            mark, length, extra = LOCAL.unpack_from(head)
+            if mark == b"PK\3\4" and length == len(encoded):
                 content = head[begin:] if not extra else self._bytes(member.place + begin + extra, member.size)
         if len(content) != member.size or zlib.crc32(content) != member.crc:
             raise ValueError(f"{name!r} is not what was written: its checksum differs")
@@ -86,12 +87,9 @@ class Archive:
             return memoryview(self._tail)[begin - self._tail_at :][:length]
         return memoryview(os.pread(self._descriptor, length, begin))
 
-    def _directory(self) -> tuple[bytes, Mapping[str, Member]]:
-        end, comment = _end_of(self._tail)
-        _, count, size, place, _ = end
-        if count in IN_ZIP64 or size in IN_ZIP64 or place in IN_ZIP64:
-            return comment, self._by_zipfile()
-        directory = self._bytes(place, size)
+    @staticmethod
+    def _directory(count: int, directory: memoryview) -> dict[str, Member] | None:
+        """The members that a directory lists; None where a number is too large for it."""
         members, at = {}, 0
         for _ in range(count):
             if at + MEMBER.size > len(directory):
@@ -100,11 +98,11 @@ class Archive:
             if mark != b"PK\1\2" or method != zipfile.ZIP_STORED or stored != full:
                 raise ValueError("its directory is not one of uncompressed members")
             if stored in IN_ZIP64 or begin in IN_ZIP64:
-                return comment, self._by_zipfile()
+                return None
             at += MEMBER.size
             members[str(directory[at : at + name], "utf-8", "replace")] = Member(begin, stored, crc)
             at += name + extra + note
-        return comment, members
+        return members
 
     def _by_zipfile(self) -> dict[str, Member]:
         """An archive of over 2 GiB or 65,535 members, where the time to open it does not count."""
@@ -120,25 +118,25 @@ def read_comment(path: str) -> bytes:
     """The comment of the archive at `path`, read alone. Raises ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
+        size = os.lseek(descriptor, 0, os.SEEK_END)
         tail = os.pread(descriptor, RECORD_TAIL, max(0, size - RECORD_TAIL))
-        if size > RECORD_TAIL and b"PK\5\6" not in tail:
+        if size > RECORD_TAIL and tail.rfind(b"PK\5\6") < 0:
             tail = os.pread(descriptor, TAIL, max(0, size - TAIL))
     finally:
         os.close(descriptor)
-    return _end_of(tail)[1]
+    return _end_of(tail)[-1]
 
 
-def _end_of(tail: bytes) -> tuple[tuple[bytes, int, int, int, int], bytes]:
-    """The end record of an archive, and its comment, which holds no control characters."""
+def _end_of(tail: bytes) -> tuple[int, int, int, bytes]:
+    """Members, size and place of the directory of an archive, and its comment, which holds no control characters."""
     at = tail.rfind(b"PK\5\6")
     if at < 0 or at + END.size > len(tail):
         raise ValueError("it is cut, or not an archive")
-    end = END.unpack_from(tail, at)
+    count, size, place, length = END.unpack_from(tail, at)
     comment = tail[at + END.size :]
-    if len(comment) != end[-1]:
+    if len(comment) != length:
         raise ValueError("it does not end where it says")
-    return end, comment
+    return count, size, place, comment
 
 
 ALL = slice(None)
@@ -146,7 +144,7 @@ ALL = slice(None)
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What the header of an array says of it. `chunks` is the shape of each of its chunks."""
+    """What the header of an array says. `chunks` is the shape of each of its chunks."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
@@ -198,7 +196,7 @@ class StoredVideo:
         self._last: tuple[str, NDArray[Any]] | None = None  # chunk; frames are mostly read in ascending order
 
     def names(self) -> list[str]:
-        """The names of the arrays."""
+        """Those of the arrays."""
         return [name.removesuffix(f"/{HEADER}") for name in self.archive.members if name.endswith(f"/{HEADER}")]
 
     def holds(self, name: str) -> bool:
@@ -213,8 +211,7 @@ class StoredVideo:
     def array(self, name: str, rows: slice = ALL) -> NDArray[Any]:
         """A NumPy array, perhaps not writable: the rows from `start` to `stop` of the first axis of the array `name`.
 
-        Raises:
-            DamagedFile: a checksum fails, or the array ends before `stop`; names the video.
+        Raises DamagedFile, which names the video, where a checksum fails or the array ends before `stop`.
         """
         with damage_named(self.store, self.record.id):
             header = self.header(name)
@@ -230,24 +227,17 @@ class StoredVideo:
         except ValueError as error:
             raise ValueError(f"the header of {name!r}: {error}") from error
 
-    def stored_chunk(self, name: str, position: tuple[int, ...]) -> memoryview:
-        """The bytes of one chunk, compressed or not as they are stored. Raises ValueError."""
-        return self.archive.read(chunk_name(name, position))
-
     def _rows(self, name: str, header: ArrayHeader, first: int, last: int) -> NDArray[Any]:
         if header.shape == header.chunks:  # as almost all are
             return self._chunk(name, header, (0,) * len(header.shape))[first:last]
         rows = header.chunks[0]
-        result = np.empty((last - first, *header.shape[1:]), header.dtype)
-        grid = [range(first // rows, math.ceil(last / rows)), *map(range, header.grid[1:])]
-        for position in itertools.product(*grid):
-            begin = [place * length for place, length in zip(position, header.chunks, strict=True)]
-            chunk, skipped = self._chunk(name, header, position), max(0, first - begin[0])
-            into = result[max(0, begin[0] - first) :][tuple(slice(start, None) for start in (0, *begin[1:]))]
-            fitting = tuple(slice(length) for length in into.shape)
-            part = chunk[skipped:][fitting]
-            into[tuple(slice(length) for length in part.shape)] = part
-        return result
+        skipped = first // rows
+        grid = (math.ceil(last / rows) - skipped, *header.grid[1:])
+        whole = np.empty(np.multiply(grid, header.chunks), header.dtype)  # of all chunks that hold some of it
+        for place in np.ndindex(*grid):
+            into = (slice(at * length, (at + 1) * length) for at, length in zip(place, header.chunks, strict=True))
+            whole[*into] = self._chunk(name, header, (skipped + place[0], *place[1:]))
+        return whole[first - skipped * rows : last - skipped * rows, *map(slice, header.shape[1:])]
 
     def _chunk(self, name: str, header: ArrayHeader, position: tuple[int, ...]) -> NDArray[Any]:
         key = chunk_name(name, position)

@@ -6,7 +6,6 @@ the leftovers of a dead process (the lock is free) from the work of a live one.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import glob
 import os
@@ -42,20 +41,19 @@ class Staging:
 
     def close(self) -> None:
         """Remove the folder and release its lock."""
-        if self._claimed is None:
-            return
-        folder, descriptor = self._claimed
-        self._claimed = None
-        shutil.rmtree(folder, ignore_errors=True)
-        release(_lock_path(folder), descriptor)
+        if self._claimed is not None:
+            folder, descriptor = self._claimed
+            self._claimed = None
+            shutil.rmtree(folder, ignore_errors=True)
+            release(_lock_path(folder), descriptor)
 
     def _claim(self) -> tuple[Path, int]:
         while True:
             folder = self._root / uuid.uuid4().hex
             # Another process may remove the empty root between any two of these calls, and even inside of mkdir.
-            with contextlib.suppress(FileExistsError):
+            with suppress(FileExistsError):
                 self._root.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 descriptor = acquire(_lock_path(folder))
                 if descriptor is not None:  # else a sweeper looks into the lock at this moment
                     folder.mkdir()
@@ -66,27 +64,15 @@ def sweep(store: Path) -> int:
     """Remove what dead processes left in `.staging`; returns how many folders. Live ones are left alone."""
     root = store / STAGING
     removed = 0
-    with contextlib.suppress(OSError):  # no such folder, others still work in it, or a store that is read-only
-        for name in os.listdir(root):
-            if name.endswith(".lock"):
-                removed += _sweep_one(root / name)
-        for name in os.listdir(root):  # a folder whose lock file is gone belongs to nobody
-            if not name.endswith(".lock") and not _lock_path(root / name).exists():
-                shutil.rmtree(root / name, ignore_errors=True)
-                removed += 1
+    with suppress(OSError):  # no such folder, others still work in it, or a store that is read-only
+        for folder in sorted({root / name.removesuffix(".lock") for name in os.listdir(root)}):
+            descriptor = acquire(_lock_path(folder))
+            if descriptor is not None:
+                removed += folder.is_dir()
+                shutil.rmtree(folder, ignore_errors=True)
+                release(_lock_path(folder), descriptor)
         root.rmdir()
     return removed
-
-
-def _sweep_one(lock: Path) -> int:
-    descriptor = acquire(lock)
-    if descriptor is None:
-        return 0
-    folder = lock.with_suffix("")
-    existed = folder.is_dir()
-    shutil.rmtree(folder, ignore_errors=True)
-    release(lock, descriptor)
-    return int(existed)
 
 
 def _lock_path(folder: Path) -> Path:
@@ -97,18 +83,15 @@ def archives_below(folder: str, prefix: str = "") -> dict[str, str]:
     """The archive of every video below a folder, by its id: the damaged one only where there is no other."""
     sound: dict[str, str] = {}
     damaged: dict[str, str] = {}
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    for entry in entries:
-        name = entry.name
-        if name.endswith(ARCHIVE):
-            sound[video_id(prefix + name)] = entry.path
-        elif name.endswith(DAMAGED):
-            damaged[video_id(prefix + name)] = entry.path
-        elif entry.is_dir():
-            sound |= archives_below(entry.path, f"{prefix}{name}/")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in os.scandir(folder):
+            name = entry.name
+            if name.endswith(ARCHIVE):
+                sound[video_id(prefix + name)] = entry.path
+            elif name.endswith(DAMAGED):
+                damaged[video_id(prefix + name)] = entry.path
+            elif entry.is_dir():
+                sound |= archives_below(entry.path, f"{prefix}{name}/")
     return damaged | sound
 
 
@@ -128,13 +111,12 @@ def read_record(path: str) -> VideoRecord | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # whoever makes it is told so
-            return None
-        raise
+        if error.errno != errno.ENAMETOOLONG:  # of which whoever makes it is told
+            raise
     except ValueError as error:
-        if damaged:  # it is known, and made again by the next run
-            return None
-        raise DamagedFile(f"{path}: not the archive of a video ({error}); {FIX}") from error
+        if not damaged:  # else it is known, and made again by the next run
+            raise DamagedFile(f"{path}: not the archive of a video ({error}); {FIX}") from error
+    return None
 
 
 def rename_into_place(staged: Path, place: Path, *, top: Path) -> None:
@@ -153,8 +135,7 @@ def rename_into_place(staged: Path, place: Path, *, top: Path) -> None:
 def discard_store(path: Path, kind: str) -> None:
     """Delete a whole store of one kind, if it is there: renamed away first, so that it is never seen half removed.
 
-    Raises:
-        UsageError: it is of another kind, or none of ours; another process writes into it.
+    Raises UsageError where it is of another kind or none of ours, or where another process writes into it.
     """
     if not require_kind(path, kind):
         return

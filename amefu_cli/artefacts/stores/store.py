@@ -15,8 +15,8 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Self
@@ -25,10 +25,12 @@ from amefu_cli.artefacts.files.atomic import locked, require_writable, write_ato
 from amefu_cli.artefacts.files.fingerprint import Provenance, fingerprint
 from amefu_cli.artefacts.files.names import archive_path
 from amefu_cli.artefacts.files.workspace import located
+from amefu_cli.artefacts.stores import staging
 from amefu_cli.artefacts.stores.header import (
     HEADER,
     SCHEMA,
     AnyHeader,
+    FramesHeader,
     UnusableName,
     VideoRecord,
     header_json,
@@ -36,16 +38,7 @@ from amefu_cli.artefacts.stores.header import (
     require_kind,
 )
 from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
-from amefu_cli.artefacts.stores.staging import (
-    Staging,
-    archives_below,
-    clear_discarded,
-    damaged_path,
-    discard_store,
-    read_record,
-    rename_into_place,
-    sweep,
-)
+from amefu_cli.artefacts.stores.staging import archives_below, damaged_path, read_record
 from amefu_cli.errors import AmefuError, DamagedFile, SettingsMismatch, UsageError
 
 
@@ -53,15 +46,18 @@ class VideoStore(Generic[AnyHeader]):
     """One store on disk. Make one with `open_store` (to read) or `prepare_store` (to write).
 
     Only inside its context is anything written: see `begin`. Its videos are listed once, and each record is read once:
-    what other processes add later is seen once this one has written something, what they change not at all.
+    what other processes add later is seen once this one has written something, what they change not at all. `frames`
+    is the store of the frames of its videos, where that is open already.
     """
 
-    def __init__(self, path: Path, header: AnyHeader, *, rebuild: bool = False) -> None:
-        self.path, self.header = path, header
-        self.kind = header.kind
+    def __init__(
+        self, path: Path, header: AnyHeader, *, rebuild: bool = False, frames: VideoStore[FramesHeader] | None = None
+    ) -> None:
+        self.path, self.header, self.kind = path, header, header.kind
         self._rebuild = rebuild  # whether what is there now is still to be discarded
-        self._staging = Staging(path)
+        self._staging = staging.Staging(path)
         self._videos = str(path / "videos")
+        self._frames = frames
         self._archives: dict[str, str] | None = None
         self._records: dict[str, VideoRecord | None] = {}  # those that were read
 
@@ -78,10 +74,13 @@ class VideoStore(Generic[AnyHeader]):
 
         Raises DamagedFile where one cannot be read and is not marked.
         """
-        listing = self._listing()
-        self._records |= {video: read_record(path) for video, path in listing.items() if video not in self._records}
-        found = {video: self._records[video] for video in listing}
-        return {video: record for video, record in found.items() if record is not None}
+        found = {}
+        for video, path in self._listing().items():
+            if video not in self._records:
+                self._records[video] = read_record(path)
+            if (record := self._records[video]) is not None:
+                found[video] = record
+        return found
 
     def record(self, video: str) -> VideoRecord | None:
         """One video's record, or None where it is not in the store."""
@@ -107,9 +106,7 @@ class VideoStore(Generic[AnyHeader]):
     def read(self, video: str) -> StoredVideo:
         """Open one video for reading.
 
-        Raises:
-            DamagedFile: it is absent or incomplete, or `amefu verify` has found it damaged.
-            AmefuError: the whole store is gone.
+        Raises DamagedFile where it is absent, broken or marked as damaged, AmefuError where the whole store is gone.
         """
         place = self._place(video)
         with suppress(FileNotFoundError):
@@ -118,25 +115,6 @@ class VideoStore(Generic[AnyHeader]):
         if os.path.exists(damaged_path(place)):
             raise DamagedFile(f"{self.path}: {video!r} is damaged; make it again with `amefu {self.kind}`")
         raise DamagedFile(f"{self.path}: holds no video {video!r}; make it with `amefu {self.kind}`")
-
-    def note_provenance(self, loaded: Mapping[str, Provenance]) -> None:
-        """Write down, before any video is, where the weights of the store's networks (by name) come from.
-
-        Raises:
-            SettingsMismatch: the store has videos by other weights of the same name.
-        """
-        with self._header_there() as there:  # to which another process may have added meanwhile
-            before = there.notes.provenance if there else {}
-            for name, provenance in loaded.items():
-                if name in before and before[name].sha256 != provenance.sha256:
-                    raise SettingsMismatch(
-                        f"{self.path}: made by other weights of {name!r} (sha256:{before[name].sha256} in the file, "
-                        f"sha256:{provenance.sha256} from {provenance.source} now); keep it and make a second one with "
-                        f"`amefu {self.kind} --out OTHER.zarr`, or replace it with `amefu {self.kind} --rebuild`"
-                    )
-            header = self._merged(there)
-            self.header = replace(header, notes=replace(header.notes, provenance={**before, **loaded}))
-            self._write_header(there)
 
     def remove(self, video: str) -> None:
         """Take a video out of the store; who reads it at this moment goes on reading it."""
@@ -152,52 +130,64 @@ class VideoStore(Generic[AnyHeader]):
     def begin(self) -> Self:
         """Make the store where there is none, and discard first what it is to replace.
 
-        Raises:
-            UsageError: it cannot be made; another process writes into the store that is to be replaced.
-            SettingsMismatch: another process has just made one by other settings.
+        Raises UsageError where it cannot be made or where another process writes into the store that is to be replaced,
+        SettingsMismatch where another process has just made one by other settings.
         """
         try:
             if self._rebuild:
-                discard_store(self.path, self.kind)
+                staging.discard_store(self.path, self.kind)
                 self._rebuild = False
                 self._archives, self._records = None, {}
-            clear_discarded(self.path)
-            if self._merged(there := header_of(self.path, type(self.header))) != there:
-                with self._header_there() as there:
-                    self._merged(there)
-                    self._write_header(there)
-            sweep(self.path)
+            staging.clear_discarded(self.path)
+            there = header_of(self.path, type(self.header))
+            self.continue_from(there)
+            if self.header != there:
+                self.note_provenance({})
+            self.sweep()
         except BaseException:
             self.close()
             raise
         return self
 
-    def _merged(self, there: AnyHeader | None) -> AnyHeader:
-        """The header of this store, over the one that is there. Raises SettingsMismatch where they differ."""
-        if there is not None:
-            require_same(self.path, there, self.header)
-            self.header = self.header.over(there)
-        return self.header
+    def continue_from(self, there: AnyHeader | None) -> None:
+        """Put the header over the one that is there. Raises SettingsMismatch where they differ."""
+        if there is None:
+            return
+        if differences := self.header.mismatch(there):
+            raise SettingsMismatch(
+                f"{self.path}: made with other settings or from other weights ({'; '.join(differences)}); "
+                f"keep it and make a second one with `amefu {self.kind} --out OTHER.zarr`, "
+                f"or replace it with `amefu {self.kind} --rebuild`"
+            )
+        self.header = self.header.over(there)
 
-    @contextmanager
-    def _header_there(self) -> Iterator[AnyHeader | None]:
-        """The header on disk, which no other process changes meanwhile."""
+    def note_provenance(self, loaded: Mapping[str, Provenance]) -> None:
+        """Write the header, and in it, before any video, where the weights of the store's networks (by name) come from.
+
+        Raises SettingsMismatch where the store has videos by other weights of the same name, UsageError where it cannot
+        be written.
+        """
         try:
-            lock = self._staging.fresh().parent.with_name("header.lock")
-            with locked(lock):
-                yield header_of(self.path, type(self.header))
+            with locked(self.fresh().parent.with_name("header.lock")):
+                there = header_of(self.path, type(self.header))  # to which another process may have added meanwhile
+                self.continue_from(there)
+                self._note(loaded, there.notes.provenance if there else {})
+                if self.header != there:
+                    write_atomic(self.path / HEADER, header_json(self.header), temporary=self.fresh())
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UsageError(f"{self.path}: cannot be written: {error.strerror}; choose another place") from error
 
-    def _write_header(self, there: AnyHeader | None) -> None:
-        if self.header != there:
-            write_atomic(self.path / HEADER, header_json(self.header), temporary=self._staging.fresh())
-
-    def _require_present(self) -> None:
-        if not self.exists():
-            raise AmefuError(f"{self.path}: is not there any more; run the same command again when it is")
+    def _note(self, loaded: Mapping[str, Provenance], before: Mapping[str, Provenance]) -> None:
+        for name, provenance in loaded.items():
+            if name in before and before[name].sha256 != provenance.sha256:
+                raise SettingsMismatch(
+                    f"{self.path}: made by other weights of {name!r} (sha256:{before[name].sha256} in the file, "
+                    f"sha256:{provenance.sha256} from {provenance.source} now); keep it and make a second one with "
+                    f"`amefu {self.kind} --out OTHER.zarr`, or replace it with `amefu {self.kind} --rebuild`"
+                )
+        self.header = replace(self.header, notes=replace(self.header.notes, provenance={**before, **loaded}))
 
     def fresh(self) -> Path:
         """A new name in this process's staging area."""
@@ -206,15 +196,19 @@ class VideoStore(Generic[AnyHeader]):
     def publish(self, staged: Path, video: str) -> None:
         """Move a finished, synced archive to its place, over one that is there.
 
-        Raises:
-            AmefuError: the whole store is gone.
-            UnusableName: the file system takes two ids for one, or finds the path too long.
+        Raises AmefuError where the whole store is gone, UnusableName where the file system takes two ids for one or
+        finds the path too long.
         """
         self._require_present()
         place = self._place(video)
         try:
-            self._require_same_id(place, video)
-            rename_into_place(staged, Path(place), top=self.path)
+            with suppress(DamagedFile):
+                there = read_record(place)
+                if there is not None and there.id != video:
+                    raise UnusableName(
+                        f"{self.path}: its file system does not tell {video!r} from {there.id!r}; rename one"
+                    )
+            staging.rename_into_place(staged, Path(place), top=self.path)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
@@ -222,14 +216,6 @@ class VideoStore(Generic[AnyHeader]):
             raise UnusableName(message) from error
         Path(damaged_path(place)).unlink(missing_ok=True)
         self.forget(video)
-
-    def _require_same_id(self, place: str, video: str) -> None:
-        with suppress(DamagedFile):
-            there = read_record(place)
-            if there is not None and there.id != video:
-                raise UnusableName(
-                    f"{self.path}: its file system does not tell {video!r} from {there.id!r}; rename one"
-                )
 
     def forget(self, video: str) -> None:
         """Read the record of a video again, and list all videos: this process or a worker of it has replaced it."""
@@ -243,13 +229,16 @@ class VideoStore(Generic[AnyHeader]):
 
     def sweep(self) -> None:
         """Clear what dead processes left."""
-        sweep(self.path)
+        staging.sweep(self.path)
 
-    def __enter__(self) -> Self:
-        return self.begin()
+    __enter__ = begin
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _require_present(self) -> None:
+        if not self.exists():
+            raise AmefuError(f"{self.path}: is not there any more; run the same command again when it is")
 
     def _place(self, video: str) -> str:
         return f"{self._videos}/{archive_path(video)}"
@@ -258,53 +247,44 @@ class VideoStore(Generic[AnyHeader]):
         """The path of every archive by the id of its video, sorted."""
         if self._archives is None:
             found = {} if self._rebuild else archives_below(self._videos)
-            frames = self._frames_folder()
-            there = found.keys() if frames is None else archives_below(frames).keys()
-            self._archives = {video: found[video] for video in sorted(found.keys() & there)}
+            frames = self._frames_there()
+            self._archives = {video: found[video] for video in sorted(found) if frames is None or video in frames}
         return self._archives
 
-    def _frames_folder(self) -> str | None:
-        """Where the frames of the videos lie; None for frames themselves, and where their whole store is gone."""
+    def _frames_there(self) -> Collection[str] | None:
+        """The videos that have frames; None for the store of frames itself, and where the whole of that is gone."""
         noted = getattr(self.header.notes, "frames", None)
         store = located(noted, self.path) if noted else None
-        return str(store / "videos") if store and (store / HEADER).exists() else None
+        if store is None or not (store / HEADER).exists():
+            return None
+        if self._frames and self._frames.path.resolve() == store.resolve():
+            return self._frames._listing()
+        return archives_below(str(store / "videos"))
 
 
-def open_store(path: Path, kind: type[AnyHeader], *, fix: str) -> VideoStore[AnyHeader]:
-    """Open a store for reading.
+def open_store(
+    path: Path, kind: type[AnyHeader], *, fix: str, frames: VideoStore[FramesHeader] | None = None
+) -> VideoStore[AnyHeader]:
+    """Open a store for reading; `frames` is that of the frames of its videos, where it is open already.
 
-    Raises:
-        UsageError: there is none; the message names `fix`, the command that makes one.
-        DamagedFile: the header is not that of a store of this kind and schema.
+    Raises UsageError where there is none, naming `fix`, the command that makes one, and as `header_of`.
     """
     header = header_of(path, kind)
     if header is None:
         raise UsageError(f"{path}: no such store; make it with `{fix}`")
-    return VideoStore(path, header)
+    return VideoStore(path, header, frames=frames)
 
 
-def prepare_store(path: Path, header: AnyHeader, *, rebuild: bool) -> VideoStore[AnyHeader]:
+def prepare_store(
+    path: Path, header: AnyHeader, *, rebuild: bool, frames: VideoStore[FramesHeader] | None = None
+) -> VideoStore[AnyHeader]:
     """A store that can be written into: as a context, before which nothing is made, replaced or deleted.
 
     With `rebuild` the store counts as empty, whatever is there.
 
-    Raises:
-        SettingsMismatch: the store there was made with other settings or from other weights.
-        UsageError: what is there is a store of another kind, or none of ours.
+    Raises SettingsMismatch where the store there was made with other settings or from other weights, UsageError where
+    what is there is a store of another kind, or none of ours.
     """
-    if rebuild:
-        return VideoStore(path, header, rebuild=require_kind(path, header.kind))
-    there = header_of(path, type(header))
-    if there is not None:
-        require_same(path, there, header)
-    return VideoStore(path, header)
-
-
-def require_same(path: Path, there: AnyHeader, asked: AnyHeader) -> None:
-    """Raise SettingsMismatch where the header that is there is not the one that is asked for."""
-    if differences := asked.mismatch(there):
-        raise SettingsMismatch(
-            f"{path}: made with other settings or from other weights ({'; '.join(differences)}); "
-            f"keep it and make a second one with `amefu {asked.kind} --out OTHER.zarr`, "
-            f"or replace it with `amefu {asked.kind} --rebuild`"
-        )
+    store = VideoStore(path, header, rebuild=rebuild and require_kind(path, header.kind), frames=frames)
+    store.continue_from(None if rebuild else header_of(path, type(header)))
+    return store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import os
@@ -10,7 +9,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import zarr
@@ -20,7 +19,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from amefu_cli.artefacts.stores.header import HEADER, VideoRecord, record_json
-from amefu_cli.artefacts.stores.reading import StoredVideo, chunk_name
+from amefu_cli.artefacts.stores.reading import chunk_name
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile
 
@@ -28,14 +27,16 @@ CHUNK_BYTES = 1 << 20  # so that a clip's frames are read without the rest of th
 ZSTD_LEVEL = 1
 ALWAYS = (1980, 1, 1, 0, 0, 0)  # the time of every member, so that equal videos are equal files
 UNIX, PLAIN_FILE = 3, 0o100644 << 16
+Arrays = Mapping[str, NDArray[Any]]
+NOTHING: Arrays = {}
 
 
 class Chunk(NamedTuple):
     """One chunk that is whole. In this order, the order of an archive does not depend on how many rows came at once."""
 
     end: int  # the row up to which it reaches
-    name: str
-    place: int  # along the axis that grows
+    member: str
+    array: GrowingArray
     rows: NDArray[Any]
 
 
@@ -75,36 +76,35 @@ class GrowingArray:
 
     def _chunk(self, rows: NDArray[Any]) -> Chunk:
         self._shape, self._dtype = rows.shape, rows.dtype  # of every chunk
+        place = tuple(self._chunks if axis == self.axis else 0 for axis in range(rows.ndim))
         self._chunks += 1
-        return Chunk(self._chunks * rows.shape[self.axis], self.name, self._chunks - 1, rows)
+        return Chunk(self._chunks * rows.shape[self.axis], chunk_name(self.name, place), self, rows)
 
-    def member(self, chunk: Chunk) -> tuple[str, bytes]:
-        """The name and bytes of a chunk: its values in C order, little-endian, compressed or not."""
-        position = [0] * chunk.rows.ndim
-        position[self.axis] = chunk.place
-        content = chunk.rows.astype(chunk.rows.dtype.newbyteorder("<"), copy=False).tobytes()
-        return chunk_name(self.name, tuple(position)), Zstd(ZSTD_LEVEL).encode(content) if self.compressed else content
+    def encode(self, rows: NDArray[Any]) -> bytes:
+        """The bytes of a chunk: its values in C order, little-endian, compressed or not."""
+        content = rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes()
+        return Zstd(ZSTD_LEVEL).encode(content) if self.compressed else content
 
     def header(self) -> bytes:
         """What Zarr would write of this array."""
         shape = list(self._shape)
         shape[self.axis] = self.length
-        document = copy.deepcopy(zarr_header(self._dtype.name, len(shape), compressed=self.compressed))
+        document = json.loads(zarr_header(self._dtype.name, len(shape), compressed=self.compressed))
         document["shape"] = shape
-        document["chunk_grid"]["configuration"]["chunk_shape"] = list(self._shape)
+        document["chunk_grid"]["configuration"]["chunk_shape"] = self._shape
         return json.dumps(document, indent=2).encode("ascii")
 
 
 @functools.cache
-def zarr_header(dtype: str, axes: int, *, compressed: bool) -> dict[str, Any]:
+def zarr_header(dtype: str, axes: int, *, compressed: bool) -> bytes:
     """The header that Zarr gives an array, whose shape and chunks are still to be put in. It takes Zarr a while."""
     held: dict[str, Any] = {}
     zarr.create_array(
         MemoryStore(held), shape=(1,) * axes, chunks=(1,) * axes, dtype=dtype, filters=None,
         compressors=ZstdCodec(level=ZSTD_LEVEL) if compressed else None,
     )  # fmt: skip
-    document: dict[str, Any] = json.loads(held[HEADER].to_bytes())
-    return document
+    header: bytes = held[HEADER].to_bytes()
+    return header
 
 
 class VideoWriter:
@@ -114,22 +114,15 @@ class VideoWriter:
     ...     writer.append({"jpeg": block})
     ...     writer.commit(frames=31, fps=25.0, source="archery/v_03.mp4", made_from={...})
 
-    `axes` are the arrays by name, and the axis along which each grows. Those that are `copied` grow by as many rows of
-    a stored video as are appended of the others.
+    `axes` are the arrays by name, and the axis along which each grows. Those that are `copied` grow by as many of their
+    rows as are appended to the others.
     """
 
     def __init__(
-        self,
-        store: VideoStore[Any],
-        video: str,
-        axes: Mapping[str, int],
-        *,
-        compressed: frozenset[str] = frozenset(),
-        copied_from: StoredVideo | None = None,
-        copied: Sequence[str] = (),
-    ) -> None:
-        self._store, self._video = store, video
-        self._copied = {name: copied_from.array(name) for name in copied} if copied_from else {}
+        self, store: VideoStore[Any], video: str, axes: Mapping[str, int], *,
+        compressed: frozenset[str] = frozenset(), copied: Arrays = NOTHING,
+    ) -> None:  # fmt: skip
+        self._store, self._video, self._copied = store, video, copied
         self._arrays = {name: GrowingArray(name, axes[name], compressed=name in compressed) for name in sorted(axes)}
         self._path = store.fresh()
         self._file = self._path.open("wb")
@@ -137,9 +130,12 @@ class VideoWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._writing: Future[None] | None = None
 
-    def append(self, blocks: Mapping[str, NDArray[Any]]) -> None:
+    def append(self, blocks: Arrays) -> None:
         """Add a block to each of some arrays, along its own axis; whole chunks are written behind the caller's back."""
-        blocks = {**blocks, **self._next_copied(blocks)}
+        added = {block.shape[self._arrays[name].axis] for name, block in blocks.items()}
+        for name, rows in self._copied.items():
+            array = self._arrays[name]
+            blocks = {**blocks, name: np.split(rows, [array.length, array.length + max(added)], array.axis)[1]}
         whole = [chunk for name, block in blocks.items() for chunk in self._arrays[name].append(block)]
         if whole:
             self._wait()  # so that memory stays bounded where the disk is slower than the decoder
@@ -174,28 +170,20 @@ class VideoWriter:
                 end()
         self._path.unlink(missing_ok=True)
 
-    def _next_copied(self, blocks: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The rows of each copied array that go with those of the other ones."""
-        rows = [block.shape[self._arrays[name].axis] for name, block in blocks.items()]
-        return {
-            name: np.split(whole, [done := self._arrays[name].length, done + rows[0]], self._arrays[name].axis)[1]
-            for name, whole in self._copied.items()
-        }
-
     def _wait(self) -> None:
         if self._writing is not None:
             self._writing.result()
 
     def _write(self, chunks: list[Chunk]) -> None:
-        for chunk in sorted(chunks, key=lambda chunk: chunk[:3]):
-            self._put(*self._arrays[chunk.name].member(chunk))
+        for chunk in sorted(chunks, key=lambda chunk: chunk[:2]):
+            self._put(chunk.member, chunk.array.encode(chunk.rows))
 
     def _put(self, name: str, content: bytes) -> None:
         member = zipfile.ZipInfo(name, ALWAYS)
         member.create_system, member.external_attr = UNIX, PLAIN_FILE
         self._archive.writestr(member, content)
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,21 +200,13 @@ def depth_writer(store: VideoStore[Any], video: str) -> VideoWriter:
 
     disparity = low + value / 255 * (high - low); larger = nearer.
     """
-    axes = {"disparity": 0, "low": 0, "high": 0}
-    return VideoWriter(store, video, axes, compressed=frozenset({"disparity"}))
+    return VideoWriter(store, video, {"disparity": 0, "low": 0, "high": 0}, compressed=frozenset({"disparity"}))
 
 
-def feature_writer(
-    store: VideoStore[Any],
-    video: str,
-    streams: Sequence[str],
-    copied_from: StoredVideo | None = None,
-    copied: Sequence[str] = (),
-) -> VideoWriter:
+def feature_writer(store: VideoStore[Any], video: str, streams: Sequence[str], copied: Arrays = NOTHING) -> VideoWriter:
     """A writer for one video: `frame` int64 (kept,), and of each of `streams` float16 (views, kept, dim).
 
     View 0 is the centre crop, the others are random crops shared by all streams. The streams that are `copied` are
-    taken over from the video as it is stored now.
+    those of the video that are stored already.
     """
-    axes = {"frame": 0, **dict.fromkeys([*streams, *copied], 1)}
-    return VideoWriter(store, video, axes, copied_from=copied_from, copied=copied)
+    return VideoWriter(store, video, {"frame": 0, **dict.fromkeys([*streams, *copied], 1)}, copied=copied)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import differences, fingerprint, labelled_sha256, recorded
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
 from amefu_cli.settings import ClipSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
-LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
 NO_HEADER = "safetensors, but without the header of an amefu checkpoint"
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
 FIXES = {
@@ -183,27 +182,22 @@ def write_checkpoint(path: Path, tensors: Tensors, header: AnyCheckpoint) -> Non
 def read_header(path: Path) -> AnyCheckpoint | None:
     """The header of an amefu checkpoint; None where there is no file.
 
-    Raises:
-        DamagedFile: not safetensors, cut short, or without our header.
+    Raises DamagedFile where it is not safetensors, cut short, or without our header.
     """
     try:
-        with path.open("rb") as file:
-            document, _ = _document(file, path)
+        document, _, _ = _read(path)
     except FileNotFoundError:
         return None
-    kind = KINDS.get(str(document.get("role")))
-    if kind is None:
-        raise DamagedFile(f"{path}: {NO_HEADER}")
-    return recorded(kind, document, path)
+    return recorded(KINDS[document["role"]], document, path)
 
 
 def open_stream(path: Path, modality: str) -> StreamHeader:
-    """The header of a stream's checkpoint, which must be there; raises UsageError where another or none is."""
+    """The header of a stream's checkpoint; raises UsageError where another or none is there."""
     return _open(path, StreamHeader, modality)
 
 
 def open_fusion(path: Path) -> FusionHeader:
-    """The header of a fusion's checkpoint, which must be there; raises UsageError where another or none is."""
+    """As `open_stream`, of a fusion."""
     return _open(path, FusionHeader, "fusion")
 
 
@@ -218,12 +212,7 @@ def _open(path: Path, kind: type[Kind], role: str) -> Kind:
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     """The tensors of a checkpoint; raises DamagedFile where the file is cut short, or not what was written."""
-    content = path.read_bytes()
-    try:
-        tensors = load(content)
-    except (SafetensorError, ValueError) as error:
-        raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
-    document, checksum = _document(BytesIO(content), path)
+    document, checksum, tensors = _read(path, whole=True)
     if checksum != _checksum(document, tensors):
         raise DamagedFile(f"{path}: is not what was written: its checksum differs; remove it and make it again")
     return tensors
@@ -231,57 +220,52 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
 
 def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
     """One hash of the header as it is written and of all tensors; these are in C order."""
-    arrays = (
-        (f"{name} {array.dtype} {array.shape}", array.reshape(-1).view(np.uint8))
-        for name, array in sorted(tensors.items())
-    )
-    return labelled_sha256([(json.dumps(document), b""), *arrays])
+    parts: list[tuple[str, Any]] = [(json.dumps(document), b"")]
+    for name, array in sorted(tensors.items()):
+        parts.append((f"{name} {array.dtype} {array.shape}", array.reshape(-1).view(np.uint8)))
+    return labelled_sha256(parts)
 
 
 def is_finished(path: Path, wanted: AnyCheckpoint) -> bool:
     """Whether `path` already holds what training as `wanted` would give.
 
-    Raises:
-        SettingsMismatch: it holds the result of other settings or of other data.
+    Raises SettingsMismatch where it holds the result of other settings or of other data.
     """
     found, fix = read_header(path), FIXES[wanted.role]
-    if found is None:
-        return False
-    if found.compared() == wanted.compared():
-        return True
-    lines = "; ".join(differences(found.compared(), wanted.compared()))
-    raise SettingsMismatch(
-        f"{path}: made with other settings or from other data ({lines}); keep it and make a second one with "
-        f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
-    )
+    if found is not None and found.compared() != wanted.compared():
+        lines = "; ".join(differences(found.compared(), wanted.compared()))
+        raise SettingsMismatch(
+            f"{path}: made with other settings or from other data ({lines}); keep it and make a second one with "
+            f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
+        )
+    return found is not None
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of the libraries that a checkpoint was made with."""
+    """The versions of those of the recorded libraries that are installed."""
     versions = {}
     for name in RECORDED_VERSIONS:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions
 
 
-def _document(file: BinaryIO, path: Path) -> tuple[dict[str, Any], object]:
-    """The amefu header in a safetensors file (8 bytes of little-endian length, then that much JSON), and the
-    checksum in it."""
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= LARGEST_HEADER:
-        raise DamagedFile(f"{path}: not a safetensors file")
+def _read(path: Path, *, whole: bool = False) -> tuple[dict[str, Any], object, dict[str, NDArray[Any]]]:
+    """The amefu header of a checkpoint, the checksum in it, and all tensors where the whole of it is asked for."""
     try:
-        whole = json.loads(file.read(length))
-    except (ValueError, RecursionError) as error:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in (file.keys() if whole else ())}
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file ({error})") from error
     try:
-        document = dict(json.loads(whole["__metadata__"]["amefu"]))
+        document = dict(json.loads(metadata["amefu"]))
+        KINDS[document["role"]]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: {NO_HEADER}") from error
-    return document, document.pop("sha256", None)
+    return document, document.pop("sha256", None), tensors
 
 
 def verify_checkpoint(path: Path) -> str | None:

@@ -144,16 +144,10 @@ def _download(url: str, path: Path, timeout_seconds: float) -> None:
 def _open(url: str, timeout_seconds: float) -> HTTPResponse:
     """The response to a GET; redirects are followed to http and https and to nowhere else."""
     opener = request.OpenerDirector()
-    handlers = (
-        request.ProxyHandler,
-        request.HTTPHandler,
-        request.HTTPSHandler,
-        request.HTTPRedirectHandler,
-        request.HTTPErrorProcessor,
-        request.HTTPDefaultErrorHandler,
-        request.UnknownHandler,
-    )
-    for handler in handlers:
+    for handler in (
+        request.ProxyHandler, request.HTTPHandler, request.HTTPSHandler, request.HTTPRedirectHandler,
+        request.HTTPErrorProcessor, request.HTTPDefaultErrorHandler, request.UnknownHandler,
+    ):  # fmt: skip
         opener.add_handler(handler())
     asked = request.Request(url, headers={"User-Agent": "amefu"})
     return cast(HTTPResponse, opener.open(asked, timeout=timeout_seconds))
@@ -169,7 +163,9 @@ def hub_files(name: str, file_names: tuple[str, ...], *, cache: Cache) -> tuple[
     if not REPOSITORY.fullmatch(repository):
         raise UsageError(f"'{name}' is neither a folder nor a hub name such as {next(iter(PINS))}")
     record = cache.folder / "revisions" / repository.replace("/", "--")
-    revision = asked or _known_revision(repository, record) or "main"
+    seen = record.read_text(errors="replace").strip() if record.is_file() else ""
+    known = PINS[repository].commit if repository in PINS else seen if COMMIT.fullmatch(seen) else "main"
+    revision = asked or known
     paths = [_download_from_hub(repository, revision, file_name, offline=cache.offline) for file_name in file_names]
     commit = paths[0].parent.name  # the hub's cache keeps each revision in a folder of its name
     if revision == "main" and not asked and COMMIT.fullmatch(commit):
@@ -177,24 +173,17 @@ def hub_files(name: str, file_names: tuple[str, ...], *, cache: Cache) -> tuple[
     return f"{repository}@{commit}", paths
 
 
-def _known_revision(repository: str, record: Path) -> str | None:
-    """The pinned commit, else the recorded one, else None."""
-    if repository in PINS:
-        return PINS[repository].commit
-    commit = record.read_text(errors="replace").strip() if record.is_file() else ""
-    return commit if COMMIT.fullmatch(commit) else None
-
-
 def _download_from_hub(repository: str, revision: str, file_name: str, *, offline: bool) -> Path:
     """One file of one revision; where its bytes are not those of its hash it is fetched once more."""
     pin = PINS.get(repository)
     pinned = pin.sha256 if pin and pin.commit == revision and file_name == WEIGHTS_FILE else None
-    path = _ask_hub(repository, revision, file_name, sha256=pinned, offline=offline, again=False)
-    if not offline and _hub_mismatch(path, pinned):
-        path = _ask_hub(repository, revision, file_name, sha256=pinned, offline=False, again=True)
-    if problem := _hub_mismatch(path, pinned):
-        raise AmefuError(f"{path}: {problem}; delete it and run the command again online")
-    return path
+    for again in (False,) if offline else (False, True):
+        path = _ask_hub(repository, revision, file_name, sha256=pinned, offline=offline, again=again)
+        expected = pinned or path.resolve().name  # the hub's cache names a large file by the SHA-256 of its bytes
+        problem = _mismatch(path, f"sha256:{expected}") if SHA256.fullmatch(expected) else None
+        if problem is None:
+            return path
+    raise AmefuError(f"{path}: {problem}; delete it and run the command again online")
 
 
 def _ask_hub(repository: str, revision: str, file_name: str, *, sha256: str | None, offline: bool, again: bool) -> Path:
@@ -218,9 +207,3 @@ def _ask_hub(repository: str, revision: str, file_name: str, *, sha256: str | No
             f"{hub.constants.HF_HUB_CACHE} and cannot be fetched: {why}"
         ) from error
     return Path(path)
-
-
-def _hub_mismatch(path: Path, pinned: str | None) -> str | None:
-    """Both hashes where they differ: the hub's cache names a large file by the SHA-256 of its bytes."""
-    expected = pinned or path.resolve().name
-    return _mismatch(path, f"sha256:{expected}") if SHA256.fullmatch(expected) else None

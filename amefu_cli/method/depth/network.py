@@ -49,15 +49,9 @@ class Estimator:
 
 
 def build_estimator(
-    name: str,
-    weights: Any,
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    threads: int,
-    larger_is_farther: bool | None,
-    imagenet_input: bool,
-) -> Estimator:
+    name: str, weights: Any, *, device: torch.device, precision: torch.dtype, threads: int,
+    larger_is_farther: bool | None, imagenet_input: bool,
+) -> Estimator:  # fmt: skip
     """The estimator of row `name` from weights already in memory, of the kind `ESTIMATORS[name].weights`.
 
     `larger_is_farther` None: as the model itself says. `threads` (of the CPU) and `imagenet_input` (images
@@ -98,12 +92,7 @@ def quantise(disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def place(
-    network: nn.Module,
-    tensors: Mapping[str, Tensor],
-    *,
-    name: str,
-    device: torch.device,
-    precision: torch.dtype,
+    network: nn.Module, tensors: Mapping[str, Tensor], *, name: str, device: torch.device, precision: torch.dtype
 ) -> nn.Module:
     """The network with these weights, ready to run; UsageError where they are of another network."""
     try:

@@ -1,4 +1,4 @@
-"""Nearest-prototype classification of few-shot episodes (paper §3.4) and the accuracy of many of them.
+"""Nearest-prototype classification of few-shot episodes: learning by one (paper §3.3-3.4), and judging by many.
 
 A class's prototype is the mean of its support vectors. A classifier needs only dot products and squared
 norms, and for a prototype both are means of entries of the Gram matrix of the video vectors. So thousands of
@@ -7,17 +7,17 @@ episodes are classified by looking numbers up in one matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from amefu_cli.errors import UsageError
 from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.heads import CLASSIFIERS
+from amefu_cli.method.heads import CLASSIFIERS, LOSSES
+from amefu_cli.method.heads.fusion import video_vector
 
 GRAM_VIDEOS = 8192  # a Gram matrix of at most 256 MiB; above it episodes are classified from the vectors
 CHUNK_ENTRIES = 1 << 21  # numbers held at once while classifying
@@ -40,6 +40,51 @@ def episode_logits(support: Tensor, query: Tensor, classifier: str) -> Tensor:
     return cast(Tensor, CLASSIFIERS[classifier].load()(dot, query.square().sum(-1, keepdim=True), squares))
 
 
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of the paper: softmax once."""
+    return functional.cross_entropy(logits, targets)
+
+
+def double_softmax(logits: Tensor, targets: Tensor) -> Tensor:
+    """Softmax, then a cross entropy that applies softmax again: the loss of the paper's public code."""
+    return functional.cross_entropy(logits.softmax(-1), targets)
+
+
+class Temperature(nn.Module):
+    """Multiplies logits by a positive scale, which stays as given or is learned through its logarithm."""
+
+    def __init__(self, scale: float, *, learned: bool) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=learned)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits * self.log_scale.exp()
+
+
+def meta_train_episode(
+    fusion: nn.Module, optimizer: torch.optim.Optimizer, rgb: Tensor, depth_clips: Tensor, *,
+    shot: int, classifier: str, temperature: nn.Module, loss: str,
+) -> Tensor:  # fmt: skip
+    """Learn from one episode: an optimizer step per depth clip, in order. Returns the losses (1 + num_aug,).
+
+    `rgb` (way, shot + queries, frames, dim) float32; `depth_clips` (1 + num_aug, way, shot + queries, frames,
+    dim), of which the first is matched to the RGB frames and the others are asynchronous. The first `shot`
+    videos of a class are its supports.
+    """
+    way, videos = rgb.shape[:2]
+    targets = torch.arange(way, device=rgb.device).repeat_interleave(videos - shot)
+    loss_of, losses = LOSSES[loss].load(), []
+    for depth in depth_clips:
+        vectors = video_vector(fusion, rgb, depth)  # (way, shot + queries, dim)
+        logits = episode_logits(vectors[:, :shot], vectors[:, shot:].flatten(0, 1), classifier)
+        step_loss = loss_of(temperature(logits), targets)
+        optimizer.zero_grad()
+        step_loss.backward()
+        optimizer.step()
+        losses.append(step_loss.detach())
+    return torch.stack(losses)
+
+
 def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.bool_]:
     """Whether each query falls to its own class: (episodes, way, queries) bool.
 
@@ -56,7 +101,8 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
     gram = vectors @ vectors.T if len(vectors) <= GRAM_VIDEOS else None
     per_episode = way * (shot + queries) * vectors.shape[1] if gram is None else way * (way * queries + shot * shot)
     outcomes = np.empty(query.shape, dtype=np.bool_)
-    for chunk in _chunks(len(query), max(1, CHUNK_ENTRIES // per_episode)):
+    size = max(1, CHUNK_ENTRIES // per_episode)
+    for chunk in (slice(begin, begin + size) for begin in range(0, len(query), size)):
         supports, queried = support[chunk], query[chunk].reshape(-1, way * queries)
         if gram is None:
             of_support, of_query = (tensors[torch.from_numpy(videos)] for videos in (supports, queried))
@@ -81,26 +127,3 @@ def _gram_logits(
         torch.from_numpy(pairs.mean((-2, -1))).unsqueeze(-2),
     )
     return cast(Tensor, logits)
-
-
-def _chunks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
-
-
-def accuracy_with_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean accuracy over episodes and half the width of its 95% interval, both in 0..1.
-
-    `outcomes` (episodes, way, queries) bool. The half-width is 1.96 sample standard deviations of the
-    per-episode accuracies over the root of their number. Raises UsageError on fewer than 2 episodes.
-    """
-    accuracies = outcomes.mean((1, 2))
-    if len(accuracies) < 2:
-        raise UsageError(f"{len(accuracies)} episode(s) give no interval; draw at least 2")
-    return float(accuracies.mean()), float(1.96 * accuracies.std(ddof=1) / np.sqrt(len(accuracies)))
-
-
-def accuracy_by_class(outcomes: NDArray[np.bool_], classes: NDArray[np.int64]) -> dict[int, float]:
-    """Share of right queries (0..1) of each label value in `classes` (episodes, way), in rising order."""
-    present, place = np.unique(classes, return_inverse=True)
-    totals = np.bincount(place.ravel(), weights=outcomes.mean(2).ravel())
-    return dict(zip(present.tolist(), (totals / np.bincount(place.ravel())).tolist(), strict=True))

@@ -381,6 +381,19 @@ def test_videos_whose_frames_were_taken_out_are_left_out(tmp_path: Path) -> None
     assert open_store(depth.path, DepthHeader, fix="").ids() == ["a/b", "a/c"]
 
 
+def test_frames_that_are_open_already_are_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are those of another store taken for them."""
+    frames, depth, other = store_of(tmp_path, "frames"), store_of(tmp_path, "depth"), begin(tmp_path / "other.zarr")
+    for store, put in ((frames, put_frames), (depth, put_depth)):
+        put(store, "a/b")
+    listed: list[str] = []
+    monkeypatch.setattr(store_module, "archives_below", lambda folder: listed.append(folder) or archives_below(folder))
+    assert frames.ids() == open_store(depth.path, DepthHeader, fix="", frames=frames).ids() == ["a/b"]
+    assert prepare_store(depth.path, depth_header(), rebuild=False, frames=frames).ids() == ["a/b"]
+    assert listed == [f"{frames.path}/videos", *[f"{depth.path}/videos"] * 2]
+    assert open_store(depth.path, DepthHeader, fix="", frames=other).ids() == ["a/b"]
+
+
 def test_writers_of_one_video_and_readers_beside_them(tmp_path: Path) -> None:
     """Four writers put two versions of one video again and again while two readers read it."""
     path = tmp_path / "frames.zarr"

@@ -191,7 +191,8 @@ def test_a_stream_that_is_added_leaves_the_others_and_gives_the_same_bytes(
     with begin(tmp_path / "two.zarr", header) as two:
         put_features(two, "a/b", frame=frame, streams=("rgb", "depth"))
         added, before = one.read("a/b").array("clip"), two.read("a/b")
-        with feature_writer(two, "a/b", ["clip"], before, ["rgb", "depth"]) as writer:
+        copied = {name: before.array(name) for name in ("rgb", "depth")}
+        with feature_writer(two, "a/b", ["clip"], copied) as writer:
             for begin_row, end in ((0, 3), (3, 7)):
                 writer.append({"frame": np.arange(begin_row, end), "clip": added[:, begin_row:end]})
             commit(writer)
