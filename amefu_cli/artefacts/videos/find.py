@@ -243,6 +243,8 @@ class _Walk:
 
     def _without_auxiliary(self, path: Path, names: Sequence[str]) -> list[str]:
         """Names without those of the flow, depth or masks of another one, or of one that is not there."""
+        if not any(map(AUXILIARY.search, names)):
+            return [*names]
         alike: dict[str, list[str]] = {}
         for name in names:
             alike.setdefault(without_kind(recording_of(name, folder=False)), []).append(name)
