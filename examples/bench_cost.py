@@ -26,6 +26,7 @@ from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.flows.frames import source_identity
 from amefu_cli.method.backbones import build_backbone
+from amefu_cli.stages import ClipJob
 from amefu_cli.stages import frames as frames_stage
 from amefu_cli.stages.features import Extraction, LoadedStream, extract_features
 
