@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import av
 import torch
-from amefu_cli.stages.pipeline import ClipJob
 from bench_kit import QUIET, Bench, features_store, forget, frames_store, noise_videos, pairs, seconds
 from bench_networks import job_of
 
