@@ -59,8 +59,7 @@ def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
     with open_clip(clip, allow_partial=allow_partial) as reader, frame_writer(store, clip.id) as writer:
         count = append_frames(writer, reader.frames(size_of), quality=settings.quality)
         _check_unchanged(clip)
-        source = "/".join([*clip.id.split("/")[:-1], clip.path.name])  # below VIDEOS, whatever that is called
-        writer.commit(frames=count, fps=reader.fps, source=source, made_from=job.made_from, partial=reader.partial)
+        writer.commit(frames=count, fps=reader.fps, source=clip.source, made_from=job.made_from, partial=reader.partial)
     return count
 
 
