@@ -75,7 +75,10 @@ class VectorHead(Head):
         return states, states
 
     def score(self, dot: Tensor, query_square: Tensor, prototype_square: Tensor) -> Tensor:
-        """Logits (..., queries, way) from dot products of that shape and squared norms (..., queries, 1), (..., 1, way)."""
+        """Logits (..., queries, way) of dot products of that shape and of squared norms.
+
+        Those of the queries are (..., queries, 1), those of the prototypes (..., 1, way).
+        """
         raise NotImplementedError
 
     def logits(self, support: Tensor, query: Tensor) -> Tensor:
@@ -107,7 +110,7 @@ class PairHead(Head):
     """A query is compared with one support video at a time; the shots' scores are combined afterwards."""
 
     route: ClassVar[Route] = "pair"
-    symmetric: ClassVar[bool] = False  # whether score(a, b) = score(b, a), so that half the pairs are enough
+    symmetric: bool = False  # whether score(a, b) = score(b, a), so that half the pairs are enough
 
     def pair_scores(self, query: Tensor, support: Tensor) -> Tensor:
         """Scores (pairs, *parts) of states (pairs, *state) with one another; most heads have no parts: (pairs,)."""
