@@ -1,4 +1,4 @@
-"""Cosines of frames and the soft minimum, with the three conventions that the public codes have for the cosine."""
+"""Cosines of frames, in the three conventions that the public codes have."""
 
 from __future__ import annotations
 
@@ -30,10 +30,3 @@ def _norm_products(x: Tensor, y: Tensor) -> Tensor:
     of_x, of_y = (torch.linalg.vector_norm(vectors, dim=-1) for vectors in (x, y))
     products: Tensor = of_x.unsqueeze(-1) * of_y.unsqueeze(-2)
     return products
-
-
-def soft_minimum(first: Tensor, second: Tensor, smoothing: float) -> Tensor:
-    """-smoothing * log(exp(-first / smoothing) + exp(-second / smoothing)), which no float overflows; min at 0."""
-    if smoothing == 0:
-        return torch.minimum(first, second)
-    return -smoothing * torch.logaddexp(-first / smoothing, -second / smoothing)
