@@ -26,6 +26,7 @@ class Head(nn.Module):
     """
 
     route: ClassVar[Route] = "episode"
+    averages_shots: ClassVar[bool] = False  # whether logits see the shots only as the mean of their states
     temperature: float = 1.0  # what the loss multiplies logits by; `logits` themselves are never scaled
 
     def __init__(self, dim: int) -> None:
@@ -124,6 +125,14 @@ class PairHead(Head):
         a, b = len(query), len(support)
         scores = self.pair_scores(query.repeat_interleave(b, 0), support.repeat(a, *[1] * (support.ndim - 1)))
         return scores.reshape(a, b, *scores.shape[1:])
+
+    def mutual_scores(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """`block_scores` of the first as queries, (a, b, *parts), and of the second as queries, (b, a, *parts).
+
+        Override it where both together cost less than twice one.
+        """
+        scores = self.block_scores(first, second)
+        return scores, scores.transpose(0, 1) if self.symmetric else self.block_scores(second, first)
 
     def combine(self, scores: Tensor) -> Tensor:
         """Scores (episodes, queries, way, shot, *parts) to logits (episodes, queries, way): the mean over the shots."""

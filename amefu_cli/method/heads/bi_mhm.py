@@ -28,6 +28,8 @@ class BiMHM(Head):
     The frames are averaged before they are scaled to length 1. With one shot this is `BiMHMPerShot`. State: the frames.
     """
 
+    averages_shots = True
+
     def logits(self, support: Tensor, query: Tensor) -> Tensor:
         units = support.mean(2)  # (episodes, way, frames, dim)
         cosines = query.flatten(1, 2) @ units.flatten(1, 2).mT

@@ -89,10 +89,20 @@ class FrameMetric(PairHead):
         return self.reduce(self._cosines(query, support).permute(1, 2, 0).contiguous())
 
     def block_scores(self, query: Tensor, support: Tensor) -> Tensor:
+        return self.reduce(self._block_cosines(query, support))
+
+    def mutual_scores(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        if self.symmetric:
+            return super().mutual_scores(first, second)
+        cosines = self._block_cosines(first, second)
+        return self.reduce(cosines), self.reduce(cosines.transpose(0, 1).transpose(2, 3))
+
+    def _block_cosines(self, query: Tensor, support: Tensor) -> Tensor:
+        """(query frames, support frames, a, b) of (a, frames, width) and (b, frames, width), b innermost."""
         a, b = len(query), len(support)
         first, second = (states.transpose(0, 1).flatten(0, 1) for states in (query, support))  # (frames * a, width)
         cosines = self._cosines(first, second).view(-1, a, support.shape[1], b)
-        return self.reduce(cosines.transpose(1, 2))
+        return cosines.transpose(1, 2)
 
     def _cosines(self, query: Tensor, support: Tensor) -> Tensor:
         if self.epsilon == 0:

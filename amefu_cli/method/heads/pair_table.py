@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from amefu_cli.method.heads.base import PairHead
 
@@ -18,7 +19,30 @@ Progress = Callable[[int, int], None]  # how much is done, of how much
 TABLE_NUMBERS = 1 << 27  # a table of at most 512 MiB of float32
 TILE_NUMBERS = 1 << 22  # similarities, or numbers of states, held at once
 TILE_SIDE = 512
-LISTED_COST = 8  # a listed pair takes this much longer than one in a tile: its frames are gathered for it alone
+LISTED_COST = 6  # a listed pair takes this much longer than one in a tile: its frames are gathered for it alone
+
+
+class Rows:
+    """Rows of states (videos, *state), gathered into the same memory again and again: fresh pages cost more."""
+
+    def __init__(self, states: Tensor) -> None:
+        self.states = states
+        self.memory = states.new_empty(0, *states.shape[1:])
+
+    def take(self, videos: NDArray[np.int64]) -> Tensor:
+        """States (*shape, *state) of videos (*shape); the next call overwrites them."""
+        if self.memory.shape[0] < videos.size:
+            self.memory = self.states.new_empty(videos.size, *self.states.shape[1:])
+        rows = torch.from_numpy(videos).flatten().to(self.states.device)
+        taken = torch.index_select(self.states, 0, rows, out=self.memory[: videos.size])
+        return taken.view(*videos.shape, *self.states.shape[1:])
+
+    def means(self, videos: NDArray[np.int64]) -> Tensor:
+        """Means (*shape, *state) of the states of videos (*shape, shot), none of which is copied."""
+        rows = torch.from_numpy(videos).flatten(0, -2).to(self.states.device)
+        return functional.embedding_bag(rows, self.states.flatten(1), mode="mean").view(
+            *videos.shape[:-1], *self.states.shape[1:]
+        )
 
 
 @dataclass(frozen=True)
@@ -62,8 +86,8 @@ def build_pair_table(
     keys = np.unique(pair_keys(query, support, videos, symmetric=head.symmetric))
     parts = head.block_scores(states[:1], states[:1]).shape[2:]
     in_tiles = type(head).block_scores is not PairHead.block_scores  # or a tile is only a list of its pairs
-    whole = videos**2 // (2 if head.symmetric else 1)
-    if videos**2 * math.prod(parts) <= TABLE_NUMBERS and whole <= len(keys) * (LISTED_COST if in_tiles else 1):
+    work = videos**2 // 2 if in_tiles or head.symmetric else videos**2  # one tile gives both orders of its pairs
+    if videos**2 * math.prod(parts) <= TABLE_NUMBERS and work <= len(keys) * (LISTED_COST if in_tiles else 1):
         scores = _all_pairs(head, states, parts, side=_tile_side(states, in_tiles=in_tiles), progress=progress)
         return PairTable(scores, videos, None, head.symmetric)
     return PairTable(_listed_pairs(head, states, keys, parts, progress), videos, keys, head.symmetric)
@@ -76,24 +100,25 @@ def _tile_side(states: Tensor, *, in_tiles: bool) -> int:
     return max(1, min(TILE_SIDE, math.isqrt(TILE_NUMBERS // numbers)))
 
 
-def _tiles(videos: int, side: int, *, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+def _tiles(videos: int, side: int) -> Iterator[tuple[slice, slice]]:
+    """Tiles of one triangle, the diagonal's whole."""
     for top in range(0, videos, side):
-        for left in range(top if symmetric else 0, videos, side):
+        for left in range(top, videos, side):
             yield slice(top, top + side), slice(left, left + side)
 
 
 def _all_pairs(
     head: PairHead, states: Tensor, parts: tuple[int, ...], *, side: int, progress: Progress | None
 ) -> Tensor:
-    """Scores (videos * videos, *parts), tile by tile; of a symmetric score only one triangle is computed."""
+    """Scores (videos * videos, *parts), tile by tile."""
     videos = len(states)
     table = states.new_empty(videos, videos, *parts)
-    tiles = list(_tiles(videos, side, symmetric=head.symmetric))
+    tiles = list(_tiles(videos, side))
     for done, (rows, columns) in enumerate(tiles):
-        scores = head.block_scores(states[rows], states[columns])
-        table[rows, columns] = scores
-        if head.symmetric:
-            table[columns, rows] = scores.transpose(0, 1)
+        if rows == columns:
+            table[rows, rows] = head.block_scores(states[rows], states[rows])
+        else:
+            table[rows, columns], table[columns, rows] = head.mutual_scores(states[rows], states[columns])
         if progress is not None:
             progress(videos**2 * (done + 1) // len(tiles), videos**2)
     return table.flatten(0, 1)
@@ -103,12 +128,13 @@ def _listed_pairs(
     head: PairHead, states: Tensor, keys: NDArray[np.int64], parts: tuple[int, ...], progress: Progress | None
 ) -> Tensor:
     """Scores (pairs, *parts) of the pairs of these keys."""
-    query, support = (torch.from_numpy(side).to(states.device) for side in np.divmod(keys, len(states)))
+    query, support = np.divmod(keys, len(states))
     scores = states.new_empty(len(keys), *parts)
     size = max(1, TILE_NUMBERS // (2 * states[0].numel()))
+    of_query, of_support = Rows(states), Rows(states)
     for first in range(0, len(keys), size):
         chunk = slice(first, first + size)
-        scores[chunk] = head.pair_scores(states[query[chunk]], states[support[chunk]])
+        scores[chunk] = head.pair_scores(of_query.take(query[chunk]), of_support.take(support[chunk]))
         if progress is not None:
             progress(min(first + size, len(keys)), len(keys))
     return scores

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from amefu_cli.method.episodes import Episodes
 from amefu_cli.method.heads.base import GramHead, Head, PairHead, SeededHead, VectorHead
-from amefu_cli.method.heads.pair_table import PairTable, Progress, build_pair_table
+from amefu_cli.method.heads.pair_table import PairTable, Progress, Rows, build_pair_table
 
 GRAM_VIDEOS = 8192  # a Gram matrix of at most 256 MiB; above it episodes are scored from the vectors
 STATE_NUMBERS = 1 << 23  # numbers of states gathered at once for a chunk of episodes
@@ -97,9 +97,15 @@ def _from_states(
     head: Head, states: Tensor, indices: _Indices, progress: Progress | None
 ) -> Iterator[tuple[slice, Tensor]]:
     _, way, shot, queries = indices.shape
+    shot = 1 if head.averages_shots else shot
     size = STATE_NUMBERS // ((way * shot + queries) * states[0].numel())
+    of_support, of_query = Rows(states), Rows(states)
     for chunk, part in indices.chunks(size, progress):
-        support, query = (states[torch.from_numpy(videos).to(states.device)] for videos in (part.support, part.query))
+        query = of_query.take(part.query)
+        if head.averages_shots:
+            support = of_support.means(part.support).unsqueeze(2)
+        else:
+            support = of_support.take(part.support)
         if isinstance(head, SeededHead):
             yield chunk, head.logits(support, query, torch.arange(chunk.start, chunk.stop))
         else:
