@@ -112,6 +112,7 @@ class PairHead(Head):
 
     route: ClassVar[Route] = "pair"
     symmetric: bool = False  # whether score(a, b) = score(b, a), so that half the pairs are enough
+    tile_gain: float = 1.0  # how much longer a pair takes alone than as one of all pairs of a block of videos
 
     def pair_scores(self, query: Tensor, support: Tensor) -> Tensor:
         """Scores (pairs, *parts) of states (pairs, *state) with one another; most heads have no parts: (pairs,)."""

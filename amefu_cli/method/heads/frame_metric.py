@@ -59,6 +59,7 @@ class FrameMetric(PairHead):
     """
 
     symmetric = True
+    tile_gain = 6.0  # measured at 8 frames of 2048 numbers: a lone pair's frames are gathered for it alone
 
     def __init__(self, dim: int, *, epsilon: float = 0.0, tuple_n: int = 1, width: int = 0) -> None:
         super().__init__(dim)

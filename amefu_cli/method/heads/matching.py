@@ -20,6 +20,8 @@ Shots = Literal["separate", "joint"]
 class MatchMean(FrameMetric):
     """Mean over the query's frames of the sum over the support's: T times the mean cosine."""
 
+    tile_gain = 100.0
+
     def reduce(self, cosines: Tensor) -> Tensor:
         return cosines.sum((0, 1)) / len(cosines)
 
@@ -38,6 +40,8 @@ class MatchMax(FrameMetric):
 
 class MatchDiag(FrameMetric):
     """The mean cosine of frames of equal number."""
+
+    tile_gain = 100.0
 
     def reduce(self, cosines: Tensor) -> Tensor:
         return cosines.diagonal().mean(-1)

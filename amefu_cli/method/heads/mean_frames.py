@@ -48,6 +48,7 @@ class MeanFramesCosine(PairHead):
     """The mean over the shots of the cosine of mean frames: a prototype's, not divided by the prototype's length."""
 
     symmetric = True
+    tile_gain = 100.0
 
     def __init__(self, dim: int, *, epsilon: float = 0.0) -> None:
         super().__init__(dim)

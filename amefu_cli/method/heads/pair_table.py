@@ -19,7 +19,6 @@ Progress = Callable[[int, int], None]  # how much is done, of how much
 TABLE_NUMBERS = 1 << 27  # a table of at most 512 MiB of float32
 TILE_NUMBERS = 1 << 22  # similarities, or numbers of states, held at once
 TILE_SIDE = 512
-LISTED_COST = 6  # a listed pair takes this much longer than one in a tile: its frames are gathered for it alone
 
 
 class Rows:
@@ -85,9 +84,9 @@ def build_pair_table(
     videos = len(states)
     keys = np.unique(pair_keys(query, support, videos, symmetric=head.symmetric))
     parts = head.block_scores(states[:1], states[:1]).shape[2:]
-    in_tiles = type(head).block_scores is not PairHead.block_scores  # or a tile is only a list of its pairs
+    in_tiles = head.tile_gain > 1  # or a tile is only a list of its pairs
     work = videos**2 // 2 if in_tiles or head.symmetric else videos**2  # one tile gives both orders of its pairs
-    if videos**2 * math.prod(parts) <= TABLE_NUMBERS and work <= len(keys) * (LISTED_COST if in_tiles else 1):
+    if videos**2 * math.prod(parts) <= TABLE_NUMBERS and work <= len(keys) * head.tile_gain:
         scores = _all_pairs(head, states, parts, side=_tile_side(states, in_tiles=in_tiles), progress=progress)
         return PairTable(scores, videos, None, head.symmetric)
     return PairTable(_listed_pairs(head, states, keys, parts, progress), videos, keys, head.symmetric)

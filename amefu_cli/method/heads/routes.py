@@ -102,10 +102,8 @@ def _from_states(
     of_support, of_query = Rows(states), Rows(states)
     for chunk, part in indices.chunks(size, progress):
         query = of_query.take(part.query)
-        if head.averages_shots:
-            support = of_support.means(part.support).unsqueeze(2)
-        else:
-            support = of_support.take(part.support)
+        averaged, videos = head.averages_shots, part.support
+        support = of_support.means(videos).unsqueeze(2) if averaged else of_support.take(videos)
         if isinstance(head, SeededHead):
             yield chunk, head.logits(support, query, torch.arange(chunk.start, chunk.stop))
         else:
