@@ -3,12 +3,10 @@
 It minimises C * sum_n CE(W x_n + b, y_n) + |W|^2 / 2, b not penalised, as scikit-learn's LogisticRegression does, over
 mean frames of length 1. The solution is W = A^T X with coefficients A (supports, way), so dot products of the supports
 are all that is needed. Newton's steps are solved by conjugate gradients, whose preconditioner is the Hessian at equal
-probabilities: there the classes decouple into one small matrix per episode.
+probabilities: there the classes decouple, and in the supports' principal axes so does all but the bias.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,54 +15,53 @@ from torch.nn import functional
 from amefu_cli.method.heads.base import GramHead
 from amefu_cli.method.heads.distances import SHORTEST
 
-NEWTON_STEPS = 30
+NEWTON_STEPS = 50
 HALVINGS = 20
 INNER_STEPS = 200
+FORCING = 0.01  # how far, of its first length, a Newton step's residual is brought down
 
 
-@dataclass(frozen=True)
 class _Problem:
-    """Episodes' fits, all float64: gram (episodes, n, n), one-hot labels (n, way), and C."""
+    """Episodes' fits, all float64: a point is (episodes, n + 1, way), weights in n principal axes and then the bias."""
 
-    gram: Tensor
-    labels: Tensor
-    penalty: float
+    def __init__(self, gram: Tensor, hot: Tensor, penalty: float) -> None:
+        """gram (episodes, n, n) of the supports, their one-hot classes (n, way), and C."""
+        squares, axes = torch.linalg.eigh(gram)
+        self.squares = squares.clamp_min(0)  # (episodes, n)
+        supports = axes * self.squares.sqrt().unsqueeze(1)  # (episodes, n, n), a row for each
+        self.rows = functional.pad(supports, (0, 1), value=1.0)
+        self.hot, self.penalty = hot, penalty
 
-    def extended(self, point: Tensor) -> Tensor:
-        """Point (episodes, n + 1, way), coefficients with the bias last, to [gram A; b], for dots with points."""
-        return torch.cat((self.gram @ point[:, :-1], point[:, -1:]), 1)
+    def logits(self, point: Tensor) -> Tensor:
+        """Of the supports, (episodes, n, way)."""
+        return self.rows @ point
 
-    def objective(self, extended: Tensor, point: Tensor) -> Tensor:
-        """(episodes,) of a point and of what `extended` makes of it."""
-        logits = extended[:, :-1] + point[:, -1:]
-        losses = (logits.logsumexp(-1) - (logits * self.labels).sum(-1)).sum(-1)
-        return self.penalty * losses + _dot(point[:, :-1], extended[:, :-1]) / 2
+    def objective(self, point: Tensor, logits: Tensor) -> Tensor:
+        losses = (logits.logsumexp(-1) - (logits * self.hot).sum(-1)).sum(-1)
+        return self.penalty * losses + point[:, :-1].square().sum((1, 2)) / 2
 
-    def gradient(self, extended: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient (episodes, n + 1, way), in coefficients, and the probabilities (episodes, n, way)."""
-        probability = (extended[:, :-1] + point[:, -1:]).softmax(-1)
-        error = self.penalty * (probability - self.labels)
-        return torch.cat((point[:, :-1] + error, error.sum(1, keepdim=True)), 1), probability
+    def gradient(self, point: Tensor, probability: Tensor) -> Tensor:
+        return self._penalised(point, probability - self.hot)
 
-    def curvature(self, extended: Tensor, point: Tensor, probability: Tensor) -> Tensor:
-        """The Hessian times a point, (episodes, n + 1, way)."""
-        weighted = probability * (extended[:, :-1] + point[:, -1:])
-        change = self.penalty * (weighted - probability * weighted.sum(-1, keepdim=True))
-        return torch.cat((point[:, :-1] + change, change.sum(1, keepdim=True)), 1)
+    def curvature(self, direction: Tensor, probability: Tensor) -> Tensor:
+        """The Hessian times a direction."""
+        weighted = probability * self.logits(direction)
+        return self._penalised(direction, weighted - probability * weighted.sum(-1, keepdim=True))
 
-    def preconditioner(self) -> Tensor:
-        """The inverse (episodes, n + 1, n + 1) of the Hessian where all classes are equally likely."""
-        count, scale = self.gram.shape[-1], self.penalty / self.labels.shape[1]
-        matrix = scale * functional.pad(self.gram, (0, 1, 0, 1), value=1.0)
-        matrix[:, -1, :-1] = matrix[:, :-1, :-1].sum(1)
-        matrix[:, -1, -1] = scale * count
-        matrix[:, :-1, :-1] += torch.eye(count, dtype=matrix.dtype, device=matrix.device)
-        inverse: Tensor = torch.linalg.inv(matrix)
-        return inverse
+    def _penalised(self, point: Tensor, change: Tensor) -> Tensor:
+        result = self.penalty * (self.rows.mT @ change)
+        result[:, :-1] += point[:, :-1]
+        return result
 
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    return (first * second).sum((1, 2))
+    def precondition(self, residual: Tensor) -> Tensor:
+        """The inverse of the Hessian at equal probabilities, times a residual: diagonal but for the bias's row."""
+        scale = self.penalty / self.hot.shape[1]
+        diagonal = (1 + scale * self.squares).unsqueeze(-1)
+        border = scale * self.rows[..., :-1].sum(1).unsqueeze(-1)
+        corner = scale * len(self.hot) - (border.square() / diagonal).sum(1, keepdim=True)
+        weights, bias = residual[:, :-1], residual[:, -1:]
+        bias = (bias - (border * weights / diagonal).sum(1, keepdim=True)) / corner
+        return torch.cat(((weights - border * bias) / diagonal, bias), 1)
 
 
 def fit_logistic(gram: Tensor, labels: Tensor, *, penalty: float, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -73,56 +70,60 @@ def fit_logistic(gram: Tensor, labels: Tensor, *, penalty: float, tolerance: flo
     `gram` (episodes, n, n) of the supports, `labels` (n,) int64 from 0. `tolerance` bounds the length of the gradient
     with respect to W and b. The rows of A and the biases sum to 0 over the classes.
     """
-    hot = functional.one_hot(labels).to(torch.float64)
+    hot = functional.one_hot(labels).double()
     problem = _Problem(gram.double(), hot, penalty)
-    inverse = problem.preconditioner()
-    point = gram.new_zeros(len(gram), len(hot) + 1, hot.shape[1], dtype=torch.float64)
-    extended = torch.zeros_like(point)
+    point = torch.zeros(len(gram), len(hot) + 1, hot.shape[1], dtype=torch.float64, device=gram.device)
     for _ in range(NEWTON_STEPS):
-        gradient, probability = problem.gradient(extended, point)
-        if _dot(gradient, problem.extended(gradient)).max() < tolerance**2:
+        probability = problem.logits(point).softmax(-1)
+        gradient = problem.gradient(point, probability)
+        if _dot(gradient, gradient).max() < tolerance**2:
             break
-        step = _newton_step(problem, inverse, gradient, probability)
-        point, extended = _descend(problem, point, extended, step)
-    return point[:, :-1], point[:, -1]
+        point = _descend(problem, point, _newton_step(problem, gradient, probability))
+    # where the gradient is 0, W is exactly this sum of supports
+    coefficients = penalty * (hot - problem.logits(point).softmax(-1))
+    return coefficients, point[:, -1] - point[:, -1].mean(-1, keepdim=True)
 
 
-def _newton_step(problem: _Problem, inverse: Tensor, gradient: Tensor, probability: Tensor) -> Tensor:
-    """Minus the Hessian's inverse times the gradient, to a hundredth, by preconditioned conjugate gradients."""
+def _newton_step(problem: _Problem, gradient: Tensor, probability: Tensor) -> Tensor:
+    """Minus the Hessian's inverse times the gradient, by preconditioned conjugate gradients.
+
+    An episode that is done stands still while others go on: from there on it would divide by roundings.
+    """
     residual = -gradient
     step = torch.zeros_like(residual)
-    preconditioned = inverse @ residual
-    across = problem.extended(preconditioned)
-    direction, along = preconditioned, across
-    energy = _dot(residual, across)
-    enough = energy * 1e-4
+    direction = problem.precondition(residual)
+    energy = _dot(residual, direction)
+    enough = energy * FORCING**2
+    active = energy > 0
     for _ in range(INNER_STEPS):
-        curved = problem.curvature(along, direction, probability)
-        rate = energy / _dot(along, curved).clamp_min(torch.finfo(torch.float64).tiny)
-        step = step + rate[:, None, None] * direction
-        residual = residual - rate[:, None, None] * curved
-        preconditioned = inverse @ residual
-        across = problem.extended(preconditioned)
-        previous, energy = energy, _dot(residual, across)
-        if (energy <= enough).all():
+        curved = problem.curvature(direction, probability)
+        rate = torch.where(active, energy / _dot(direction, curved), 0.0)[:, None, None]
+        step, residual = step + rate * direction, residual - rate * curved
+        preconditioned = problem.precondition(residual)
+        previous, energy = energy, _dot(residual, preconditioned)
+        active = active & (energy > enough)
+        if not active.any():
             break
-        ratio = (energy / previous.clamp_min(torch.finfo(torch.float64).tiny))[:, None, None]
-        direction, along = preconditioned + ratio * direction, across + ratio * along
+        direction = preconditioned + torch.where(active, energy / previous, 0.0)[:, None, None] * direction
     return step
 
 
-def _descend(problem: _Problem, point: Tensor, extended: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+def _descend(problem: _Problem, point: Tensor, step: Tensor) -> Tensor:
     """The point after the step, which is halved in the episodes where the objective would rise."""
-    change = problem.extended(step)
-    now = problem.objective(extended, point)
+    logits, change = problem.logits(point), problem.logits(step)
+    now = problem.objective(point, logits)
     rate = torch.ones_like(now)[:, None, None]
     for _ in range(HALVINGS):
-        there = problem.objective(extended + rate * change, point + rate * step)
+        there = problem.objective(point + rate * step, logits + rate * change)
         rises = there > now + 1e-12 * now.abs()  # at the minimum, rounding is all that is left
         if not rises.any():
             break
         rate = torch.where(rises[:, None, None], rate / 2, rate)
-    return point + rate * step, extended + rate * change
+    return point + rate * step
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).sum((1, 2))
 
 
 class Logistic(GramHead):

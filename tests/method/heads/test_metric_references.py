@@ -1,4 +1,7 @@
-"""The heads that need no training against what the public programs gave, in tests/fixtures/heads."""
+"""The heads that need no training against what the public programs gave, in tests/fixtures/heads.
+
+`hyrsm_metric` holds the tensors of HyRSM's run that need no weights.
+"""
 
 from __future__ import annotations
 
