@@ -83,8 +83,8 @@ def test_videos_outside_the_episodes_do_not_matter(name):
 @pytest.mark.parametrize("name", ["otam", "logistic", "prototype-cosine", "bi-mhm"])
 def test_progress_rises_to_the_whole(monkeypatch, name):
     monkeypatch.setattr(pair_table, "TILE_SIDE", 7)
-    monkeypatch.setattr(routes, "LOOKED_UP", 1000)
-    monkeypatch.setattr(routes, "STATE_NUMBERS", 10000)
+    monkeypatch.setattr(routes, "LOOKED_UP", 100)
+    monkeypatch.setattr(routes, "STATE_NUMBERS", 4000)
     head, told = built(name), []
     score_episodes(head, head.embed(draw(30, 8, DIM)), drawn(1), progress=lambda done, of: told.append((done, of)))
     assert len(told) > 2
