@@ -28,8 +28,9 @@ from amefu_cli.method.heads.matching import (
     MatchMean,
 )
 from amefu_cli.method.heads.mean_frames import MeanFramesCosine, PrototypeCosine, PrototypeEuclidean
+from amefu_cli.method.heads.neighbours import NearestNeighbours
 from amefu_cli.method.heads.otam import OTAM, HardOTAM, alignment_cost
-from amefu_cli.method.heads.probes import NearestNeighbours, SupportVectors
+from amefu_cli.method.heads.support_vectors import SupportVectors
 from amefu_cli.method.heads.tsl import TSL
 
 DIM = 12

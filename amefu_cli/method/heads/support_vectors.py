@@ -1,4 +1,7 @@
-"""Support vectors and nearest neighbours, fitted to every episode, as in AMeFu-Net's public code (arXiv:2010.09982)."""
+"""A support vector machine fitted to every episode, as in AMeFu-Net's public code (arXiv:2010.09982).
+
+Chang, Lin, "LIBSVM: a library for support vector machines", ACM TIST 2011, through scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,18 @@ from typing import Literal
 
 import numpy as np
 import torch
+from sklearn.svm import SVC  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn import functional
 
-from amefu_cli.method.heads.base import GramHead, Head
+from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.distances import SHORTEST
-
-
-class NearestNeighbours(GramHead):
-    """How many of the query's nearest supports are of each class; as many vote as a class has shots.
-
-    Distances are Euclidean between mean frames at length 1. The smallest class wins a tied vote, which is the rule at
-    two shots.
-    """
-
-    def embed(self, frames: Tensor) -> Tensor:
-        """(videos, frames, dim) to (videos, dim)."""
-        return functional.normalize(frames.mean(1), dim=-1, eps=SHORTEST)
-
-    def solve(self, gram: Tensor, cross: Tensor, query_square: Tensor, way: int) -> Tensor:
-        shot = gram.shape[-1] // way
-        squares = gram.diagonal(dim1=-2, dim2=-1).unsqueeze(1) - 2 * cross  # the query's own square changes no order
-        nearest = squares.topk(shot, largest=False).indices // shot  # classes (episodes, queries, shot)
-        return functional.one_hot(nearest, way).sum(-2).to(cross.dtype)
 
 
 class SupportVectors(Head):
     """scikit-learn's SVC of the episode's supports: its decision function for one class against the rest.
 
-    Chang, Lin, "LIBSVM", ACM TIST 2011. The public code's kernel is `rbf`, exp(-g |x - y|^2) with g = 1 / (dim *
+    The public code's kernel is `rbf`, exp(-g |x - y|^2) with g = 1 / (dim *
     variance of all numbers of the supports). State: the mean frame at length 1.
     """
 
@@ -47,8 +33,6 @@ class SupportVectors(Head):
         return functional.normalize(frames.mean(1), dim=-1, eps=SHORTEST)
 
     def logits(self, support: Tensor, query: Tensor) -> Tensor:
-        from sklearn.svm import SVC  # type: ignore[import-untyped]  # imported here: it takes longer than all other heads together
-
         flat = support.flatten(1, 2).double()
         gram, cross = self._kernels(flat, query.double())
         labels = np.arange(support.shape[1]).repeat(support.shape[2])
