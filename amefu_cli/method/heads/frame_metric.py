@@ -35,7 +35,7 @@ class TupleProjection(nn.Module):
         """Each place of the tuple has its block of W: T frames are projected tuple_n times, not C(T, n) tuples once."""
         places = tuple_places(frames.shape[-2], self.tuple_n, frames.device)
         blocks = self.projection.weight.chunk(self.tuple_n, 1)
-        total = self.projection.bias
+        total: Tensor = self.projection.bias
         for block, place in zip(blocks, places.unbind(1), strict=True):
             total = total + (frames @ block.mT)[..., place, :]
         projected: Tensor = self.norm(total)

@@ -50,14 +50,22 @@ def scored_chunks(
 ) -> Iterator[tuple[slice, Tensor]]:
     """As `score_episodes`, in pieces: which episodes, and their logits, in order; to show the accuracy so far."""
     states, indices = _only_used(states, episodes)
+    whole = states.new_empty(*indices.query.shape, episodes.support.shape[1])
+    # one memory for all pieces: kept apart, each would lie where a chunk's states had been, and the heap would grow
+    for chunk, logits in _pieces(head, states, indices, progress):
+        whole[chunk] = logits
+        del logits
+        yield chunk, whole[chunk]
+
+
+def _pieces(head: Head, states: Tensor, indices: _Indices, progress: Progress | None) -> Iterator[tuple[slice, Tensor]]:
     if head.route == "pair" and isinstance(head, PairHead):
-        yield from _from_pairs(head, states, indices, progress)
-    elif head.route == "gram" and isinstance(head, GramHead) and len(states) <= GRAM_VIDEOS:
-        yield from _from_gram(head, states, indices, progress)
-    elif head.route == "vector" and isinstance(head, VectorHead) and len(states) <= GRAM_VIDEOS:
-        yield from _from_vectors(head, states, indices, progress)
-    else:
-        yield from _from_states(head, states, indices, progress)
+        return _from_pairs(head, states, indices, progress)
+    if head.route == "gram" and isinstance(head, GramHead) and len(states) <= GRAM_VIDEOS:
+        return _from_gram(head, states, indices, progress)
+    if head.route == "vector" and isinstance(head, VectorHead) and len(states) <= GRAM_VIDEOS:
+        return _from_vectors(head, states, indices, progress)
+    return _from_states(head, states, indices, progress)
 
 
 @dataclass(frozen=True)
