@@ -1,7 +1,7 @@
 """The test-time step of Embodied Learning: supports augmented by segments of base videos.
 
-Fu, Zhang, Wang, Fu, Jiang, "Embodied one-shot video recognition: learning from actions of a virtual embodied agent",
-ACM MM 2019; code lovelyqian/Embodied-One-Shot-Video-Recognition. The paper's gallery is rendered in a game engine; here
+Fu, Wang, Fu, Wang, Bai, Xue, Jiang, "Embodied one-shot video recognition: learning from actions of a virtual embodied
+agent", ACM MM 2019; code lovelyqian/Embodied-One-Shot-Video-Recognition. The paper's gallery is rendered in a game engine; here
 it is real videos of the base classes, and the fine-tuning that follows is left out, for the features are frozen.
 """
 

@@ -1,7 +1,7 @@
-"""TSL: Xian, Korbar, Douze, Schiele, Akata, Torresani, "Generalized few-shot video classification with video
-retrieval and feature generation".
+"""TSL, two-stage learning: Xian, Korbar, Douze, Torresani, Schiele, Akata, arXiv:2007.04755.
 
-TPAMI 2021, arXiv:2007.04755, section on two-stage learning; code xianyongqin/few-shot-video-classification.
+"Generalized few-shot video classification with video retrieval and feature generation"; code
+xianyongqin/few-shot-video-classification.
 """
 
 from __future__ import annotations
