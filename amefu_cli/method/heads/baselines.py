@@ -1,7 +1,8 @@
 """A linear or cosine layer trained on every episode's supports by stochastic gradient descent, from a seeded start.
 
 Chen, Liu, Kira, Wang, Huang, "A closer look at few-shot classification", ICLR 2019, arXiv:1904.04232 (Baseline,
-Baseline++); Zhu, Wang, Guo, Wu, "A closer look at few-shot video classification: a new baseline and benchmark", BMVC 2021, arXiv:2110.12358 (Baseline Plus, which is not Baseline++).
+Baseline++); Zhu, Wang, Guo, Wu, "A closer look at few-shot video classification: a new baseline and benchmark", 2021,
+arXiv:2110.12358 (Baseline Plus, which is not Baseline++).
 
 Every gradient is a sum of supports, so a layer is followed by its values on the supports and the queries: a step adds
 rows of the Gram matrix to them, and no weight is ever written down.

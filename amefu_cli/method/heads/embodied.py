@@ -1,8 +1,8 @@
 """The test-time step of Embodied Learning: supports augmented by segments of base videos.
 
 Fu, Wang, Fu, Wang, Bai, Xue, Jiang, "Embodied one-shot video recognition: learning from actions of a virtual embodied
-agent", ACM MM 2019; code lovelyqian/Embodied-One-Shot-Video-Recognition. The paper's gallery is rendered in a game engine; here
-it is real videos of the base classes, and the fine-tuning that follows is left out, for the features are frozen.
+agent", ACM MM 2019; code lovelyqian/Embodied-One-Shot-Video-Recognition. The paper's gallery is rendered in a game
+engine; here it is real videos of the base classes, and the fine-tuning that follows is left out: features are frozen.
 """
 
 from __future__ import annotations
