@@ -15,6 +15,13 @@ from types import NoneType
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.method import Row
+from amefu_cli.method.backbones import FAMILIES
+from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
+from amefu_cli.method.geometry import GEOMETRIES
+from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, LOSSES, MODELS, TEST_CLIPS, Model
+
+DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where what the depth stream sees is clipped
 
 Default = TypeVar("Default")
 
@@ -31,6 +38,35 @@ def option(
     metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
     result: Default = dataclasses.field(default=default, metadata=metadata)
     return result
+
+
+def same(kind: type[Settings], name: str, more: str = "") -> Any:
+    """The option `name` of other settings once more, with `more` of a help text."""
+    field = _field(kind, name)
+    metadata = {**field.metadata, "help": field.metadata["help"] + more}
+    return dataclasses.field(default=field.default, metadata=metadata)
+
+
+def unsaid(kind: type[Settings], name: str, taken: str = "") -> Any:
+    """The same, but None where it is not given; its help says what is `taken` then: else the default of `kind`."""
+    field = _field(kind, name)
+    help = f"{field.metadata['help']} [{taken or field.default}]"
+    return dataclasses.field(default=None, metadata={**field.metadata, "help": help})
+
+
+def _field(kind: type[Settings], name: str) -> dataclasses.Field[Any]:
+    return next(field for field in dataclasses.fields(kind) if field.name == name)  # type: ignore[arg-type]
+
+
+def either(rows: Mapping[str, Row]) -> str:
+    """The titles of a table's rows, for a help text: `a, b or c`."""
+    *titles, last = (row.title for row in rows.values())
+    return f"{', '.join(titles)} or {last}" if titles else last
+
+
+def each(rows: Mapping[str, Row]) -> str:
+    """The names of a table's rows with their titles: `square: SIZE×SIZE pixels; …`."""
+    return "; ".join(f"{name}: {row.title}" for name, row in rows.items())
 
 
 class Settings:
@@ -96,11 +132,7 @@ def _check_range(flag: str, value: Any, metadata: Mapping[str, Any]) -> None:
 class FramesSettings(Settings):
     """How clips become frames."""
 
-    geometry: str = option(
-        "square",
-        "square: SIZE×SIZE pixels; official: height 240, aspect kept",
-        choices=("square", "official"),
-    )
+    geometry: str = option("square", each(GEOMETRIES), choices=(*GEOMETRIES,))
     size: int = option(256, "height and width of a stored frame, pixels (square geometry)", minimum=16, maximum=4096)
     quality: int = option(95, "JPEG quality", minimum=1, maximum=100)
     checksum: bool = option(False, "know a source by the SHA-256 of its bytes instead of its size and time")
@@ -116,28 +148,32 @@ class FramesRun(Settings):
     follow_links: bool = option(False, "follow symbolic links that leave VIDEOS")
 
 
+PRECISIONS = ("float32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class DepthSettings(Settings):
     """How frames become disparity."""
 
-    estimator: str = option("monodepth2", "monodepth2, onnx:FILE, hf:NAME_OR_FOLDER or tiny")
+    estimator: str = option("monodepth2", either(ESTIMATORS))
     larger_is_farther: bool = option(False, "the model gives depth, not disparity (for onnx:FILE)")
     imagenet_input: bool = option(False, "the model takes ImageNet-normalised pixels, not 0..1 (for onnx:FILE)")
     precision: str = option(
-        "auto",
-        "arithmetic of the network; auto: the store's, else the faster one here",
-        choices=("auto", "float32", "bfloat16"),
+        "auto", "arithmetic of the network; auto: the store's, else the faster one here", choices=("auto", *PRECISIONS)
     )
 
 
-DEVICES = "auto, cpu, cuda, cuda:N or mps"
+@dataclass(frozen=True)
+class DeviceRun(Settings):
+    """Where a network runs; nothing here changes its output by more than rounding."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 
 
 @dataclass(frozen=True)
-class NetworkRun(Settings):
-    """How a network is run; nothing here changes its output by more than rounding."""
+class NetworkRun(DeviceRun):
+    """How a network is run over the frames of a store."""
 
-    device: str = option("auto", DEVICES)
     batch: int = option(64, "frames in one pass of the network", minimum=1, maximum=65536)
 
 
@@ -176,28 +212,20 @@ class ClipSettings(Settings):
 class StreamSettings(Settings):
     """What one stream's network is and sees."""
 
-    backbone: str = option("resnet50", "a torchvision classification model, or timm:NAME")
+    backbone: str = option("resnet50", either(FAMILIES))
     weights: str = option("imagenet", "imagenet, none or a file: what the backbone starts from")
     crop: int = option(224, "height and width of the network's input, pixels", minimum=16, maximum=4096)
-    depth_encoding: str = option("magma", "how disparity becomes three channels", choices=("magma", "gray"))
+    depth_encoding: str = option("magma", "how disparity becomes three channels", choices=(*ENCODINGS,))
 
 
 @dataclass(frozen=True)
 class FallbackSettings(Settings):
     """What `features` takes for a stream that was never pretrained."""
 
-    backbone: str | None = option(
-        None,
-        f"a torchvision classification model, or timm:NAME [the other stream's, else {StreamSettings.backbone}]",
-    )
+    backbone: str | None = unsaid(StreamSettings, "backbone", f"the other stream's, else {StreamSettings.backbone}")
     weights: str = option("imagenet", "imagenet, none or a file: what the backbone's weights are")
-    crop: int | None = option(
-        None,
-        f"height and width of the network's input, pixels [the other stream's, else {StreamSettings.crop}]",
-        minimum=16,
-        maximum=4096,
-    )
-    depth_encoding: str = option("magma", "how disparity becomes three channels", choices=("magma", "gray"))
+    crop: int | None = unsaid(StreamSettings, "crop", f"the other stream's, else {StreamSettings.crop}")
+    depth_encoding: str = same(StreamSettings, "depth_encoding")
 
     def settled(self, other: StreamSettings) -> StreamSettings:
         """The stream, like the `other` one in what is not said, so that the features of both are equally wide."""
@@ -207,16 +235,32 @@ class FallbackSettings(Settings):
 
 
 @dataclass(frozen=True)
-class PretrainSettings(Settings):
+class TaskShape(Settings):
+    """How large an episode is."""
+
+    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
+    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
+    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True)
+class Sgd(Settings):
+    """What every training says of its optimizer, besides its learning rates."""
+
+    momentum: float = option(0.9, "SGD momentum", minimum=0.0, maximum=1.0)
+    weight_decay: float = option(0.0, "SGD weight decay", minimum=0.0)
+    decay_after: int = option(0, "epochs after which the learning rates fall by ×0.1; 0: never", minimum=0)
+
+
+@dataclass(frozen=True)
+class PretrainSettings(Sgd):
     """How one stream is fine-tuned on the base classes (the paper's §4.1)."""
 
     epochs: int = option(6, "passes over the base videos (depth: 60)", minimum=1, maximum=10_000)
     videos_per_batch: int = option(6, "videos a step", minimum=1, maximum=4096)
     backbone_rate: float = option(1e-4, "learning rate of the backbone", minimum=0.0)
     classifier_rate: float = option(1e-3, "learning rate of the linear classifier (depth: 0.0001)", minimum=0.0)
-    momentum: float = option(0.9, "SGD momentum", minimum=0.0, maximum=1.0)
-    weight_decay: float = option(0.0, "SGD weight decay", minimum=0.0)
-    decay_after: int = option(0, "epochs after which the rates fall by ×0.1; 0: never (depth: 30)", minimum=0)
+    decay_after: int = same(Sgd, "decay_after", " (depth: 30)")
     flip: float = option(0.0, "probability of a horizontal flip of a whole clip", minimum=0.0, maximum=1.0)
     frozen_norm: bool = option(False, "keep BatchNorm's statistics as they are, for few videos a step")
     held_out: float = option(0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5)
@@ -224,7 +268,7 @@ class PretrainSettings(Settings):
     precision: str = option(
         "auto",
         "arithmetic of forward and backward; auto: the faster one here",
-        choices=("auto", "float32", "bfloat16"),
+        choices=("auto", *PRECISIONS),
     )
 
 
@@ -242,80 +286,46 @@ class FeaturesSettings(Settings):
     flip: float = option(
         0.0, "probability that a random crop is mirrored, in both streams alike", minimum=0.0, maximum=1.0
     )
-    test_frames: str = option("middle", "frames of a part that testing reads", choices=("middle", "start"))
+    test_frames: str = option("middle", "frames of a video that testing reads", choices=(*TEST_CLIPS,))
     seed: int = option(0, "seed of the random crops", minimum=0)
     precision: str = option(
         "float32",
         "arithmetic of the networks; bfloat16 is twice as fast, and changes features by a few per cent",
-        choices=("float32", "bfloat16"),
+        choices=PRECISIONS,
     )
 
 
 @dataclass(frozen=True)
-class MetaTrainSettings(Settings):
+class MetaTrainSettings(Sgd, TaskShape):
     """How the fusion is meta-trained (the paper's §3.4 and §4.1)."""
 
-    fusion: str = option(
-        "dgadain", "how depth guides RGB", choices=("dgadain", "concat", "rgb-guides-depth", "two-way")
-    )
+    fusion: str = option("dgadain", "how depth guides RGB", choices=(*FUSIONS,))
     num_aug: int = option(2, "asynchronous depth clips an episode besides the matched one", minimum=0, maximum=64)
-    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
-    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
-    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
     epochs: int = option(6, "epochs", minimum=1, maximum=10_000)
     episodes: int = option(2000, "episodes an epoch", minimum=1)
     learning_rate: float = option(2e-5, "SGD learning rate", minimum=0.0)
-    momentum: float = option(0.9, "SGD momentum", minimum=0.0, maximum=1.0)
-    weight_decay: float = option(0.0, "SGD weight decay", minimum=0.0)
-    decay_after: int = option(0, "epochs after which the rate falls by ×0.1; 0: never", minimum=0)
     temperature: float = option(1.0, "factor on the logits", minimum=1e-3, maximum=1e4)
     learn_temperature: bool = option(False, "train the temperature too, from where it is set")
-    loss: str = option(
-        "cross_entropy",
-        "cross_entropy, or double_softmax as the public code has it",
-        choices=("cross_entropy", "double_softmax"),
-    )
-    classifier: str = option("cosine", "how a query is held against the prototypes", choices=("cosine", "euclidean"))
+    loss: str = option("cross_entropy", each(LOSSES), choices=(*LOSSES,))
+    classifier: str = option("cosine", "how a query is held against the prototypes", choices=(*CLASSIFIERS,))
     validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
 
 
 @dataclass(frozen=True)
-class DeviceRun(Settings):
-    """Where a training or an evaluation runs."""
-
-    device: str = option("auto", DEVICES)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A row of the paper's tables: the streams it reads, which frames of them, and how its vectors are classified."""
-
-    title: str
-    streams: tuple[str, ...]
-    test_frames: str | None = None  # None: those that the feature store was made for
-    classifier: str = "cosine"
-    unit_length: bool = True  # whether a video's vector is scaled to length 1
-
-
-MODELS: Mapping[str, Model] = {
-    "amefu": Model("AMeFu-Net", ("rgb", "depth")),
-    "rgb": Model("RGB", ("rgb",)),
-    "depth": Model("Depth", ("depth",)),
-    "rgb-basenet": Model("RGB basenet", ("imagenet",), "consecutive", "euclidean", unit_length=False),
-    "rgb-basenet++": Model("RGB basenet++", ("imagenet",)),
-}
-
-
-@dataclass(frozen=True)
-class EpisodesSettings(Settings):
+class EpisodesSettings(TaskShape):
     """Which episodes of the novel classes are drawn (the paper's §4.2)."""
 
-    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
-    shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
-    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
     count: int = option(10_000, "episodes", minimum=2, maximum=10_000_000)
     seed: int = option(0, "seed of the episodes", minimum=0)
+
+
+CLASSIFIED = ", or ".join(
+    [
+        Model.classifier,
+        *(f"{row.classifier} for {name}" for name, row in MODELS.items() if row.classifier != Model.classifier),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -323,19 +333,15 @@ class EvaluateSettings(Settings):
     """Which episodes are classified, and how (the paper's §4.2)."""
 
     model: str = option("amefu", "a row of the paper's tables: both streams fused, or a baseline", choices=(*MODELS,))
-    way: int | None = option(None, f"classes an episode [{EpisodesSettings.way}]", minimum=2, maximum=1000)
-    shot: int | None = option(None, f"support videos a class [{EpisodesSettings.shot}]", minimum=1, maximum=1000)
-    queries: int | None = option(None, f"query videos a class [{EpisodesSettings.queries}]", minimum=1, maximum=1000)
+    way: int | None = unsaid(EpisodesSettings, "way")
+    shot: int | None = unsaid(EpisodesSettings, "shot")
+    queries: int | None = unsaid(EpisodesSettings, "queries")
     episodes: str = option(
         str(EpisodesSettings.count),
         "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
     )
-    classifier: str | None = option(
-        None,
-        "how a query is held against the prototypes [that of the model: cosine, or euclidean for rgb-basenet]",
-        choices=("cosine", "euclidean"),
-    )
-    seed: int | None = option(None, f"seed of the episodes [{EpisodesSettings.seed}]", minimum=0)
+    classifier: str | None = unsaid(MetaTrainSettings, "classifier", f"that of the model: {CLASSIFIED}")
+    seed: int | None = unsaid(EpisodesSettings, "seed")
 
     @property
     def given(self) -> dict[str, int]:
@@ -361,10 +367,10 @@ class AblateSettings(Settings):
     tables: str = option("1,2,3", "tables of the paper: 1 and 2 compare methods, 3 is the ablation")
     shots: str = option("1-5", "support videos a class, such as 1-5 or 1,5")
     num_aug: str = option("0,2", "asynchronous clips that each fusion of table 3 is trained with, such as 0-3")
-    way: int = option(5, "classes an episode", minimum=2, maximum=1000)
-    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
-    episodes: int = option(10_000, "episodes for every number of shots", minimum=2, maximum=10_000_000)
-    seed: int = option(0, "seed of the episodes", minimum=0)
+    way: int = same(EpisodesSettings, "way")
+    queries: int = same(EpisodesSettings, "queries")
+    episodes: int = option(EpisodesSettings.count, "episodes for every number of shots", minimum=2, maximum=10_000_000)
+    seed: int = same(EpisodesSettings, "seed")
 
 
 def parse_numbers(text: str, flag: str, *, minimum: int, maximum: int) -> tuple[int, ...]:

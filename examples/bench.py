@@ -32,8 +32,8 @@ from amefu_cli.artefacts.stores.pictures import encode_jpeg
 from amefu_cli.artefacts.stores.store import open_store, prepare_store
 from amefu_cli.demo.clips import write_mp4
 from amefu_cli.method.backbones import build_backbone
-from amefu_cli.method.depth import build_estimator
 from amefu_cli.method.depth.monodepth2 import Monodepth2
+from amefu_cli.method.depth.network import build_estimator
 from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads.fusion import DGAdaIN
 from amefu_cli.method.heads.learning import Temperature, meta_train_episode

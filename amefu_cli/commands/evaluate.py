@@ -15,7 +15,8 @@ from amefu_cli.commands.features import update_features, warn_of_other_switches
 from amefu_cli.commands.options import Session, command
 from amefu_cli.commands.splits import SplitOption, refuse_seen, resolve_split
 from amefu_cli.errors import SettingsMismatch
-from amefu_cli.settings import MODELS, ClipSettings, DeviceRun, EvaluateSettings, SplitSettings
+from amefu_cli.method.heads import MODELS
+from amefu_cli.settings import ClipSettings, DeviceRun, EvaluateSettings, SplitSettings
 
 
 @command

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 from amefu_cli.errors import UsageError
+from amefu_cli.method import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Colour = tuple[float, float, float]
+
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 
 
 def square(height: int, width: int, size: int) -> tuple[int, int]:
@@ -20,12 +28,16 @@ def official(height: int, width: int, size: int) -> tuple[int, int]:
     return (240, scaled_width) if scaled_width >= 224 else (256, 224)
 
 
-GEOMETRIES: dict[str, Callable[[int, int, int], tuple[int, int]]] = {"square": square, "official": official}
+# name -> (height, width, size asked for) -> (height, width)
+GEOMETRIES: Mapping[str, Row] = {
+    "square": Row("SIZE×SIZE pixels", "geometry:square"),
+    "official": Row("height 240, aspect kept", "geometry:official"),
+}
 
 
 def stored_size(height: int, width: int, *, geometry: str, size: int) -> tuple[int, int]:
     """(height, width) in pixels that a frame of the given height and width is resized to."""
-    return GEOMETRIES[geometry](height, width, size)
+    return cast(tuple[int, int], GEOMETRIES[geometry].load()(height, width, size))
 
 
 def crop_corner(height: int, width: int, *, crop: int, centre: bool, rng: np.random.Generator) -> tuple[int, int]:
@@ -38,12 +50,3 @@ def crop_corner(height: int, width: int, *, crop: int, centre: bool, rng: np.ran
     if centre:
         return (height - crop) // 2, (width - crop) // 2
     return int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
-
-
-Colour = tuple[float, float, float]
-
-
-IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-
-
-IMAGENET_STD: Colour = (0.229, 0.224, 0.225)

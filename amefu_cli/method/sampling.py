@@ -9,12 +9,13 @@ A part shorter than that repeats its last frame; in a video with fewer frames th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amefu_cli.errors import UsageError
+from amefu_cli.method.heads import TEST_CLIPS
 
 
 def middle_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
@@ -72,24 +73,20 @@ def start_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArra
     return np.pad(kept, (0, len(numbers) - len(kept)), mode="edge")
 
 
-def consecutive_clip(frames: int, *, count: int) -> NDArray[np.int64]:
-    """Frame numbers (count,) int64: consecutive frames from the middle of the video, the last one repeated.
+def consecutive_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
+    """Frame numbers (segments * frames_per_segment,) int64: as many consecutive frames from the middle of the video.
 
-    The clip of the paper's RGB basenet. Raises UsageError if the video holds no frame.
+    The clip of the paper's RGB basenet; the last frame is repeated. Raises UsageError if the video holds no frame.
     """
     _check_frames(np.array([frames]))
+    count = segments * frames_per_segment
     return np.minimum(max(frames - count, 0) // 2 + np.arange(count), frames - 1)
 
 
-def _consecutive_row(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
-    return consecutive_clip(frames, count=segments * frames_per_segment)
-
-
-TEST_CLIPS: dict[str, Callable[..., NDArray[np.int64]]] = {
-    "middle": middle_clip,
-    "start": start_clip,
-    "consecutive": _consecutive_row,
-}
+def clip_by_rule(rule: str, frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
+    """The clip that testing reads by one of the rules of TEST_CLIPS."""
+    clip = TEST_CLIPS[rule].load()(frames, segments=segments, frames_per_segment=frames_per_segment)
+    return cast(NDArray[np.int64], clip)
 
 
 def _parts(frames: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

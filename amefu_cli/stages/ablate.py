@@ -10,14 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amefu_cli.settings import MODELS
-
-FUSION_TITLES = {
-    "concat": "RGB + depth, concatenated",
-    "rgb-guides-depth": "RGB guides depth",
-    "two-way": "two-way guidance",
-    "dgadain": "depth guides RGB (DGAdaIN)",
-}
+from amefu_cli.method.heads import FUSIONS, MODELS
 
 # Accuracy in %, 5-way: by data set, row and shot. Only figures that a second publication repeats are here, the
 # 1-shot and 5-shot ones of AMeFu-Net: Table 1 of Otter (AAAI 2026) cites all six.
@@ -64,8 +57,8 @@ def plan_tables(tables: Sequence[int], *, num_augs: Sequence[int], num_aug: int)
         planned["Tables 1 and 2: methods"] = (_baseline("rgb-basenet"), _baseline("rgb-basenet++"), reference)
     if 3 in tables:
         fused = [
-            reference if (fusion, count) == ("dgadain", num_aug) else _fused(fusion, title, count)
-            for fusion, title in FUSION_TITLES.items()
+            reference if (fusion, count) == (reference.fusion, num_aug) else _fused(fusion, count)
+            for fusion in sorted(FUSIONS, key=lambda name: name == reference.fusion)  # its rows last, as in the paper
             for count in sorted({*num_augs, *([num_aug] if fusion == reference.fusion else [])})
         ]
         planned["Table 3: ablation"] = (_baseline("rgb"), _baseline("depth"), *fused)
@@ -76,9 +69,9 @@ def _baseline(model: str) -> Row:
     return Row(model, MODELS[model].title, model)
 
 
-def _fused(fusion: str, title: str, num_aug: int) -> Row:
+def _fused(fusion: str, num_aug: int) -> Row:
     asynchrony = f"{num_aug} asynchronous clips" if num_aug else "no asynchrony"
-    return Row(f"{fusion}-{num_aug}", f"{title}, {asynchrony}", "amefu", fusion, num_aug)
+    return Row(f"{fusion}-{num_aug}", f"{FUSIONS[fusion].title}, {asynchrony}", "amefu", fusion, num_aug)
 
 
 def paper_figure(data_set: str | None, row: Row, shot: int, *, way: int) -> float | None:

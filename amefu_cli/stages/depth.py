@@ -1,4 +1,4 @@
-"""frames.zarr -> depth.zarr: the disparity of every frame, by one of the estimators of method/depth_estimators.py."""
+"""frames.zarr -> depth.zarr: the disparity of every frame, by one of the estimators of method/depth."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.downloads import cache_from_environment
 from amefu_cli.artefacts.weights.sources import load_depth_weights
 from amefu_cli.errors import AmefuError, NotFinite
-from amefu_cli.method.depth import ESTIMATORS, Estimator, build_estimator, parse_estimator
-from amefu_cli.method.depth.encoding import quantise
+from amefu_cli.method.depth import ESTIMATORS, parse_estimator
+from amefu_cli.method.depth.network import Estimator, build_estimator, quantise
 from amefu_cli.settings import DepthSettings
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.networks import choose_precision

@@ -21,9 +21,9 @@ from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
 from amefu_cli.artefacts.weights.public import KEPT
 from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.heads.fusion import FUSIONS
+from amefu_cli.method.heads import MODELS, build_fusion
 from amefu_cli.method.heads.prototypes import accuracy_by_class, accuracy_with_interval, classify_episodes
-from amefu_cli.settings import MODELS, ClipSettings
+from amefu_cli.settings import ClipSettings
 from amefu_cli.stages.training import to_torch
 from amefu_cli.stages.vectors import test_rows, video_vectors
 
@@ -41,7 +41,7 @@ class ModelVectors:
 
 def load_fusion(header: CheckpointHeader, tensors: Mapping[str, Any], device: torch.device) -> nn.Module:
     """The fusion of a checkpoint, ready for evaluation; what an import keeps of the public code is passed over."""
-    fusion = FUSIONS[header.architecture["fusion"]](header.architecture["dim"])
+    fusion = build_fusion(header.architecture["fusion"], header.architecture["dim"])
     fusion.load_state_dict(to_torch({name: tensors[name] for name in tensors if not name.startswith(KEPT)}))
     return fusion.eval().to(device)
 

@@ -17,15 +17,14 @@ from amefu_cli.artefacts.stores.features import IMAGENET, STREAMS, feature_write
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
-from amefu_cli.method.backbones import Backbone, normalise
+from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
+from amefu_cli.settings import DEPTH_PERCENTILE
 from amefu_cli.stages import Outcome, Progress
 from amefu_cli.stages.networks import load_backbone, load_stream
 from amefu_cli.stages.pending import VideoJob
 from amefu_cli.stages.pipeline import Piece, make_videos, networks_on
-
-DEPTH_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
 from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
 from amefu_cli.method.episodes import Episodes, draw_episodes
-from amefu_cli.method.heads.fusion import FUSIONS
+from amefu_cli.method.heads import build_fusion
 from amefu_cli.method.heads.learning import Temperature, meta_train_episode
 from amefu_cli.method.heads.prototypes import classify_episodes
 from amefu_cli.method.sampling import asynchronous_clips
@@ -59,7 +59,7 @@ def meta_train(setup: MetaTraining, out: Path, header: CheckpointHeader, *, prog
     """
     settings = setup.settings
     torch.manual_seed(settings.seed)
-    fusion = FUSIONS[settings.fusion](setup.base.rgb.shape[-1])
+    fusion = build_fusion(settings.fusion, setup.base.rgb.shape[-1])
     learner = Learner(fusion, Temperature(settings.temperature, learned=settings.learn_temperature)).to(setup.device)
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(

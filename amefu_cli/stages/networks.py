@@ -16,7 +16,8 @@ from amefu_cli.artefacts.weights.public import NETWORK
 from amefu_cli.artefacts.weights.sources import imagenet_weights, select_tensors
 from amefu_cli.artefacts.weights.tensors import read_tensors
 from amefu_cli.errors import DamagedFile, UsageError
-from amefu_cli.method.backbones import Backbone, build_backbone, family_of, imagenet_source
+from amefu_cli.method.backbones import build_backbone, family_of, imagenet_source
+from amefu_cli.method.backbones.network import Backbone
 from amefu_cli.stages.training import to_torch
 
 

@@ -14,7 +14,7 @@ from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.header import VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import Clip, image_files
-from amefu_cli.method.sampling import TEST_CLIPS
+from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import ClipSettings, FeaturesSettings
 
 Takes = Callable[[str], bool]
@@ -145,7 +145,7 @@ def kept_frames(
         return np.arange(0, frames, settings.stride, dtype=np.int64)
     rules = (settings.test_frames, "consecutive") if basenet else (settings.test_frames,)
     size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}
-    return np.unique(np.concatenate([TEST_CLIPS[rule](frames, **size) for rule in rules]))
+    return np.unique(np.concatenate([clip_by_rule(rule, frames, **size) for rule in rules]))
 
 
 def _not_done(

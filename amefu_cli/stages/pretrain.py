@@ -23,17 +23,15 @@ from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import CheckpointHeader
 from amefu_cli.artefacts.weights.training_run import Position, TrainingRun
 from amefu_cli.errors import UsageError
-from amefu_cli.method.backbones import Backbone, normalise
+from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
 from amefu_cli.method.heads.learning import clip_logits
 from amefu_cli.method.sampling import middle_clip, random_clips
-from amefu_cli.settings import ClipSettings, PretrainSettings, StreamSettings
+from amefu_cli.settings import DEPTH_PERCENTILE, ClipSettings, PretrainSettings, StreamSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.pipeline import LOADERS, ahead
 from amefu_cli.stages.training import Training
-
-DEPTH_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)

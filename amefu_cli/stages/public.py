@@ -15,7 +15,8 @@ from amefu_cli.artefacts.weights.identity import path_identity
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
 from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
 from amefu_cli.errors import UsageError
-from amefu_cli.method.backbones import Backbone, build_backbone
+from amefu_cli.method.backbones import build_backbone
+from amefu_cli.method.backbones.network import Backbone
 from amefu_cli.settings import RECIPES
 from amefu_cli.stages.training import to_numpy, to_torch
 

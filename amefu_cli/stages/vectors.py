@@ -9,18 +9,18 @@ from torch import nn
 from torch.nn import functional
 
 from amefu_cli.artefacts.stores.features import FeatureTable
+from amefu_cli.method.heads import MODELS
 from amefu_cli.method.heads.fusion import video_vector
-from amefu_cli.method.sampling import TEST_CLIPS
-from amefu_cli.settings import MODELS
+from amefu_cli.method.sampling import clip_by_rule
 
 VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
 
 
 def test_rows(table: FeatureTable, *, test_frames: str, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
     """The rows (videos, frames) of the frames that testing reads of each video."""
-    read = TEST_CLIPS[test_frames]
+    size = {"segments": segments, "frames_per_segment": frames_per_segment}
     rows = [
-        table.nearest_rows(video, read(int(count), segments=segments, frames_per_segment=frames_per_segment))
+        table.nearest_rows(video, clip_by_rule(test_frames, int(count), **size))
         for video, count in enumerate(table.frames)
     ]
     return np.stack(rows) if rows else np.empty((0, segments * frames_per_segment), np.int64)

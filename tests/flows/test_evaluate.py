@@ -17,8 +17,9 @@ from amefu_cli.artefacts.files.results import open_result, outcomes_of
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
 from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.method.heads import MODELS
 from amefu_cli.method.heads.fusion import DGAdaIN
-from amefu_cli.settings import MODELS, EvaluateSettings
+from amefu_cli.settings import EvaluateSettings
 
 MIDDLE = [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]  # of 20 frames: 4 of each 5 from place (5 - 4) // 2
 CONSECUTIVE = list(range(2, 18))  # 16 frames, two left over on either side

@@ -60,7 +60,10 @@ def test_timm_model_has_timms_names_and_normalisation() -> None:
     [
         ("resnet5O", "backbone 'resnet5O' is not known; did you mean resnet50"),
         ("zzzzzz", "backbone 'zzzzzz' is not known; did you mean a name that the library lists?"),
-        ("keras:vgg", "backbone 'keras:vgg': unknown library 'keras'; write NAME (torchvision) or timm:NAME"),
+        (
+            "keras:vgg",
+            "backbone 'keras:vgg': unknown library 'keras'; write a torchvision classification model or timm:NAME",
+        ),
         ("timm:tf_efficientnet_lite9", "did you mean timm:tf_efficientnet_lite"),
         ("timm:resnet18.nowhere", "backbone 'timm:resnet18.nowhere': "),
     ],

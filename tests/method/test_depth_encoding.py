@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from amefu_cli.method.depth.encoding import ENCODINGS, encode_disparity
+from amefu_cli.method.depth import ENCODINGS
+from amefu_cli.method.depth.encoding import encode_disparity
 
 
 def coloured_by_matplotlib(disparity: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_a_frame_without_contrast_gets_the_first_colour(encoding, value):
     frame = torch.full((2, 10, 10), value, dtype=torch.uint8)
     frame[1, 0, :4] = 255
     colours = encode_disparity(frame, encoding=encoding, percentile=95)
-    assert (colours == ENCODINGS[encoding][0]).all()
+    assert (colours == ENCODINGS[encoding].load()[0]).all()
 
 
 def test_frames_are_scaled_each_by_itself():

@@ -17,9 +17,10 @@ from torch import Tensor
 from amefu_cli.artefacts.weights.downloads import Cache
 from amefu_cli.artefacts.weights.sources import DEPTH_LOADERS, load_depth_weights
 from amefu_cli.errors import AmefuError, UsageError
-from amefu_cli.method.depth import ESTIMATORS, Estimator, build_estimator, depth_to_disparity, parse_estimator, resize
+from amefu_cli.method.depth import ESTIMATORS, parse_estimator
 from amefu_cli.method.depth.hub import hub_size
 from amefu_cli.method.depth.monodepth2 import Monodepth2
+from amefu_cli.method.depth.network import Estimator, build_estimator, depth_to_disparity, resize
 from amefu_cli.method.depth.tiny import TinyDepth
 
 PYDNET = SHARED / "weights" / "mobile_pydnet.onnx"

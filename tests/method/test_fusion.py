@@ -8,7 +8,8 @@ import torch
 from conftest import FIXTURES
 from safetensors.torch import load_file
 
-from amefu_cli.method.heads.fusion import FUSIONS, DGAdaIN, video_vector
+from amefu_cli.method.heads import FUSIONS, build_fusion
+from amefu_cli.method.heads.fusion import DGAdaIN, video_vector
 
 # Inputs and outputs of the public DGAdaIN: `small.*` alone with its weights, `full.*` inside a full
 # checkpoint, of whose outputs every 32nd dimension is kept.
@@ -88,7 +89,7 @@ def test_a_full_checkpoint_is_reproduced(reference):
 @pytest.mark.parametrize("name", FUSIONS)
 def test_a_fusion_is_the_mean_of_its_frames(name):
     torch.manual_seed(0)
-    fusion = FUSIONS[name](6)
+    fusion = build_fusion(name, 6)
     rgb, depth = torch.randn(2, 3, 5, 6), torch.randn(2, 3, 5, 6)
     frames = fusion.fuse_frames(rgb, depth)
     assert frames.shape == (2, 3, 5, 6)
@@ -111,7 +112,7 @@ def test_the_scale_starts_around_one():
 @torch.no_grad()
 def test_the_directions_are_mirror_images():
     torch.manual_seed(0)
-    both, one, other = FUSIONS["two-way"](4), FUSIONS["dgadain"](4), FUSIONS["rgb-guides-depth"](4)
+    both, one, other = (build_fusion(name, 4) for name in ("two-way", "dgadain", "rgb-guides-depth"))
     one.load_state_dict(both.depth_guides.state_dict())
     other.load_state_dict(both.rgb_guides.state_dict())
     rgb, depth = torch.randn(3, 4), torch.randn(3, 4)
@@ -123,7 +124,7 @@ def test_the_directions_are_mirror_images():
 
 @torch.no_grad()
 def test_concatenation_by_hand():
-    fusion = FUSIONS["concat"](1)
+    fusion = build_fusion("concat", 1)
     fusion.load_state_dict({"linear.weight": torch.tensor([[2.0, -1.0]]), "linear.bias": torch.tensor([0.5])})
     rgb, depth = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     assert fusion.fuse_frames(rgb, depth).tolist() == [[-0.5], [-0.5]]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.errors import UsageError
-from amefu_cli.method.backbones import normalise
+from amefu_cli.method.backbones.network import normalise
 from amefu_cli.method.geometry import crop_corner, stored_size
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

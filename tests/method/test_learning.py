@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from amefu_cli.method.heads import FUSIONS, LOSSES, build_fusion
 from amefu_cli.method.heads import learning as training
-from amefu_cli.method.heads.fusion import FUSIONS, DGAdaIN, video_vector
-from amefu_cli.method.heads.learning import LOSSES, Temperature, clip_logits, meta_train_episode
+from amefu_cli.method.heads.fusion import DGAdaIN, video_vector
+from amefu_cli.method.heads.learning import Temperature, clip_logits, meta_train_episode
 from amefu_cli.method.heads.prototypes import episode_logits
 
 WAY, SHOT, QUERIES, FRAMES, DIM = 3, 2, 2, 4, 8
@@ -33,8 +34,8 @@ def fusion_and_optimizer(lr: float = 0.1) -> tuple[DGAdaIN, torch.optim.SGD]:
 def test_losses_by_hand():
     """Logits (ln 3, 0), target 0: softmax (3/4, 1/4); a second softmax over these gives 1 / (1 + e^-0.5)."""
     logits, targets = torch.tensor([[math.log(3), 0.0]]), torch.tensor([0])
-    assert LOSSES["cross_entropy"](logits, targets).item() == pytest.approx(math.log(4 / 3))
-    assert LOSSES["double_softmax"](logits, targets).item() == pytest.approx(math.log(1 + math.exp(-0.5)))
+    assert LOSSES["cross_entropy"].load()(logits, targets).item() == pytest.approx(math.log(4 / 3))
+    assert LOSSES["double_softmax"].load()(logits, targets).item() == pytest.approx(math.log(1 + math.exp(-0.5)))
 
 
 @pytest.mark.parametrize("num_aug", [0, 1, 2, 5])
@@ -42,8 +43,8 @@ def test_a_step_per_depth_clip(monkeypatch, num_aug):
     fusion, optimizer = fusion_and_optimizer()
     steps, entropies = [], []
     optimizer.register_step_post_hook(lambda *_: steps.append(fusion.scale.bias.detach().clone()))
-    counted = {"cross_entropy": lambda *given: entropies.append(1) or functional.cross_entropy(*given)}
-    monkeypatch.setattr(training, "LOSSES", counted)
+    counted = lambda *given: entropies.append(1) or functional.cross_entropy(*given)  # noqa: E731
+    monkeypatch.setattr(training, "cross_entropy", counted)
     losses = meta_train_episode(
         fusion, optimizer, *episode(num_aug), temperature=Temperature(1, learned=False), **COSINE
     )
@@ -59,7 +60,7 @@ def test_a_step_per_depth_clip(monkeypatch, num_aug):
 def test_the_episode_is_the_plain_loop(name, loss, classifier):
     """Frame by frame, query by query, as the equations read: same losses and same weights after the steps."""
     torch.manual_seed(0)
-    fusion, plain = FUSIONS[name](DIM), FUSIONS[name](DIM)
+    fusion, plain = build_fusion(name, DIM), build_fusion(name, DIM)
     plain.load_state_dict(fusion.state_dict())
     rgb, depth_clips = episode(2)
     optimizer = torch.optim.SGD(fusion.parameters(), lr=0.1, momentum=0.9)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,7 @@ from conftest import FIXTURES
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from amefu_cli.errors import UsageError
-from amefu_cli.method.depth.monodepth2 import Monodepth2, disparity_to_depth
+from amefu_cli.method.depth.monodepth2 import Monodepth2
 
 FIXTURE = FIXTURES / "monodepth2.safetensors"
 
@@ -51,12 +48,12 @@ def image() -> Tensor:
 def test_public_programs_numbers_are_reproduced(network: Monodepth2, image: Tensor) -> None:
     expected = load_file(FIXTURE)  # every 16th row and column of scale 0; every 2nd and 4th of scale 3
     disparities = network(image)
-    scaled, depth = disparity_to_depth(disparities[0], minimum_depth=0.1, maximum_depth=100)
+    scaled = 1 / 100 + (1 / 0.1 - 1 / 100) * disparities[0]  # of the nearest depth 0.1 and the farthest 100
     found = {
         "disp_0": disparities[0][:, :, ::16, ::16],
         "disp_3": disparities[3][:, :, ::2, ::4],
         "scaled_disp": scaled[:, :, ::16, ::16],
-        "depth": depth[:, :, ::16, ::16],
+        "depth": 1 / scaled[:, :, ::16, ::16],
     }
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
@@ -79,16 +76,3 @@ def test_names_are_those_of_the_public_files() -> None:
     assert "decoder.9.conv.conv.weight" in names
     assert not any(".fc." in name for name in names)
     assert (len([n for n in names if n.startswith("encoder.")]), len(names)) == (120, 148)
-
-
-def test_disparity_to_depth_by_hand() -> None:
-    # 1/100 + (1/0.1 - 1/100) · 0.5 = 0.01 + 9.99 · 0.5 = 5.005
-    scaled, depth = disparity_to_depth(torch.tensor([0.0, 0.5, 1.0]), minimum_depth=0.1, maximum_depth=100)
-    torch.testing.assert_close(scaled, torch.tensor([0.01, 5.005, 10.0]))
-    torch.testing.assert_close(depth, torch.tensor([100.0, 1 / 5.005, 0.1]))
-
-
-def test_depths_in_the_wrong_order_are_refused() -> None:
-    message = "minimum_depth 5, maximum_depth 5: 0 < minimum < maximum fails"
-    with pytest.raises(UsageError, match=re.escape(message)):
-        disparity_to_depth(torch.zeros(1), minimum_depth=5, maximum_depth=5)

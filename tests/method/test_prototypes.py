@@ -8,9 +8,9 @@ import torch
 
 from amefu_cli.errors import UsageError
 from amefu_cli.method.episodes import Episodes, draw_episodes
+from amefu_cli.method.heads import CLASSIFIERS
 from amefu_cli.method.heads import prototypes as classifier_module
 from amefu_cli.method.heads.prototypes import (
-    CLASSIFIERS,
     accuracy_by_class,
     accuracy_with_interval,
     classify_episodes,

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.errors import UsageError
+from amefu_cli.method.heads import TEST_CLIPS
 from amefu_cli.method.sampling import (
-    TEST_CLIPS,
     asynchronous_clips,
+    clip_by_rule,
     consecutive_clip,
     middle_clip,
     random_clips,
@@ -71,11 +72,11 @@ def test_start_clip_of_very_short_videos(frames, expected):
     [(1, [0, 0, 0, 0]), (3, [0, 1, 2, 2]), (4, [0, 1, 2, 3]), (7, [1, 2, 3, 4]), (10, [3, 4, 5, 6])],
 )
 def test_consecutive_clip(frames, expected):
-    assert consecutive_clip(frames, count=4).tolist() == expected
+    assert consecutive_clip(frames, segments=2, frames_per_segment=2).tolist() == expected
 
 
 def test_every_test_clip_is_called_alike():
-    clips = {name: clip(40, segments=2, frames_per_segment=3).tolist() for name, clip in TEST_CLIPS.items()}
+    clips = {rule: clip_by_rule(rule, 40, segments=2, frames_per_segment=3).tolist() for rule in TEST_CLIPS}
     assert clips == {
         "middle": [8, 9, 10, 28, 29, 30],
         "start": [0, 1, 2, 20, 21, 22],
@@ -96,9 +97,7 @@ def test_random_places_are_uniform_and_reach_both_ends():
     assert np.bincount(clips[:, 1, 0])[6:] == pytest.approx([2000, 2000, 2000], rel=0.05)
 
 
-@pytest.mark.parametrize(
-    "clip", [middle_clip, start_clip, TEST_CLIPS["consecutive"]], ids=["middle", "start", "consecutive"]
-)
+@pytest.mark.parametrize("clip", [middle_clip, start_clip, consecutive_clip])
 def test_a_video_without_frames_is_refused(clip):
     with pytest.raises(UsageError, match="video 0 of 1 holds 0 frames but a clip needs at least 1"):
         clip(0, **FOUR_BY_FOUR)
@@ -132,7 +131,7 @@ def test_random_clips_stay_in_their_parts_in_order(frames, seed, segments, frame
 
 @given(frames=st.integers(1, 400), name=st.sampled_from(sorted(TEST_CLIPS)), **shapes)
 def test_test_clips_have_their_length_and_range(frames, name, segments, frames_per_segment):
-    clip = TEST_CLIPS[name](frames, segments=segments, frames_per_segment=frames_per_segment)
+    clip = clip_by_rule(name, frames, segments=segments, frames_per_segment=frames_per_segment)
     assert clip.shape == (segments * frames_per_segment,)
     assert 0 <= clip.min() <= clip.max() < frames
     if name == "middle" or frames >= segments * frames_per_segment:

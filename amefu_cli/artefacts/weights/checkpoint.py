@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import as_fields, differences, file_sha256, fingerprint, labelled_sha256
+from amefu_cli.artefacts.files.fingerprint import as_fields, differences, fingerprint, labelled_sha256
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
 
 LARGEST_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
@@ -146,11 +146,6 @@ def is_finished(path: Path, wanted: CheckpointHeader, *, fix: str) -> bool:
         f"{path}: made with other settings or from other data ({lines}); keep it and make a second one with "
         f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
     )
-
-
-def identity_of(path: Path) -> str:
-    """What stands for a checkpoint in the header of what is made from it: the SHA-256 of its bytes, shortened."""
-    return file_sha256(path)[:16]
 
 
 def library_versions() -> dict[str, str]:

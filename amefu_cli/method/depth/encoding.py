@@ -7,24 +7,12 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
-LEVELS = 256  # of a stored disparity, of a colour table
+from amefu_cli.method.depth import ENCODINGS
+from amefu_cli.method.depth.network import LEVELS
 
-# name -> colours uint8 (256, 3) from far to near
-ENCODINGS: dict[str, Tensor] = {
-    "magma": torch.from_numpy(colormaps["magma"](np.arange(LEVELS), bytes=True)[:, :3].copy()),
-    "gray": torch.arange(LEVELS, dtype=torch.uint8)[:, None].repeat(1, 3),
-}
-
-
-def quantise(disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Disparity float32 (frames, height, width) as uint8 values with `low` and `high` float32 (frames,).
-
-    disparity = low + value / 255 * (high - low), to within half a step; a frame without contrast gets value 0.
-    """
-    low, high = disparity.amin((1, 2)), disparity.amax((1, 2))
-    span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
-    value = (disparity - low[:, None, None]) * ((LEVELS - 1) / span)[:, None, None]
-    return value.round_().to(torch.uint8), low, high
+# Colours uint8 (256, 3) from far to near.
+MAGMA = torch.from_numpy(colormaps["magma"](np.arange(LEVELS), bytes=True)[:, :3].copy())
+GRAY = torch.arange(LEVELS, dtype=torch.uint8)[:, None].repeat(1, 3)
 
 
 def encode_disparity(disparity: Tensor, *, encoding: str, percentile: float) -> Tensor:
@@ -38,7 +26,7 @@ def encode_disparity(disparity: Tensor, *, encoding: str, percentile: float) -> 
     # All pixels of one value get one colour: 256 counts and 256 colours per frame stand for its pixels.
     counts = torch.stack([torch.bincount(frame.ravel(), minlength=LEVELS) for frame in disparity])
     places = (_scaled_levels(counts, percentile) * LEVELS).long().clamp_max(LEVELS - 1)
-    tables = ENCODINGS[encoding].to(disparity.device)[places]  # (frames, 256, 3)
+    tables = ENCODINGS[encoding].load().to(disparity.device)[places]  # (frames, 256, 3)
     colours = disparity.new_empty((frames, height * width, 3))
     for frame, table, out in zip(disparity, tables, colours, strict=True):
         torch.index_select(table, 0, frame.ravel().int(), out=out)

@@ -1,4 +1,4 @@
-"""The depth networks that run in torch, each behind the same small face."""
+"""Depth models of Hugging Face transformers, such as Depth Anything (arXiv:2401.10891)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from amefu_cli.method.geometry import IMAGENET_MEAN, IMAGENET_STD
 CODE_SETTINGS = {"auto_map", "attn_implementation", "use_pretrained_backbone", "quantization_config"}
 """Settings of a configuration that would make transformers run or fetch what nobody asked for."""
 
-
 UNUSED_TENSORS = {"backbone.embeddings.mask_token"}  # for training only
-
-
 METRIC_MODELS = {"zoedepth", "glpn", "depth_pro", "prompt_depth_anything"}  # depth, not disparity
 
 

@@ -14,15 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 
-from amefu_cli.errors import UsageError
 from amefu_cli.method.depth.network import place
 
 ENCODER_WIDTHS = (64, 64, 128, 256, 512)
-
-
 DECODER_WIDTHS = (16, 32, 64, 128, 256)
-
-
 SCALES = (0, 1, 2, 3)  # scale s is 2^s times smaller than the input
 
 
@@ -87,19 +82,6 @@ class Monodepth2(nn.Module):
             x = layer(x)
             features.append(x)
         return features
-
-
-def disparity_to_depth(disparity: Tensor, *, minimum_depth: float, maximum_depth: float) -> tuple[Tensor, Tensor]:
-    """(scaled disparity, depth) of a sigmoid disparity: 0 is `maximum_depth`, 1 is `minimum_depth`.
-
-    scaled = 1/maximum + (1/minimum - 1/maximum) · disparity; depth = 1/scaled (section 3 of the paper).
-    """
-    if not 0 < minimum_depth < maximum_depth:
-        raise UsageError(
-            f"minimum_depth {minimum_depth:g}, maximum_depth {maximum_depth:g}: 0 < minimum < maximum fails"
-        )
-    scaled = 1 / maximum_depth + (1 / minimum_depth - 1 / maximum_depth) * disparity
-    return scaled, 1 / scaled
 
 
 class Monodepth2Depth:

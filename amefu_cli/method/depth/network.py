@@ -1,14 +1,19 @@
-"""What every depth network has in common."""
+"""What every depth network has in common: how it is run over frames, and how a store keeps what it gives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from amefu_cli.errors import UsageError
+from amefu_cli.errors import AmefuError, UsageError
+from amefu_cli.method.depth import ESTIMATORS
+
+LEVELS = 256  # of a stored disparity, of a colour table
 
 
 class DepthNetwork(Protocol):
@@ -21,6 +26,75 @@ class DepthNetwork(Protocol):
 
     def __call__(self, images: Tensor) -> Tensor:
         """RGB float32 0..1 (n, 3, *size) -> disparity or depth float32 (n, any height, any width)."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """uint8 (n, height, width, 3) on the device -> disparity float32 (n, height, width), larger = nearer."""
+
+    network: DepthNetwork
+    larger_is_farther: bool
+
+    @torch.inference_mode()
+    def __call__(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[1:3]
+        images = frames.permute(0, 3, 1, 2)  # channels-last already, by its strides
+        if images.device.type != "cpu":  # where bytes are resized, and many times faster than floats
+            images = images.float()
+        images = resize(images, self.network.size(height, width)).float().div_(255)
+        maps = self.network(images).float()
+        if self.larger_is_farther:
+            maps = depth_to_disparity(maps)
+        return resize(maps[:, None], (height, width))[:, 0]
+
+
+def build_estimator(
+    name: str,
+    weights: Any,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    threads: int,
+    larger_is_farther: bool | None,
+    imagenet_input: bool,
+) -> Estimator:
+    """The estimator of row `name` from weights already in memory, of the kind `ESTIMATORS[name].weights`.
+
+    `larger_is_farther` None: as the model itself says. `threads` (of the CPU) and `imagenet_input` (images
+    normalised by ImageNet's mean and deviation, not 0..1) are for `onnx`, whose files do not say.
+    UsageError: a missing extra, weights of another network.
+    """
+    network = ESTIMATORS[name].load()(
+        weights, device=device, precision=precision, threads=threads, imagenet_input=imagenet_input
+    )
+    return Estimator(network, network.larger_is_farther if larger_is_farther is None else larger_is_farther)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, channels, h, w) -> (n, channels, *size), bilinear, averaging where it shrinks."""
+    if images.shape[2:] == size:
+        return images
+    shrinks = size[0] < images.shape[2] or size[1] < images.shape[3]
+    return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def depth_to_disparity(depth: Tensor) -> Tensor:
+    """1/depth of (n, h, w), where nothing is nearer than a thousandth of the frame's farthest point."""
+    farthest = depth.amax(dim=(1, 2), keepdim=True)
+    if not bool((farthest > 0).all()):
+        raise AmefuError("the network gave no value above 0, so they are no depths; drop 'larger is farther'")
+    return 1 / torch.maximum(depth, farthest / 1000)
+
+
+def quantise(disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Disparity float32 (frames, height, width) as uint8 values with `low` and `high` float32 (frames,).
+
+    disparity = low + value / 255 * (high - low), to within half a step; a frame without contrast gets value 0.
+    """
+    low, high = disparity.amin((1, 2)), disparity.amax((1, 2))
+    span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
+    value = (disparity - low[:, None, None]) * ((LEVELS - 1) / span)[:, None, None]
+    return value.round_().to(torch.uint8), low, high
 
 
 def place(

@@ -14,7 +14,6 @@ from amefu_cli.method.depth.network import place
 WIDTHS = (16, 32, 64, 96, 128)
 """Channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size."""
 
-
 TINY_SIZE = 128
 """Height and width in pixels of the pictures on which it was trained, and at which it sees best."""
 

@@ -85,14 +85,6 @@ class Concatenation(nn.Module):
         return fused
 
 
-FUSIONS: dict[str, type[nn.Module]] = {
-    "dgadain": DGAdaIN,
-    "concat": Concatenation,
-    "rgb-guides-depth": RGBGuidesDepth,
-    "two-way": TwoWay,
-}
-
-
 def video_vector(fusion: nn.Module, rgb: Tensor, depth: Tensor) -> Tensor:
     """One vector of length 1 per video (..., dim): the mean of its fused frames, L2-normalised."""
     return functional.normalize(fusion(rgb, depth), dim=-1)

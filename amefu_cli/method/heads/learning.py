@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amefu_cli.method.heads import LOSSES
 from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.method.heads.prototypes import episode_logits
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of the paper: softmax once."""
+    return functional.cross_entropy(logits, targets)
 
 
 def double_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     """Softmax, then a cross entropy that applies softmax again: the loss of the paper's public code."""
     return functional.cross_entropy(logits.softmax(-1), targets)
-
-
-# (logits (items, classes), targets (items,) int64) -> mean loss
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross_entropy": functional.cross_entropy,
-    "double_softmax": double_softmax,
-}
 
 
 class Temperature(nn.Module):
@@ -54,13 +51,13 @@ def meta_train_episode(
     """
     way, videos = rgb.shape[:2]
     targets = torch.arange(way, device=rgb.device).repeat_interleave(videos - shot)
-    losses = []
+    loss_of, losses = LOSSES[loss].load(), []
     for depth in depth_clips:
         vectors = video_vector(fusion, rgb, depth)  # (way, shot + queries, dim)
         logits = episode_logits(vectors[:, :shot], vectors[:, shot:].flatten(0, 1), classifier)
-        step_loss = LOSSES[loss](temperature(logits), targets)
+        step_loss = loss_of(temperature(logits), targets)
         optimizer.zero_grad()
-        step_loss.backward()  # type: ignore[no-untyped-call]
+        step_loss.backward()
         optimizer.step()
         losses.append(step_loss.detach())
     return torch.stack(losses)

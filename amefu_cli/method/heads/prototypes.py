@@ -7,7 +7,8 @@ episodes are classified by looking numbers up in one matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from amefu_cli.errors import UsageError
 from amefu_cli.method.episodes import Episodes
+from amefu_cli.method.heads import CLASSIFIERS
 
 GRAM_VIDEOS = 8192  # a Gram matrix of at most 256 MiB; above it episodes are classified from the vectors
 CHUNK_ENTRIES = 1 << 21  # numbers held at once while classifying
@@ -31,21 +33,11 @@ def euclidean(dot: Tensor, query_square: Tensor, prototype_square: Tensor) -> Te
     return 2 * dot - query_square - prototype_square
 
 
-# (dot (..., queries, way), squared norms (..., queries, 1) and (..., 1, way)) -> logits (..., queries, way)
-CLASSIFIERS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "cosine": cosine,
-    "euclidean": euclidean,
-}
-
-
 def episode_logits(support: Tensor, query: Tensor, classifier: str) -> Tensor:
     """Logits (..., queries, way) of support (..., way, shot, dim) and query (..., queries, dim) vectors."""
     prototypes = support.mean(-2)  # (..., way, dim)
-    return CLASSIFIERS[classifier](
-        query @ prototypes.transpose(-1, -2),
-        query.square().sum(-1, keepdim=True),
-        prototypes.square().sum(-1).unsqueeze(-2),
-    )
+    dot, squares = query @ prototypes.transpose(-1, -2), prototypes.square().sum(-1).unsqueeze(-2)
+    return cast(Tensor, CLASSIFIERS[classifier].load()(dot, query.square().sum(-1, keepdim=True), squares))
 
 
 def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.bool_]:
@@ -60,47 +52,35 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
     rank = np.cumsum(used) - 1
     support, query = rank[episodes.support], rank[episodes.query]
     way, shot, queries = *support.shape[1:], query.shape[2]
-    if len(vectors) <= GRAM_VIDEOS:
-        logits = _gram_logits(vectors @ vectors.T, classifier)
-        per_episode = way * (way * queries + shot * shot)
-    else:
-        logits = _vector_logits(torch.from_numpy(vectors), classifier)
-        per_episode = way * (shot + queries) * vectors.shape[1]
+    tensors = torch.from_numpy(vectors)
+    gram = vectors @ vectors.T if len(vectors) <= GRAM_VIDEOS else None
+    per_episode = way * (shot + queries) * vectors.shape[1] if gram is None else way * (way * queries + shot * shot)
     outcomes = np.empty(query.shape, dtype=np.bool_)
     for chunk in _chunks(len(query), max(1, CHUNK_ENTRIES // per_episode)):
-        nearest = logits(support[chunk], query[chunk].reshape(-1, way * queries)).argmax(-1).numpy()
-        outcomes[chunk] = nearest.reshape(-1, way, queries) == np.arange(way)[:, None]
+        supports, queried = support[chunk], query[chunk].reshape(-1, way * queries)
+        if gram is None:
+            of_support, of_query = (tensors[torch.from_numpy(videos)] for videos in (supports, queried))
+            logits = episode_logits(of_support, of_query, classifier)
+        else:
+            logits = _gram_logits(gram, supports, queried, classifier)
+        outcomes[chunk] = logits.argmax(-1).numpy().reshape(-1, way, queries) == np.arange(way)[:, None]
     return outcomes
 
 
 def _gram_logits(
-    gram: NDArray[np.float32], classifier: str
-) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Tensor]:
-    """A function from support (episodes, way, shot) and query (episodes, queries) indices to logits."""
-    squares = np.ascontiguousarray(gram.diagonal())
-
-    def logits(support: NDArray[np.int64], query: NDArray[np.int64]) -> Tensor:
-        shots = range(support.shape[2])
-        rows = query[:, :, None] * len(gram)  # a flat take is twice as fast as gram[rows, columns]
-        dot = sum(gram.take(rows + support[:, None, :, k]) for k in shots)
-        pairs = gram.take(support[..., :, None] * len(gram) + support[..., None, :])
-        return CLASSIFIERS[classifier](
-            torch.from_numpy(dot / np.float32(len(shots))),
-            torch.from_numpy(squares.take(query)).unsqueeze(-1),
-            torch.from_numpy(pairs.mean((-2, -1))).unsqueeze(-2),
-        )
-
-    return logits
-
-
-def _vector_logits(vectors: Tensor, classifier: str) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Tensor]:
-    """The same from the video vectors themselves."""
-
-    def logits(support: NDArray[np.int64], query: NDArray[np.int64]) -> Tensor:
-        support_vectors, query_vectors = (vectors[torch.from_numpy(videos)] for videos in (support, query))
-        return episode_logits(support_vectors, query_vectors, classifier)
-
-    return logits
+    gram: NDArray[np.float32], support: NDArray[np.int64], query: NDArray[np.int64], classifier: str
+) -> Tensor:
+    """Logits (episodes, queries, way) of support (episodes, way, shot) and query (episodes, queries) indices."""
+    shots = range(support.shape[2])
+    rows = query[:, :, None] * len(gram)  # a flat take is twice as fast as gram[rows, columns]
+    dot = sum(gram.take(rows + support[:, None, :, k]) for k in shots)
+    pairs = gram.take(support[..., :, None] * len(gram) + support[..., None, :])
+    logits = CLASSIFIERS[classifier].load()(
+        torch.from_numpy(dot / np.float32(len(shots))),
+        torch.from_numpy(gram.diagonal().take(query)).unsqueeze(-1),
+        torch.from_numpy(pairs.mean((-2, -1))).unsqueeze(-2),
+    )
+    return cast(Tensor, logits)
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:
