@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from amefu_cli.method.heads.attention import FrameAttention, hyrsm_positions
 from amefu_cli.method.heads.base import Head
+from amefu_cli.method.heads.bi_mhm import hausdorff_score
 from amefu_cli.method.heads.training import Training
 
 ATTENTION_HEADS = 8
@@ -120,9 +121,9 @@ class HyRSM(Head):
         """Minus the bi-MHM distance (episodes, queries, way) of merged frames."""
         frames = query.shape[-2]
         every = functional.normalize(units, dim=-1).flatten(2, 3)  # (episodes, queries, units * frames, dim)
-        similarity = functional.normalize(query, dim=-1) @ every.mT  # (episodes, queries, frames, units * frames)
-        distance = mean_hausdorff(1 - similarity.unflatten(-1, (-1, frames)).transpose(2, 3))
-        return -distance.unflatten(-1, (way, -1)).mean(-1)
+        cosines = functional.normalize(query, dim=-1) @ every.mT  # (episodes, queries, frames, units * frames)
+        scores = hausdorff_score(cosines.unflatten(-1, (-1, frames)).permute(2, 4, 0, 1, 3))
+        return scores.unflatten(-1, (way, -1)).mean(-1)
 
 
 class HyRSMPlusPlus(HyRSM):
@@ -179,8 +180,3 @@ class VideoAttention(nn.Module):
         mixed = functional.scaled_dot_product_attention(*parts).transpose(2, 3).flatten(-2)
         tokens: Tensor = functional.relu(self.norm(self.dropout(self.out(mixed)) + every[..., 3, :]))
         return tokens
-
-
-def mean_hausdorff(distance: Tensor) -> Tensor:
-    """(..., frames, frames) to (...): what every frame is from its nearest of the other video, summed both ways."""
-    return distance.amin(-1).sum(-1) + distance.amin(-2).sum(-1)

@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from amefu_cli.method.heads.attention import FrameAttention, hyrsm_positions
 from amefu_cli.method.heads.base import Head
-from amefu_cli.method.heads.hyrsm import mean_hausdorff
+from amefu_cli.method.heads.bi_mhm import hausdorff_score
+from amefu_cli.method.heads.distances import cosine
 from amefu_cli.method.heads.training import Training
 
 ATTENTION_HEADS = 8
@@ -71,9 +72,9 @@ class MoLoBase(Head):
     def logits(self, support: Tensor, query: Tensor) -> Tensor:
         units = support.mean(2)  # (episodes, way, 1 + frames, dim)
         frames = query.shape[-2] - 1
-        similarity = cosine(query[:, :, 1:].flatten(1, 2), units[:, :, 1:].flatten(1, 2))
-        distance = 1 - similarity.unflatten(-1, (-1, frames)).unflatten(1, (-1, frames))
-        return -mean_hausdorff(distance.transpose(2, 3))
+        cosines = cosine(query[:, :, 1:].flatten(1, 2), units[:, :, 1:].flatten(1, 2), epsilon=EPSILON)
+        cosines = cosines.unflatten(-1, (-1, frames)).unflatten(1, (-1, frames))
+        return hausdorff_score(cosines.permute(2, 4, 0, 1, 3))
 
     def contrasts(self, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         """Support frames against the query's token, and its frames against the support's: (episodes, queries, way).
@@ -81,8 +82,8 @@ class MoLoBase(Head):
         Minus the sum over the frames of 1 - cosine.
         """
         units = support.mean(2)
-        to_query = 1 - cosine(query[:, :, 0], units[:, :, 1:].flatten(1, 2))
-        to_support = 1 - cosine(query[:, :, 1:].flatten(1, 2), units[:, :, 0])
+        to_query = 1 - cosine(query[:, :, 0], units[:, :, 1:].flatten(1, 2), epsilon=EPSILON)
+        to_support = 1 - cosine(query[:, :, 1:].flatten(1, 2), units[:, :, 0], epsilon=EPSILON)
         frames = query.shape[-2] - 1
         return -to_query.unflatten(-1, (-1, frames)).sum(-1), -to_support.unflatten(1, (-1, frames)).sum(2)
 
@@ -99,9 +100,3 @@ class MoLoBase(Head):
         of_videos = torch.cat((classes.repeat_interleave(support.shape[2], 1), classes.gather(1, targets)), 1)
         labels = of_videos.unsqueeze(-1).expand(of_frames.shape[:-1])
         return loss + self.class_weight * functional.cross_entropy(of_frames.flatten(0, 2), labels.flatten()), logits
-
-
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Of all of a (..., m, dim) with all of b (..., n, dim): (..., m, n)."""
-    norms = a.norm(dim=-1).unsqueeze(-1) * b.norm(dim=-1).unsqueeze(-2)
-    return a @ b.mT / (norms + EPSILON)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from reference_heads import PRECISIONS, TAGS, Reference, logits_of, states
+from torch import Tensor
+from torch.nn import functional
 
 from amefu_cli.method.heads.attention import hyrsm_positions
 from amefu_cli.method.heads.hyrsm import HyRSM, HyRSMPlusPlus, ShotRule
@@ -54,3 +56,63 @@ def test_the_temporal_loss_of_the_public_code(reference: Reference, window: int,
     reference.check(f"positive.plusplus.window_{window}.logits", head.logits(support, query)[0])
     loss = head.temporal_loss(*head.merged(support, query))
     reference.check(f"positive.plusplus.window_{window}.temporal_loss", loss.reshape(1))
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """8 heads of dim / 8 among (tokens, dim)."""
+    parts = [x.unflatten(-1, (8, -1)).transpose(0, 1) for x in (query, key, value)]
+    weights = (parts[0] @ parts[1].mT / (query.shape[-1] // 8) ** 0.5).softmax(-1)
+    return (weights @ parts[2]).transpose(0, 1).flatten(1)
+
+
+def naive(head: HyRSM, support: Tensor, query: Tensor) -> Tensor:
+    """Logits (queries, way) of one episode's frames, query by query, the token beside every frame before merging."""
+
+    def intra(frames: Tensor) -> Tensor:
+        placed = frames * head.scale + head.position * hyrsm_positions(frames)
+        mixed = attended(*head.intra.qkv(head.intra.norm(placed)).chunk(3, -1))
+        return (placed + head.intra.out(mixed)).relu()
+
+    by_class = [[intra(video) for video in videos] for videos in support]
+    if head.shots == "frame_prototype":
+        by_class = [[torch.stack(videos).mean(0)] for videos in by_class]
+    rows = []
+    for frames in query:
+        videos = [unit for units in by_class for unit in units] + [intra(frames)]
+        tokens, inter = torch.stack([video.mean(0) for video in videos]), head.inter
+        mixed = inter.out(attended(inter.query(tokens), inter.key(tokens), inter.value(tokens)))
+        tokens = inter.norm(mixed + tokens).relu()
+        merged = [head.merge(torch.cat((v, t.expand_as(v)), -1)) for v, t in zip(videos, tokens, strict=True)]
+        units = [functional.normalize(video, dim=-1) for video in merged]
+        distances = [1 - units[-1] @ unit.T for unit in units[:-1]]
+        scores = torch.stack([-(d.amin(0).sum() + d.amin(1).sum()) for d in distances])
+        rows.append(scores.unflatten(0, (len(by_class), -1)).mean(-1))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("shot", [1, 2])
+@pytest.mark.parametrize("shots", ["frame_prototype", "mean_of_distances"])
+@torch.no_grad()
+def test_the_split_is_the_formula(reference: Reference, shots: ShotRule, shot: int):
+    head = public(reference, torch.float64, shots=shots)
+    support, query = reference.episode("signed", torch.float64)
+    found = logits_of(head, support[:, :, :shot], query)[0]
+    torch.testing.assert_close(found, naive(head, support[0, :, :shot], query[0]))
+
+
+@torch.no_grad()
+def test_the_shot_rules_agree_at_one_shot(reference: Reference):
+    support, query = reference.episode("signed", torch.float64)
+    heads = [public(reference, torch.float64, shots=shots) for shots in ("frame_prototype", "mean_of_distances")]
+    torch.testing.assert_close(*(logits_of(head, support[:, :, :1], query) for head in heads))
+
+
+@torch.no_grad()
+def test_the_temporal_loss_by_hand():
+    """Window 1: neighbours cost D / 2, the pair at distance 2 costs 10 (1 - e^-1 - D) where D is smaller."""
+    head = HyRSMPlusPlus(8)
+    head.window, head.balance = 1, 1.0
+    frames = torch.zeros(1, 3, 8)
+    frames[0, 0, 0] = frames[0, 1, 1] = frames[0, 2, 0] = 1  # the first and last alike, the middle at right angles
+    margin = 1 - torch.tensor(-1.0).exp()
+    torch.testing.assert_close(head.smoothness(frames), (4 * 0.5 + 2 * 10 * margin) / 9)

@@ -11,7 +11,12 @@ from amefu_cli.method.heads.molo import MoLoBase
 
 def public(reference: Reference, dtype: torch.dtype) -> MoLoBase:
     head = MoLoBase(24, hidden=32, divisor=24.0).eval()
-    renamed = {"token": "token", "transformer.mlp.0": "mlp.0", "transformer.mlp.1": "mlp.2", "transformer.": "attention."}
+    renamed = {
+        "token": "token",
+        "transformer.mlp.0": "mlp.0",
+        "transformer.mlp.1": "mlp.2",
+        "transformer.": "attention.",
+    }
     weights = reference.weights(renamed)
     weights["token"] = weights["token"].flatten()
     assert head.load_state_dict(weights, strict=False).missing_keys == ["contrast_scale"]
