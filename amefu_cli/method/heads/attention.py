@@ -17,8 +17,9 @@ def trx_positions(like: Tensor) -> Tensor:
 
     (frames, dim); p counts the frames from 0.
     """
-    even = torch.arange(0, like.shape[-1], 2, dtype=torch.float64)
-    return (0.1 * _waves(*like.shape[-2:], even, even)).to(like)
+    frames, dim = like.shape[-2:]
+    even = torch.arange(0, dim, 2, dtype=torch.float64)
+    return (0.1 * _waves(frames, even / dim, even / dim))[:, :dim].to(like)
 
 
 def hyrsm_positions(like: Tensor) -> Tensor:
@@ -27,15 +28,15 @@ def hyrsm_positions(like: Tensor) -> Tensor:
     (frames, dim). The exponent is twice that of Vaswani et al., and differs between sine and cosine: an error of
     the public code, kept because every published number has it.
     """
-    even = torch.arange(0, like.shape[-1], 2, dtype=torch.float64)
-    return _waves(*like.shape[-2:], 2 * even, 2 * (even + 1)).to(like)
+    frames, dim = like.shape[-2:]
+    even = torch.arange(0, dim, 2, dtype=torch.float64)
+    return _waves(frames, 2 * even / dim, 2 * (even + 1) / dim)[:, :dim].to(like)
 
 
-def _waves(frames: int, dim: int, sine: Tensor, cosine: Tensor) -> Tensor:
-    """sin(p / 10000^(sine/dim)) and cos(p / 10000^(cosine/dim)) in turn: (frames, dim) float64."""
+def _waves(frames: int, sine: Tensor, cosine: Tensor) -> Tensor:
+    """sin(p / 10000^sine) and cos(p / 10000^cosine) in turn, for n exponents of each: (frames, 2n) float64."""
     place = torch.arange(frames, dtype=torch.float64).unsqueeze(-1)
-    pairs = (place / 10000 ** (sine / dim)).sin(), (place / 10000 ** (cosine / dim)).cos()
-    return torch.stack(pairs, -1).flatten(-2)[:, :dim]  # an odd width has one sine more
+    return torch.stack(((place / 10000**sine).sin(), (place / 10000**cosine).cos()), -1).flatten(-2)
 
 
 def check_heads(dim: int, heads: int) -> None:
@@ -61,7 +62,9 @@ class FrameAttention(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(videos, frames, dim) to the same shape."""
-        parts = self.qkv(self.norm(frames)).unflatten(-1, (3, self.heads, -1))  # (videos, frames, 3, heads, dim/heads)
+        parts = torch.unflatten(
+            self.qkv(self.norm(frames)), -1, (3, self.heads, -1)
+        )  # (videos, frames, 3, heads, dim/heads)
         query, key, value = parts.transpose(1, 3).unbind(2)  # each (videos, heads, frames, dim/heads)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         result: Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(-2)))

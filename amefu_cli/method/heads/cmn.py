@@ -75,8 +75,8 @@ class CMNNearest(PairHead):
     """
 
     training_defaults: ClassVar[Training] = TRAINING
-    symmetric: ClassVar[bool] = True
-    temperature: float = 10.0  # cosines alone leave the softmax nearly flat; this project's choice
+    symmetric = True
+    temperature = 10.0  # cosines alone leave the softmax nearly flat; this project's choice
 
     def __init__(self, dim: int, *, saliencies: int = 8) -> None:
         super().__init__(dim)

@@ -8,7 +8,7 @@ Matching for Few-shot Action Recognition", arXiv:2301.03330. Numbers follow the 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,15 @@ from amefu_cli.method.heads.training import Training
 ATTENTION_HEADS = 8
 TOKENS = 4  # rows of a state beside its frames: the query, key, value and residual of the video's token
 
-ShotRule = Literal["frame_prototype", "mean_of_distances"]
-
 
 class HyRSM(Head):
     """Frames attend to one another, then the videos of a query and its supports do; frames are matched by bi-MHM.
 
-    `shots`: a unit is the frame-wise mean of a class's shots (the public head for 2 to 5 shots), or every support
-    video is one and its distances are averaged (the public head for 1 shot). One shot makes them equal.
-    Frames are scaled by sqrt(dim / divisor) and `position` times the position table is added.
+    A unit is the frame-wise mean of a class's shots: the public head for 2 to 5 shots. Frames are scaled by
+    sqrt(dim / divisor), and `position` times the position table is added.
     """
 
+    averages_shots = True
     training_defaults: ClassVar[Training] = Training(
         "the authors' settings but for the rate, which is for a head alone; theirs are 2.2e-5 to 1e-4 with a backbone",
         optimizer="adam",
@@ -47,7 +45,6 @@ class HyRSM(Head):
         self,
         dim: int,
         *,
-        shots: ShotRule = "frame_prototype",
         divisor: float = 10.0,
         position: float = 1.0,
         base_classes: int = 0,
@@ -59,7 +56,7 @@ class HyRSM(Head):
         `class_weight` is that of its loss: 0.6 as on UCF101 and SSv2; 0.4 on K100, 0.15 on HMDB51 in the paper.
         """
         super().__init__(dim)
-        self.shots, self.class_weight = shots, class_weight
+        self.class_weight = class_weight
         self.scale, self.position = math.sqrt(dim / divisor), position
         self.intra = FrameAttention(dim, heads=ATTENTION_HEADS, dropout=dropout)
         self.inter = VideoAttention(dim, dropout=dropout)
@@ -105,12 +102,16 @@ class HyRSM(Head):
         logits: Tensor = self.classes(states[..., : (states.shape[-2] - TOKENS) // 2, :])
         return logits
 
+    def units(self, support: Tensor) -> Tensor:
+        """States (episodes, way, shot, *state) to those of what a query is matched with, (episodes, units, *state)."""
+        return support.mean(2)
+
     def merged(self, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         """Merged frames of each query's units (episodes, queries, units, frames, dim), and its own (.., frames, dim).
 
         merge [frame ; its video's token after attention among the videos of a query and all units].
         """
-        units = support.mean(2) if self.shots == "frame_prototype" else support.flatten(1, 2)
+        units = self.units(support)
         frames = (query.shape[-2] - TOKENS) // 2
         tokens = self.inter(units[..., 2 * frames :, :], query[..., 2 * frames :, :])
         of_token = functional.linear(tokens, self.merge.weight[:, self.dim :], self.merge.bias).unsqueeze(-2)
@@ -121,9 +122,21 @@ class HyRSM(Head):
         """Minus the bi-MHM distance (episodes, queries, way) of merged frames."""
         frames = query.shape[-2]
         every = functional.normalize(units, dim=-1).flatten(2, 3)  # (episodes, queries, units * frames, dim)
-        cosines = functional.normalize(query, dim=-1) @ every.mT  # (episodes, queries, frames, units * frames)
-        scores = hausdorff_score(cosines.unflatten(-1, (-1, frames)).permute(2, 4, 0, 1, 3))
-        return scores.unflatten(-1, (way, -1)).mean(-1)
+        cosines: Tensor = functional.normalize(query, dim=-1) @ every.mT  # (episodes, queries, frames, units * frames)
+        scores = hausdorff_score(torch.unflatten(cosines, -1, (-1, frames)).permute(2, 4, 0, 1, 3))
+        return torch.unflatten(scores, -1, (way, -1)).mean(-1)
+
+
+class HyRSMPerShot(HyRSM):
+    """Every support video is a unit, and a class's distance is the mean over its shots: the public head for 1 shot.
+
+    With one shot this is `HyRSM`; with more, more tokens attend to one another.
+    """
+
+    averages_shots = False
+
+    def units(self, support: Tensor) -> Tensor:
+        return support.flatten(1, 2)
 
 
 class HyRSMPlusPlus(HyRSM):
@@ -176,7 +189,8 @@ class VideoAttention(nn.Module):
         """
         shared = units.unsqueeze(1).expand(-1, query.shape[1], -1, -1, -1)
         every = torch.cat((shared, query.unsqueeze(2)), 2)  # (episodes, queries, units + 1, 4, dim)
-        parts = every[..., :3, :].unflatten(-1, (ATTENTION_HEADS, -1)).transpose(2, 4).unbind(3)
-        mixed = functional.scaled_dot_product_attention(*parts).transpose(2, 3).flatten(-2)
+        parts = torch.unflatten(every[..., :3, :], -1, (ATTENTION_HEADS, -1)).transpose(2, 4)
+        of_query, key, value = parts.unbind(3)  # each (episodes, queries, heads, units + 1, dim / heads)
+        mixed = functional.scaled_dot_product_attention(of_query, key, value).transpose(2, 3).flatten(-2)
         tokens: Tensor = functional.relu(self.norm(self.dropout(self.out(mixed)) + every[..., 3, :]))
         return tokens

@@ -31,6 +31,7 @@ class MoLoBase(Head):
     sqrt(dim / divisor) plus `position` times the position table, the token at place 0.
     """
 
+    averages_shots = True
     training_defaults: ClassVar[Training] = Training(
         "no values of a head alone are known: those of `hyrsm`, by the same authors",
         optimizer="adam",
@@ -73,7 +74,7 @@ class MoLoBase(Head):
         units = support.mean(2)  # (episodes, way, 1 + frames, dim)
         frames = query.shape[-2] - 1
         cosines = cosine(query[:, :, 1:].flatten(1, 2), units[:, :, 1:].flatten(1, 2), epsilon=EPSILON)
-        cosines = cosines.unflatten(-1, (-1, frames)).unflatten(1, (-1, frames))
+        cosines = cosines.view(*query.shape[:2], frames, -1, frames)  # (episodes, queries, frames, way, frames)
         return hausdorff_score(cosines.permute(2, 4, 0, 1, 3))
 
     def contrasts(self, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +86,9 @@ class MoLoBase(Head):
         to_query = 1 - cosine(query[:, :, 0], units[:, :, 1:].flatten(1, 2), epsilon=EPSILON)
         to_support = 1 - cosine(query[:, :, 1:].flatten(1, 2), units[:, :, 0], epsilon=EPSILON)
         frames = query.shape[-2] - 1
-        return -to_query.unflatten(-1, (-1, frames)).sum(-1), -to_support.unflatten(1, (-1, frames)).sum(2)
+        return -to_query.view(*query.shape[:2], -1, frames).sum(-1), -torch.unflatten(to_support, 1, (-1, frames)).sum(
+            2
+        )
 
     def loss(self, support: Tensor, query: Tensor, targets: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Cross entropy of the logits, of the two contrasts, and of the base class of every frame and token."""

@@ -17,6 +17,7 @@ from amefu_cli.method.heads.base import PairHead
 from amefu_cli.method.heads.training import Training
 
 SMALLEST_PRODUCT = 1e-6  # of two norms in the cosine
+PAIRS_AT_ONCE = 256  # whose gates lie in the processor's cache from one step of the GRU to the next
 
 Comparison = Literal["mult", "subt", "euccos"]
 SoftmaxAxis = Literal["support", "query"]
@@ -65,7 +66,8 @@ class TARN(PairHead):
         return torch.cat((encoded, self.align(encoded)), -1)
 
     def pair_scores(self, query: Tensor, support: Tensor) -> Tensor:
-        return self.relation_logits(query, support).sigmoid()
+        few = zip(torch.split(query, PAIRS_AT_ONCE), torch.split(support, PAIRS_AT_ONCE), strict=True)
+        return torch.cat([self.relation_logits(*pairs) for pairs in few]).sigmoid()
 
     def loss(self, support: Tensor, query: Tensor, targets: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Binary cross entropy of every pair's score against whether the two are of one class."""

@@ -48,7 +48,7 @@ class TEAM(Head):
         self.adaptation = adaptation
         self.tokens = nn.Parameter(torch.randn(tokens, dim))
         self.norm = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.first, self.second = nn.Linear(dim, dim), nn.Linear(dim, dim)  # W1, W2
 
     def embed(self, frames: Tensor) -> Tensor:
         """(videos, frames, dim) to (videos, frames + 2 * tokens, dim): the frames, positive and negative patterns.
@@ -88,7 +88,7 @@ class TEAM(Head):
         """Positive and negative patterns of every class, both (episodes, way, tokens, dim)."""
         tokens = len(self.tokens)
         if support.shape[2] == 1:  # the class is one video, whose patterns `embed` has made
-            positive, negative = support[:, :, 0, -2 * tokens :].split(tokens, -2)
+            positive, negative = torch.split(support[:, :, 0, -2 * tokens :], tokens, -2)
             if not self.adaptation:
                 return positive, negative
             read = self.read(support[:, :, 0, : -2 * tokens])
@@ -105,9 +105,7 @@ class TEAM(Head):
         `read` o and `pattern` are (episodes, way, tokens, dim), w is per token. What enters W1 is
         tokens + sign * ((1 + w) o_c - w o_j), so W1 meets every class once, and only W2 every pair of classes.
         """
-        first, second = self.mlp[0], self.mlp[2]
-        of_tokens = functional.linear(self.tokens, first.weight, first.bias)
-        of_read = functional.linear(read, first.weight)
+        of_tokens, of_read = self.first(self.tokens), functional.linear(read, self.first.weight)
         way, adapted = read.shape[1], []
         for c in range(way):
             others = [j for j in range(way) if j != c]
@@ -116,18 +114,19 @@ class TEAM(Head):
             weight = ((own * other).sum(-1) / norms).unsqueeze(-1)  # (episodes, way - 1, tokens, 1)
             hidden = of_tokens + sign * torch.lerp(of_read[:, c : c + 1], of_read[:, others], -weight)
             entered = self.tokens + sign * torch.lerp(read[:, c : c + 1], read[:, others], -weight)
-            adapted.append(functional.relu(entered + second(functional.relu(hidden))).mean(1))
+            adapted.append(functional.relu(entered + self.second(functional.relu(hidden))).mean(1))
         return torch.stack(adapted, 1)
 
     def read(self, frames: Tensor) -> Tensor:
         """What the tokens take from the frames, o: (..., frames, dim) to (..., tokens, dim)."""
         normal = self.norm(frames + trx_positions(frames))
-        scores = self.norm(self.tokens) @ normal.mT / math.sqrt(self.dim / SCALED_FOR)
-        return scores.softmax(-1) @ normal
+        scores: Tensor = self.norm(self.tokens) @ normal.mT / math.sqrt(self.dim / SCALED_FOR)
+        taken: Tensor = scores.softmax(-1) @ normal
+        return taken
 
     def pattern(self, tokens: Tensor) -> Tensor:
         """relu(f(x)) of (..., tokens, dim)."""
-        return functional.relu(tokens + self.mlp(tokens))
+        return functional.relu(tokens + self.second(functional.relu(self.first(tokens))))
 
 
 def token_distance(query: Tensor, classes: Tensor) -> Tensor:
@@ -137,7 +136,8 @@ def token_distance(query: Tensor, classes: Tensor) -> Tensor:
     """
     dot = (query.transpose(1, 2) @ classes.permute(0, 2, 3, 1)).permute(0, 2, 3, 1)  # (episodes, queries, way, tokens)
     norms = query.norm(dim=-1).unsqueeze(2) * classes.norm(dim=-1).unsqueeze(1)
-    return (1 - dot / norms.clamp_min(SMALLEST_PRODUCT)).sum(-1)
+    cosines: Tensor = dot / norms.clamp_min(SMALLEST_PRODUCT)
+    return (1 - cosines).sum(-1)
 
 
 def largest_of_others(distance: Tensor) -> Tensor:

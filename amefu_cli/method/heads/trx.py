@@ -53,8 +53,7 @@ class TRX(Head):
 
     def logits(self, support: Tensor, query: Tensor) -> Tensor:
         counts = self._counts(query.shape[-2])
-        parts = zip(support.split(counts, -2), query.split(counts, -2), strict=True)
-        return -torch.stack([self._distance(of_support, of_query) for of_support, of_query in parts]).mean(0)
+        return -torch.stack([self._mean_distance(*states, counts) for states in zip(support, query, strict=True)])
 
     def _counts(self, tuples: int) -> list[int]:
         """How many of a video's tuples are of each cardinality."""
@@ -64,25 +63,27 @@ class TRX(Head):
                 break
         return counts
 
-    def _distance(self, support: Tensor, query: Tensor) -> Tensor:
-        """(episodes, way, shot, tuples, 2 * width), (episodes, queries, ...) to distances (episodes, queries, way).
+    def _mean_distance(self, support: Tensor, query: Tensor, counts: list[int]) -> Tensor:
+        """The mean over the cardinalities of one episode's distances (queries, way)."""
+        parts = zip(torch.split(support, counts, -2), torch.split(query, counts, -2), strict=True)
+        return torch.stack([self._distance(*states) for states in parts]).mean(0)
 
-        ||v_p - sum_m a_m v_m||^2 = v_p.v_p - 2 sum_m a_m v_p.v_m + sum_ml a_m a_l v_m.v_l: three products of
-        matrices, where the mixed values would be (tuples, width) numbers for every query and class. As the weights
-        a sum to 1, any vector may be taken off all values; their mean is, as it would swamp the differences.
+    def _distance(self, support: Tensor, query: Tensor) -> Tensor:
+        """(way, shot, tuples, 2 * width) and (queries, tuples, 2 * width) of one episode to (queries, way).
+
+        Class by class: a mix of values for every query tuple and class is `way` times what the queries are, and one
+        class's still lies in the processor's cache when its length is taken.
         """
-        episodes, way, queries, tuples = *support.shape[:2], *query.shape[1:3]
-        of_support, of_query = support.flatten(1, 3), query.flatten(1, 2)  # (episodes, all tuples, 2 * width)
-        scores = of_query[..., : self.width] @ of_support[..., : self.width].mT / math.sqrt(self.width)
-        weights = scores.unflatten(-1, (way, -1)).softmax(-1)  # (episodes, queries * tuples, way, class tuples)
-        centre = of_support[..., self.width :].mean(1, keepdim=True)
-        value, wanted = of_support[..., self.width :] - centre, of_query[..., self.width :] - centre
-        cross = ((wanted @ value.mT).unflatten(-1, (way, -1)) * weights).sum(-1)
-        by_class = value.unflatten(1, (way, -1))
-        weights = weights.transpose(1, 2)  # (episodes, way, queries * tuples, class tuples)
-        mixed = ((weights @ (by_class @ by_class.mT)) * weights).sum(-1).transpose(1, 2)
-        square = wanted.square().sum(-1, keepdim=True) - 2 * cross + mixed
-        return square.reshape(episodes, queries, tuples, way).mean(2)
+        (way, shot), (queries, tuples), width = support.shape[:2], query.shape[:2], self.width
+        of_class = support.reshape(way, shot * tuples, 2 * width)
+        of_query = query.reshape(queries * tuples, 2 * width)
+        scores = of_query[:, :width] @ of_class[..., :width].flatten(0, 1).T / math.sqrt(width)
+        weights = scores.view(-1, way, shot * tuples).softmax(-1)  # (queries * tuples, way, a class's tuples)
+        distances = []
+        for c in range(way):
+            left = torch.addmm(of_query[:, width:], weights[:, c], of_class[c, :, width:], beta=-1)
+            distances.append(torch.linalg.vector_norm(left, dim=-1).square())
+        return torch.stack(distances, -1).view(queries, tuples, way).mean(1)
 
 
 class TupleLayers(nn.Module):
@@ -106,6 +107,6 @@ class TupleLayers(nn.Module):
 
         A frame meets a place's block of the weights once, not once for every tuple that it is in.
         """
-        blocks = layer.weight.split(frames.shape[-1], 1)
+        blocks = torch.split(layer.weight, frames.shape[-1], 1)
         parts = (functional.linear(frames, block)[:, at] for block, at in zip(blocks, places, strict=True))
         return sum(parts, start=layer.bias)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from amefu_cli.method.heads.attention import hyrsm_positions
-from amefu_cli.method.heads.hyrsm import HyRSM, HyRSMPlusPlus, ShotRule
+from amefu_cli.method.heads.hyrsm import HyRSM, HyRSMPerShot, HyRSMPlusPlus
 
+SHOTS: dict[str, type[HyRSM]] = {"frame_prototype": HyRSM, "mean_of_distances": HyRSMPerShot}
 POSITIONS = {"position_24_0.01": (24.0, 0.01), "position_10_1": (10.0, 1.0)}
 
 
@@ -35,11 +36,11 @@ def test_positions(reference: Reference):
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("name", POSITIONS)
-@pytest.mark.parametrize("shots", ["frame_prototype", "mean_of_distances"])
+@pytest.mark.parametrize("shots", SHOTS)
 @torch.no_grad()
-def test_the_public_numbers(reference: Reference, shots: ShotRule, name: str, tag: str, dtype: torch.dtype):
+def test_the_public_numbers(reference: Reference, shots: str, name: str, tag: str, dtype: torch.dtype):
     divisor, position = POSITIONS[name]
-    head = public(reference, dtype, shots=shots, divisor=divisor, position=position)
+    head = public(reference, dtype, SHOTS[shots], divisor=divisor, position=position)
     support, query = states(head, *reference.episode(tag, dtype))
     reference.check(f"{tag}.{shots}.{name}.logits", head.logits(support, query)[0])
     if shots == "frame_prototype":
@@ -74,7 +75,7 @@ def naive(head: HyRSM, support: Tensor, query: Tensor) -> Tensor:
         return (placed + head.intra.out(mixed)).relu()
 
     by_class = [[intra(video) for video in videos] for videos in support]
-    if head.shots == "frame_prototype":
+    if not isinstance(head, HyRSMPerShot):
         by_class = [[torch.stack(videos).mean(0)] for videos in by_class]
     rows = []
     for frames in query:
@@ -91,10 +92,10 @@ def naive(head: HyRSM, support: Tensor, query: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shot", [1, 2])
-@pytest.mark.parametrize("shots", ["frame_prototype", "mean_of_distances"])
+@pytest.mark.parametrize("shots", SHOTS)
 @torch.no_grad()
-def test_the_split_is_the_formula(reference: Reference, shots: ShotRule, shot: int):
-    head = public(reference, torch.float64, shots=shots)
+def test_the_split_is_the_formula(reference: Reference, shots: str, shot: int):
+    head = public(reference, torch.float64, SHOTS[shots])
     support, query = reference.episode("signed", torch.float64)
     found = logits_of(head, support[:, :, :shot], query)[0]
     torch.testing.assert_close(found, naive(head, support[0, :, :shot], query[0]))
@@ -103,7 +104,7 @@ def test_the_split_is_the_formula(reference: Reference, shots: ShotRule, shot: i
 @torch.no_grad()
 def test_the_shot_rules_agree_at_one_shot(reference: Reference):
     support, query = reference.episode("signed", torch.float64)
-    heads = [public(reference, torch.float64, shots=shots) for shots in ("frame_prototype", "mean_of_distances")]
+    heads = [public(reference, torch.float64, kind) for kind in SHOTS.values()]
     torch.testing.assert_close(*(logits_of(head, support[:, :, :1], query) for head in heads))
 
 

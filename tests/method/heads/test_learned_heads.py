@@ -13,7 +13,7 @@ from amefu_cli.errors import UsageError
 from amefu_cli.method.heads.attention import check_heads
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.cmn import CMNEmbedding, CMNNearest
-from amefu_cli.method.heads.hyrsm import HyRSM, HyRSMPlusPlus
+from amefu_cli.method.heads.hyrsm import HyRSM, HyRSMPerShot, HyRSMPlusPlus
 from amefu_cli.method.heads.molo import MoLoBase
 from amefu_cli.method.heads.second_order import SecondOrderRelation
 from amefu_cli.method.heads.tarn import TARN
@@ -25,7 +25,7 @@ EPISODES, WAY, SHOT, QUERIES, FRAMES, DIM = 2, 3, 2, 4, 5, 16
 BUILD: dict[str, Callable[[], Head]] = {
     "trx": lambda: TRX(DIM, width=8, dropout=0),
     "hyrsm": lambda: HyRSM(DIM, base_classes=6, dropout=0),
-    "hyrsm per shot": lambda: HyRSM(DIM, shots="mean_of_distances", dropout=0),
+    "hyrsm per shot": lambda: HyRSMPerShot(DIM, dropout=0),
     "hyrsm++": lambda: HyRSMPlusPlus(DIM, base_classes=6, dropout=0),
     "molo-base": lambda: MoLoBase(DIM, hidden=8, base_classes=6, dropout=0, divisor=DIM),
     "team": lambda: TEAM(DIM, tokens=4),
@@ -61,6 +61,17 @@ def test_the_order_of_shots_and_classes(name: str):
     assert logits.shape == (EPISODES, QUERIES, WAY)
     torch.testing.assert_close(head.logits(support.flip(2), query), logits)
     torch.testing.assert_close(head.logits(support[:, order], query), logits[..., order])
+
+
+@HEADS
+@torch.no_grad()
+def test_heads_that_average_shots_see_only_the_mean_of_the_states(name: str):
+    head = built(name)
+    support, query = states(head, *episodes())
+    logits = head.logits(support, query)
+    assert torch.allclose(head.logits(support.mean(2, keepdim=True), query), logits) == (
+        head.averages_shots or head.route == "vector"
+    )
 
 
 @HEADS

@@ -17,7 +17,7 @@ def reference() -> Reference:
 
 def public(reference: Reference, dtype: torch.dtype, *, adaptation: bool = True) -> TEAM:
     head = TEAM(24, tokens=6, adaptation=adaptation).eval()
-    renamed = {"tokens": "tokens", "norm.": "norm.", "mlp.0": "mlp.0", "mlp.1": "mlp.2"}
+    renamed = {"tokens": "tokens", "norm.": "norm.", "mlp.0": "first", "mlp.1": "second"}
     weights = reference.weights(renamed)
     weights["tokens"] = weights["tokens"][0]
     head.load_state_dict(weights)
@@ -48,7 +48,7 @@ def naive(head: TEAM, support: Tensor, query: Tensor) -> Tensor:
     tokens, cos = head.tokens, torch.nn.functional.cosine_similarity
 
     def f(x: Tensor) -> Tensor:
-        return (x + head.mlp(x)).relu()
+        return (x + head.second(head.first(x).relu())).relu()
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
         return (1 - cos(a, b, dim=-1)).sum()
