@@ -21,6 +21,7 @@ from amefu_cli.method.heads.training import Training
 
 ATTENTION_HEADS = 8
 TOKENS = 4  # rows of a state beside its frames: the query, key, value and residual of the video's token
+TOO_NEAR = 10.0  # factor of HyRSM++ for frames far apart that are too alike
 
 
 class HyRSM(Head):
@@ -143,14 +144,24 @@ class HyRSMPlusPlus(HyRSM):
     """HyRSM whose training also asks the frames of a video to differ by how far apart they are; the same at test.
 
     With Delta = |a - b| and D = 1 - cos of frames a, b of one video: D / (Delta^2 + 1) where Delta <= window, else
-    coefficient * relu(m - D), m = 1 - exp(-(Delta - window)^2 / balance); the mean over all pairs and videos, of the
+    10 * relu(m - D), m = 1 - exp(-(Delta - window)^2 / balance); the mean over all pairs and videos, of the
     units and of the queries.
     """
 
-    window: int = 3  # 1 to 3 in the paper, by data set
-    balance: float = 23.0  # 23 to 51
-    coefficient: float = 10.0
-    temporal_weight: float = 0.1  # 0.1 to 0.3
+    def __init__(
+        self,
+        dim: int,
+        *,
+        window: int = 3,
+        balance: float = 23.0,
+        temporal_weight: float = 0.1,
+        divisor: float = 10.0,
+        position: float = 1.0,
+        base_classes: int = 0,
+    ) -> None:
+        """In the paper, by data set: `window` 1 to 3, `balance` 23 to 51, `temporal_weight` 0.1 to 0.3."""
+        super().__init__(dim, divisor=divisor, position=position, base_classes=base_classes)
+        self.window, self.balance, self.temporal_weight = window, balance, temporal_weight
 
     def temporal_loss(self, units: Tensor, query: Tensor) -> Tensor:
         return self.temporal_weight * (self.smoothness(units) + self.smoothness(query))
@@ -162,7 +173,7 @@ class HyRSMPlusPlus(HyRSM):
         place = torch.arange(frames.shape[-2], device=frames.device)
         gap = (place[:, None] - place).abs().to(frames)
         margin = 1 - (-(gap - self.window).square() / self.balance).exp()
-        far = self.coefficient * (margin - distance).relu()
+        far = TOO_NEAR * (margin - distance).relu()
         return torch.where(gap <= self.window, distance / (gap.square() + 1), far).mean()
 
 

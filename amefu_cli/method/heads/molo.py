@@ -21,6 +21,7 @@ from amefu_cli.method.heads.distances import cosine
 from amefu_cli.method.heads.training import Training
 
 ATTENTION_HEADS = 8
+CONTRAST_WEIGHT = 0.05  # of either contrast in the loss
 EPSILON = 0.01  # added to the product of the norms in the cosine of the public code
 
 
@@ -41,8 +42,6 @@ class MoLoBase(Head):
         accumulation=4,
         tasks=2_500,
     )
-    contrast_weight: float = 0.05
-    class_weight: float = 0.6  # 0.1 to 0.8 in the paper, by data set
 
     def __init__(
         self,
@@ -52,10 +51,15 @@ class MoLoBase(Head):
         divisor: float = 2048.0,
         position: float = 0.02,
         base_classes: int = 0,
+        class_weight: float = 0.6,
         dropout: float = 0.2,
     ) -> None:
-        """`base_classes`: how many classes the training has, for the auxiliary classifier of frames; 0 for none."""
+        """`base_classes`: how many classes the training has, for the auxiliary classifier of frames; 0 for none.
+
+        `class_weight` is that of its loss, 0.1 to 0.8 in the paper, by data set.
+        """
         super().__init__(dim)
+        self.class_weight = class_weight
         self.scale, self.position = math.sqrt(dim / divisor), position
         self.token = nn.Parameter(torch.randn(dim))
         self.attention = FrameAttention(dim, heads=ATTENTION_HEADS, dropout=dropout)
@@ -96,7 +100,7 @@ class MoLoBase(Head):
         loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         for contrast in self.contrasts(support, query):
             scaled = contrast * self.contrast_scale
-            loss = loss + self.contrast_weight * functional.cross_entropy(scaled.flatten(0, 1), targets.flatten())
+            loss = loss + CONTRAST_WEIGHT * functional.cross_entropy(scaled.flatten(0, 1), targets.flatten())
         if self.classes is None:
             return loss, logits
         of_frames = self.classes(torch.cat((support.flatten(1, 2), query), 1))

@@ -50,9 +50,8 @@ def test_the_public_numbers(reference: Reference, shots: str, name: str, tag: st
 @pytest.mark.parametrize(("window", "balance"), [(3, 23.0), (1, 51.0)])
 @torch.no_grad()
 def test_the_temporal_loss_of_the_public_code(reference: Reference, window: int, balance: float):
-    head = public(reference, torch.float64, HyRSMPlusPlus, divisor=24.0, position=0.01)
-    assert isinstance(head, HyRSMPlusPlus)
-    head.window, head.balance, head.temporal_weight = window, balance, 1.0
+    options = {"divisor": 24.0, "position": 0.01, "window": window, "balance": balance, "temporal_weight": 1.0}
+    head = public(reference, torch.float64, HyRSMPlusPlus, **options)
     support, query = states(head, *reference.episode("positive", torch.float64))
     reference.check(f"positive.plusplus.window_{window}.logits", head.logits(support, query)[0])
     loss = head.temporal_loss(*head.merged(support, query))
@@ -111,9 +110,23 @@ def test_the_shot_rules_agree_at_one_shot(reference: Reference):
 @torch.no_grad()
 def test_the_temporal_loss_by_hand():
     """Window 1: neighbours cost D / 2, the pair at distance 2 costs 10 (1 - e^-1 - D) where D is smaller."""
-    head = HyRSMPlusPlus(8)
-    head.window, head.balance = 1, 1.0
+    head = HyRSMPlusPlus(8, window=1, balance=1.0)
     frames = torch.zeros(1, 3, 8)
     frames[0, 0, 0] = frames[0, 1, 1] = frames[0, 2, 0] = 1  # the first and last alike, the middle at right angles
     margin = 1 - torch.tensor(-1.0).exp()
     torch.testing.assert_close(head.smoothness(frames), (4 * 0.5 + 2 * 10 * margin) / 9)
+
+
+@torch.no_grad()
+def test_the_loss_tells_base_classes_apart_in_every_frame(reference: Reference):
+    """Class c of the episode is base class (3 + c) mod 7; 10 supports, then 10 queries, 8 frames each."""
+    head = public(reference, torch.float64, class_weight=0.25)
+    support, query = states(head, *reference.episode("positive", torch.float64))
+    targets = torch.arange(5).repeat_interleave(2)
+    base = torch.tensor([3, 4, 5, 6, 0])
+    loss, logits = head.loss(support, query, targets.unsqueeze(0), base.unsqueeze(0))
+    of_frames = reference.tensors["positive.frame_prototype.position_10_1.class_logits"].flatten(0, 1)
+    labels = torch.cat((base[targets], base[targets])).repeat_interleave(8)
+    expected = functional.cross_entropy(logits[0], targets) + 0.25 * functional.cross_entropy(of_frames, labels)
+    torch.testing.assert_close(loss, expected)
+    reference.check("positive.frame_prototype.position_10_1.logits", logits[0])

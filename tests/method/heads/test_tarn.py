@@ -65,3 +65,12 @@ def test_the_logits_of_training_are_those_of_evaluation(reference: Reference):
     relation = reference.tensors["positive.Mult.softmax_over_support.relation"]
     same = torch.eye(5, dtype=torch.float64)[targets[0]].unsqueeze(-1).expand(-1, -1, 2)
     torch.testing.assert_close(loss, torch.nn.functional.binary_cross_entropy(relation, same))
+
+
+@torch.no_grad()
+def test_how_many_pairs_are_scored_at_once_does_not_matter(reference: Reference, monkeypatch: pytest.MonkeyPatch):
+    head = public(reference, torch.float64, "subt", "support")
+    support, query = states(head, *reference.episode("signed", torch.float64))
+    together = head.logits(support, query)
+    monkeypatch.setattr("amefu_cli.method.heads.tarn.PAIRS_AT_ONCE", 3)
+    torch.testing.assert_close(head.logits(support, query), together)
