@@ -35,12 +35,12 @@ class TARN(PairHead):
     """
 
     training_defaults: ClassVar[Training] = Training(
-        "the unofficial code's Adam; one task a step",
+        "the paper's optimizer and rate; queries and tasks a step are this project's",
         optimizer="adam",
         rate=1e-4,
         weight_decay=5e-4,
-        queries=1,
-        accumulation=1,
+        queries=5,
+        accumulation=4,
     )
 
     def __init__(
