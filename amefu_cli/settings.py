@@ -19,7 +19,7 @@ from amefu_cli.method import Row, either
 from amefu_cli.method.backbones import FAMILIES
 from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
-from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, LOSSES, MODELS, TEST_CLIPS, Model
+from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
 
 DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where what the depth stream sees is clipped
 
@@ -281,7 +281,9 @@ class MetaTrainSettings(Sgd, TaskShape):
     temperature: float = option(1.0, "factor on the logits", minimum=1e-3, maximum=1e4)
     learn_temperature: bool = option(False, "train the temperature too, from where it is set")
     loss: str = option("cross_entropy", each(LOSSES), choices=(*LOSSES,))
-    classifier: str = option("cosine", "how a query is compared with the prototypes", choices=(*CLASSIFIERS,))
+    classifier: str = option(
+        "cosine", "how a query is compared with the prototypes in training; evaluate: --head", choices=(*CLASSIFIERS,)
+    )
     validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
 
@@ -294,7 +296,7 @@ class EpisodesSettings(TaskShape):
     seed: int = option(0, "seed of the episodes", minimum=0)
 
 
-_OTHERS = [f"{row.classifier} for {name}" for name, row in MODELS.items() if row.classifier != Model.classifier]
+_OTHERS = [f"{row.head} for {name}" for name, row in MODELS.items() if row.head != Model.head]
 
 
 @dataclass(frozen=True)
@@ -311,8 +313,10 @@ class EvaluateSettings(Settings):
         str(EpisodesSettings.count),
         "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
     )
-    classifier: str | None = unsaid(
-        MetaTrainSettings, "classifier", f"that of the model: {', or '.join([Model.classifier, *_OTHERS])}"
+    head: str | None = option(
+        None,
+        f"how queries are scored: {', '.join(HEADS)} [that of the model: {', or '.join([Model.head, *_OTHERS])}]",
+        choices=(*HEADS,),
     )
     seed: int | None = unsaid(EpisodesSettings, "seed")
 

@@ -64,7 +64,7 @@ def evaluate(
         if missing:
             rows.append([f"novel {what} of the split that are missing", str(missing)])
     rows += [[f"  {name}", f"{share:.2%}"] for name, share in found.by_class.items()]
-    title = f"{asked.model}: {_task(result)}, {asked.episodes} episodes ({found.seconds:.1f} s)"
+    title = f"{asked.model}, {asked.head}: {_task(result)}, {asked.episodes} episodes ({found.seconds:.1f} s)"
     answer.show(document, title=title, rows=rows)
 
 
@@ -102,7 +102,7 @@ def compare(
 
 
 def _compared(result: Result) -> list[str]:
-    title = f"{result.path.name} ({result.asked.model}, {_task(result)})"
+    title = f"{result.path.name} ({result.asked.model}, {result.asked.head}, {_task(result)})"
     return [title, accuracy(result.found.accuracy, result.found.half_width_95)]
 
 

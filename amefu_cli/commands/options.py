@@ -50,6 +50,8 @@ Rebuild = Annotated[bool, typer.Option("--rebuild", help="throw what is there aw
 DryRun = Annotated[Session, typer.Option("--dry-run", help="only say what would be done")]
 """The session of a command that can be run dry."""
 
+LONGEST = 60  # characters of choices beside an option's name, on a terminal of 80
+
 Value = TypeVar("Value")
 
 OPTIONS: dict[str, dict[str, object]] = {}
@@ -124,6 +126,8 @@ def _options_of(kind: type[Settings]) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         metavar = "|".join(field.metadata["choices"]) or None
+        if metavar and len(metavar) > LONGEST:
+            metavar = "NAME"  # the help text says which
         option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
         yield _keyword(field.name, Annotated[hints[field.name], option], field.default)
 

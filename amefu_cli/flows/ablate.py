@@ -188,7 +188,7 @@ def _results(
             result = evaluate.stored_result(path, asked)
             if result is None:
                 vectors = vectors or novel.vectors(candidate, order.device)
-                result = evaluate.classify(vectors, episodes, asked, path, source=ready.store.path)
+                result = evaluate.classify(session, vectors, episodes, asked, path)
             results[row.name, shot] = result
         accuracies = ", ".join(f"{results[row.name, shot].found.accuracy:.2%}" for shot in drawn)
         session.say.note(f"ablate: {row.title}: {accuracies}")

@@ -28,7 +28,7 @@ from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
 from amefu_cli.method.episodes import draw_episodes
-from amefu_cli.method.heads import MODELS, Model
+from amefu_cli.method.heads import HEADS, MODELS, Model
 from amefu_cli.settings import EpisodesSettings, EvaluateSettings
 
 if TYPE_CHECKING:
@@ -114,14 +114,18 @@ class EvaluateOrder:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is evaluated: a model by its name, how its vectors are classified, and where it fuses streams its checkpoint
-    with the header of that."""
+    """What is evaluated: a model by its name, the head that scores its videos, and where it fuses streams its
+    checkpoint with the header of that."""
 
     name: str
     model: Model
-    classifier: str
+    head: str
     checkpoint: Path | None = None
     fusion: FusionHeader | None = None
+
+    def test_frames(self, made: FeaturesHeader) -> str:
+        """Which frames of a video are read: those that the head asks for, or the model, or that the store is for."""
+        return HEADS[self.head].frames or self.model.test_frames or made.settings.test_frames
 
 
 class Novel:
@@ -141,11 +145,29 @@ class Novel:
         return read_features(self.store, self._records, self._classes, streams=self._streams, views=1)
 
     def vectors(self, candidate: Candidate, device: str) -> ModelVectors:
-        """The vectors that one model gives the videos."""
+        """What one model gives the videos, for its head to score.
+
+        Raises:
+            UsageError: the store was made before the frames were asked for that the head reads.
+        """
         from amefu_cli.stages.evaluate import model_vectors
 
-        made = self.store.header
-        return model_vectors(self.table, candidate.model, made, fusion=candidate.checkpoint, device=device)
+        made, test_frames = self.store.header, candidate.test_frames(self.store.header)
+        self._refuse_without(test_frames)
+        return model_vectors(
+            self.table, candidate.model, made, head=candidate.head, test_frames=test_frames,
+            fusion=candidate.checkpoint, device=device, source=self.store.path,
+        )  # fmt: skip
+
+    def _refuse_without(self, test_frames: str) -> None:
+        wanted = set(self._classes)
+        for video, record in self._records.items():
+            rules = record.made_from.get("kept") if record.class_name in wanted else None
+            if rules and test_frames not in rules:
+                raise UsageError(
+                    f"{self.store.path}: lacks the {test_frames!r} frames of {video}, which only has those of "
+                    f"{', '.join(rules)}; add them with `amefu features`"
+                )
 
 
 def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, Interval | None]:
@@ -174,7 +196,9 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
     if result:
         session.say.note(f"evaluate: {path} is up to date")
     else:
-        result = classify(novel.vectors(candidate, order.device), drawn, asked, path, source=ready.store.path)
+        result = classify(session, novel.vectors(candidate, order.device), drawn, asked, path)
+    if (row := HEADS[candidate.head]).classifier is None:
+        session.say.note(f"evaluate: {candidate.head} ({row.citation}): {row.exactness}")
     return result, interval_by_class(result) if order.by_class else None
 
 
@@ -194,19 +218,19 @@ def _candidate(order: EvaluateOrder) -> Candidate:
     """The model that was asked for: a row of MODELS, or the mean of the frames of a further stream."""
     name = order.settings.model
     if name in MODELS:
-        return candidate_of(name, order.fusion, order.settings.classifier)
+        return candidate_of(name, order.fusion, order.settings.head)
     there = header_of(order.features, FeaturesHeader)
     streams = sorted(there.streams.keys() - MODELS.keys()) if there else []
     if name not in streams:
         raise UsageError(
             f"--model {name!r}: must be one of {', '.join([*MODELS, *streams])}; `amefu features --stream` adds others"
         )
-    return Candidate(name, Model(name, (name,)), order.settings.classifier or Model.classifier)
+    return Candidate(name, Model(name, (name,)), order.settings.head or Model.head)
 
 
-def candidate_of(name: str, fusion: Path, classifier: str | None = None) -> Candidate:
+def candidate_of(name: str, fusion: Path, head: str | None = None) -> Candidate:
     """A row of MODELS; `fusion` is opened where it fuses streams."""
-    found = Candidate(name, MODELS[name], classifier or MODELS[name].classifier)
+    found = Candidate(name, MODELS[name], head or MODELS[name].head)
     return replace(found, checkpoint=fusion, fusion=open_fusion(fusion)) if len(found.model.streams) > 1 else found
 
 
@@ -237,7 +261,7 @@ def settings_of_result(
     trained = fusion.training.settings if fusion and fusion.training else None
     return results.ResultSettings(
         model=candidate.name, fusion=fusion.fusion if fusion else None, num_aug=trained.num_aug if trained else None,
-        classifier=candidate.classifier, test_frames=candidate.model.test_frames or made.settings.test_frames,
+        head=candidate.head, test_frames=candidate.test_frames(made),
         way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
         episodes_fingerprint=drawn.fingerprint,
         recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),
@@ -272,11 +296,12 @@ def stored_result(path: Path, asked: results.ResultSettings) -> results.Result |
 
 
 def classify(
-    vectors: ModelVectors, drawn: DrawnEpisodes, asked: results.ResultSettings, path: Path, *, source: Path
+    session: Session, vectors: ModelVectors, drawn: DrawnEpisodes, asked: results.ResultSettings, path: Path
 ) -> results.Result:
     """Classify the episodes, and write the result down."""
     from amefu_cli.stages.evaluate import evaluate as found_by
 
-    result = results.Result(path, asked, found_by(vectors, drawn, classifier=asked.classifier, source=str(source)))
+    with session.say.progress("evaluate") as progress:
+        result = results.Result(path, asked, found_by(vectors, drawn, progress=progress))
     results.write_result(result)
     return result

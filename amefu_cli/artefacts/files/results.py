@@ -59,8 +59,8 @@ class ResultSettings:
     model: str
     fusion: str | None = None
     num_aug: int | None = None
-    classifier: str
-    test_frames: str
+    head: str
+    test_frames: str  # which frames of a video were read
     way: int
     shot: int
     queries: int
@@ -76,7 +76,7 @@ class ResultSettings:
     @property
     def file_name(self) -> str:
         """Tells the main settings, and differs where any setting or fingerprint does."""
-        return f"{self.model}-{self.way}way-{self.shot}shot-{fingerprint(asdict(self))[:8]}.json"
+        return f"{self.model}-{self.head}-{self.way}way-{self.shot}shot-{fingerprint(asdict(self))[:8]}.json"
 
 
 @dataclass(frozen=True)
