@@ -288,6 +288,29 @@ class MetaTrainSettings(Sgd, TaskShape):
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
 
 
+LEARNED = tuple(name for name, row in HEADS.items() if row.learns)  # what `meta-train --head` takes
+
+
+@dataclass(frozen=True)
+class HeadTrainSettings(MetaTrainSettings):
+    """How a head is meta-trained, beside what a fusion's training says; `--head` sets defaults of its own."""
+
+    model: str = option("amefu", "with --head: whose frames it reads, as evaluate spells it; a fusion stays as it is")
+    optimizer: str = option("sgd", "with --head: the optimizer", choices=("sgd", "adam"))
+    nesterov: bool = option(False, "with --head: Nesterov's momentum")
+    accumulation: int = option(1, "with --head: episodes a step, whose mean loss it lowers", minimum=1, maximum=10_000)
+
+    def of_head(self) -> HeadTrainSettings:
+        """What a head's training depends on: what only a fusion's does is as it would be if it were not given."""
+        of_fusion = ("fusion", "num_aug", "temperature", "learn_temperature", "loss", "classifier")
+        return dataclasses.replace(self, **{name: getattr(MetaTrainSettings, name) for name in of_fusion})
+
+    def of_fusion(self) -> MetaTrainSettings:
+        """What a fusion's training depends on."""
+        names = (field.name for field in dataclasses.fields(MetaTrainSettings))
+        return MetaTrainSettings(**{name: getattr(self, name) for name in names})
+
+
 @dataclass(frozen=True)
 class EpisodesSettings(TaskShape):
     """Which episodes of the novel classes are drawn (the paper's §4.2)."""
@@ -442,7 +465,7 @@ TABLES: Mapping[str, tuple[type[Settings], ...]] = {
     "depth": (DepthSettings, NetworkRun),
     "pretrain": (PretrainSettings, StreamSettings, ClipSettings, DeviceRun),
     "features": (FeaturesSettings, FallbackSettings, ClipSettings, NetworkRun),
-    "meta-train": (MetaTrainSettings, DeviceRun),
+    "meta-train": (HeadTrainSettings, DeviceRun),
     "episodes": (EpisodesSettings,),
     "evaluate": (EvaluateSettings, DeviceRun),
     "ablate": (AblateSettings, DeviceRun),

@@ -20,7 +20,7 @@ import typer
 from amefu_cli.commands.console import Answer, Terminal
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, config_of, defaults_of
-from amefu_cli.settings import BUILT_IN, PRESETS, RECIPES, Settings, check_type
+from amefu_cli.settings import BUILT_IN, LEARNED, PRESETS, RECIPES, Settings, check_type
 
 SplitOption = Annotated[
     Path | None,
@@ -58,6 +58,7 @@ OPTIONS: dict[str, dict[str, object]] = {}
 """The options of every command with their types, as `command` below finds them."""
 
 VARIANTS = {"pretrain-rgb": "pretrain", "pretrain-depth": "pretrain"}
+VARIANTS |= {f"meta-train-{head}": "meta-train" for head in LEARNED}
 """Tables of `amefu.toml` that hold for one variant of a command."""
 
 
@@ -69,6 +70,7 @@ class Known:
     preset: str | None = None
     recipe: str | None = None
     modality: str | None = None
+    head: str | None = None
     config: Config = dataclasses.field(default_factory=Config)
 
 
@@ -157,7 +159,7 @@ def _remember(context: typer.Context, option: typer.CallbackParam, value: Value)
     if known.workspace is not None:
         command = _name_of(context)
         chosen = chosen_sets(known.config, known.preset, known.recipe)
-        defaults = defaults_of(command, known.config, chosen, known.modality)
+        defaults = defaults_of(command, known.config, chosen, known.modality or known.head)
         context.default_map = {key: value for key, value in defaults.items() if key in OPTIONS[command]}
     return value
 
@@ -168,6 +170,10 @@ def _name_of(context: typer.Context) -> str:
 
 FROM_CONFIG = "that of amefu.toml, else paper"
 Modality = Annotated[str, typer.Option(help="the stream to train: rgb or depth", is_eager=True, callback=_remember)]
+LearnedHead = Annotated[str | None, typer.Option(
+    help=f"a head to train in place of the fusion, by defaults of its own for queries, rate and optimizer: "
+    f"{', '.join(LEARNED)}", is_eager=True, callback=_remember, metavar="NAME",
+)]  # fmt: skip
 SESSION = [
     _keyword("workspace", Annotated[Path, typer.Option(
         help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True, callback=_remember,

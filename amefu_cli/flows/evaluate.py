@@ -12,13 +12,13 @@ import numpy as np
 
 from amefu_cli.artefacts.files import results
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
-from amefu_cli.artefacts.files.fingerprint import differences
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord, header_of
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, open_fusion
-from amefu_cli.errors import SettingsMismatch, UsageError
+from amefu_cli.artefacts.weights.checkpoint import FIXES, FusionHeader
+from amefu_cli.errors import UsageError
+from amefu_cli.flows.candidates import Candidate, candidate_with_head, refuse_other_streams
 from amefu_cli.flows.chain import Ready, features_with_split
 from amefu_cli.flows.compare import interval_by_class
 from amefu_cli.flows.features import FeaturesOrder
@@ -28,7 +28,7 @@ from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
 from amefu_cli.method.episodes import draw_episodes
-from amefu_cli.method.heads import HEADS, MODELS, Model
+from amefu_cli.method.heads import HEADS
 from amefu_cli.settings import EpisodesSettings, EvaluateSettings
 
 if TYPE_CHECKING:
@@ -107,25 +107,10 @@ class EvaluateOrder:
     split: SplitOrder
     settings: EvaluateSettings
     fusion: Path
+    head_weights: Path | None = None
     device: str = "auto"
     out: Path | None = None
     by_class: bool = False
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is evaluated: a model by its name, the head that scores its videos, and where it fuses streams its
-    checkpoint with the header of that."""
-
-    name: str
-    model: Model
-    head: str
-    checkpoint: Path | None = None
-    fusion: FusionHeader | None = None
-
-    def test_frames(self, made: FeaturesHeader) -> str:
-        """Which frames of a video are read: those that the head asks for, or the model, or that the store is for."""
-        return HEADS[self.head].frames or self.model.test_frames or made.settings.test_frames
 
 
 class Novel:
@@ -150,13 +135,13 @@ class Novel:
         Raises:
             UsageError: the store was made before the frames were asked for that the head reads.
         """
-        from amefu_cli.stages.evaluate import model_vectors
+        from amefu_cli.stages.evaluate import Weights, model_vectors
 
         made, test_frames = self.store.header, candidate.test_frames(self.store.header)
         self._refuse_without(test_frames)
         return model_vectors(
             self.table, candidate.model, made, head=candidate.head, test_frames=test_frames,
-            fusion=candidate.checkpoint, device=device, source=self.store.path,
+            weights=Weights(candidate.checkpoint, candidate.head_checkpoint), device=device, source=self.store.path,
         )  # fmt: skip
 
     def _refuse_without(self, test_frames: str) -> None:
@@ -180,7 +165,10 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
     """
     to_draw = order.settings.episodes_to_draw()
     given = None if to_draw else _given_episodes(order.settings)
-    candidate = _candidate(order)
+    candidate = candidate_with_head(
+        session, order.settings.model, head=order.settings.head, features=order.features, fusion=order.fusion,
+        head_weights=order.head_weights,
+    )  # fmt: skip
     check_device(order.device)
     ready = features_with_split(
         session, FeaturesOrder(order.features, order.split, basenet=IMAGENET in candidate.model.streams),
@@ -214,26 +202,6 @@ def _given_episodes(settings: EvaluateSettings) -> DrawnEpisodes:
     return drawn
 
 
-def _candidate(order: EvaluateOrder) -> Candidate:
-    """The model that was asked for: a row of MODELS, or the mean of the frames of a further stream."""
-    name = order.settings.model
-    if name in MODELS:
-        return candidate_of(name, order.fusion, order.settings.head)
-    there = header_of(order.features, FeaturesHeader)
-    streams = sorted(there.streams.keys() - MODELS.keys()) if there else []
-    if name not in streams:
-        raise UsageError(
-            f"--model {name!r}: must be one of {', '.join([*MODELS, *streams])}; `amefu features --stream` adds others"
-        )
-    return Candidate(name, Model(name, (name,)), order.settings.head or Model.head)
-
-
-def candidate_of(name: str, fusion: Path, head: str | None = None) -> Candidate:
-    """A row of MODELS; `fusion` is opened where it fuses streams."""
-    found = Candidate(name, MODELS[name], head or MODELS[name].head)
-    return replace(found, checkpoint=fusion, fusion=open_fusion(fusion)) if len(found.model.streams) > 1 else found
-
-
 def _check(
     videos: Videos, split: Split, settings: EvaluateSettings, given: DrawnEpisodes | None, candidate: Candidate
 ) -> None:
@@ -246,6 +214,9 @@ def _check(
         )
     if candidate.fusion:
         refuse_seen(split, candidate.fusion.trained_on, str(candidate.checkpoint), "amefu meta-train --rebuild")
+    if head := candidate.trained_head:
+        fix = f"{FIXES['head']} --rebuild".replace("HEAD", head.head)
+        refuse_seen(split, head.trained_on, str(candidate.head_checkpoint), fix)
 
 
 def settings_of_result(
@@ -256,7 +227,7 @@ def settings_of_result(
     Raises:
         SettingsMismatch: the fusion is of other streams than the features.
     """
-    _refuse_other_streams(candidate, novel.store)
+    refuse_other_streams(candidate, novel.store)
     made, fusion, shape = novel.store.header, candidate.fusion, drawn.shape
     trained = fusion.training.settings if fusion and fusion.training else None
     return results.ResultSettings(
@@ -267,7 +238,10 @@ def settings_of_result(
         recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),
         switches=_switches(made, fusion), missing_videos=novel.missing_videos,
         missing_classes=novel.missing_classes,
-        fingerprints=results.Fingerprints(novel.fingerprint, fusion.fingerprint if fusion else None),
+        fingerprints=results.Fingerprints(
+            novel.fingerprint, fusion.fingerprint if fusion else None,
+            candidate.trained_head.fingerprint if candidate.trained_head else None,
+        ),
     )  # fmt: skip
 
 
@@ -277,16 +251,6 @@ def _switches(made: FeaturesHeader, fusion: FusionHeader | None) -> results.Swit
         of = fusion.training.settings
         return replace(switches, loss=of.loss, temperature=of.temperature, learning_rate=of.learning_rate)
     return replace(switches, loss=fusion.imported.loss) if fusion and fusion.imported else switches
-
-
-def _refuse_other_streams(candidate: Candidate, store: VideoStore[FeaturesHeader]) -> None:
-    there = {name: store.header.streams[name].fingerprint for name in candidate.model.streams if candidate.fusion}
-    if candidate.fusion and candidate.fusion.streams != there:
-        lines = "; ".join(differences(candidate.fusion.streams, there))
-        raise SettingsMismatch(
-            f"{candidate.checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
-            "train it again with `amefu meta-train --rebuild`"
-        )
 
 
 def stored_result(path: Path, asked: results.ResultSettings) -> results.Result | None:

@@ -6,31 +6,34 @@ In two steps, so that a table of rows × shots computes each row's vectors once 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
 from amefu_cli.artefacts.files.results import Found, PackedOutcomes
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
-from amefu_cli.artefacts.weights.checkpoint import open_fusion, read_checkpoint
-from amefu_cli.artefacts.weights.public import KEPT
 from amefu_cli.method.comparison import accuracy_by_class, accuracy_with_interval
 from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.heads import HEADS, Model, build_fusion, build_head
+from amefu_cli.method.heads import HEADS, Model, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.prototypes import classify_episodes
-from amefu_cli.method.heads.routes import hits, scored_chunks
 from amefu_cli.stages import Progress
 from amefu_cli.stages.networks import choose_device
-from amefu_cli.stages.training import to_torch
-from amefu_cli.stages.vectors import VIDEOS_AT_ONCE, Reading, video_frames, video_vectors
+from amefu_cli.stages.scoring import by_head, load_fusion, load_head
+from amefu_cli.stages.vectors import Reading, video_frames, video_vectors
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The checkpoints of what has learned: a fusion, a head."""
+
+    fusion: Path | None
+    head: Path | None
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,26 @@ class ModelVectors:
     vectors: NDArray[np.float32]
     source: str  # the store that they are from
     head: str
+    scorer: Head
     device: torch.device
     seconds: float
 
 
-def load_fusion(path: Path, device: torch.device) -> nn.Module:
-    """The fusion of a checkpoint, ready for evaluation; what an import keeps of the public code is passed over."""
-    header, tensors = open_fusion(path), read_checkpoint(path)
-    fusion = build_fusion(header.fusion, header.dim)
-    fusion.load_state_dict(to_torch({name: tensors[name] for name in tensors if not name.startswith(KEPT)}))
-    return fusion.eval().to(device)
-
-
 def model_vectors(
-    table: FeatureTable, model: Model, made: FeaturesHeader, *, head: str, test_frames: str, fusion: Path | None,
+    table: FeatureTable, model: Model, made: FeaturesHeader, *, head: str, test_frames: str, weights: Weights,
     device: str, source: Path,
 ) -> ModelVectors:  # fmt: skip
     """What `model` gives the videos of `table`, of a store that was made as `made` says, for a row of HEADS."""
     started, place = time.monotonic(), choose_device(device)
-    reading = Reading(model, test_frames, made.clip, load_fusion(fusion, place) if fusion else None, place)
+    reading = Reading(
+        model, test_frames, made.clip, load_fusion(weights.fusion, place) if weights.fusion else None, place
+    )
     vectors = video_vectors(table, reading) if HEADS[head].classifier else video_frames(table, reading)
-    seconds = time.monotonic() - started
-    return ModelVectors(table.ids, table.class_names, table.labels, vectors, str(source), head, place, seconds)
+    scorer = load_head(weights.head) if weights.head else build_head(head, vectors.shape[-1])
+    return ModelVectors(
+        table.ids, table.class_names, table.labels, vectors, str(source), head, scorer.eval().to(place), place,
+        time.monotonic() - started,
+    )  # fmt: skip
 
 
 def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> Found:
@@ -81,7 +82,7 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> F
     outcomes = (
         classify_episodes(of.vectors, episodes, classifier=classifier)
         if classifier
-        else _by_head(of, episodes, progress)
+        else by_head(of.scorer, of.vectors, episodes, device=of.device, progress=progress)
     )
     accuracy, half_width = accuracy_with_interval(outcomes)
     by_class = accuracy_by_class(outcomes, episodes.classes)
@@ -91,29 +92,3 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> F
         outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.classes)),
         seconds=round(of.seconds + time.monotonic() - started, 3),
     )  # fmt: skip
-
-
-def _by_head(of: ModelVectors, episodes: Episodes, progress: Progress) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, way, queries), by a head that scores frames."""
-    used = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
-    head = build_head(of.head, of.vectors.shape[-1]).eval().to(of.device)
-    states = _embedded(head, of.vectors[used], of.device)
-    support, query = np.searchsorted(used, episodes.support), np.searchsorted(used, episodes.query)
-    episodes, so_far = Episodes(episodes.classes, support, query), Counter[str]()
-
-    def tell(done: int, total: int) -> None:
-        share = f"accuracy so far {so_far['right'] / so_far['queries']:.2%}" if so_far else "comparing videos"
-        progress(done, total, share)
-
-    outcomes = np.empty(query.shape, dtype=np.bool_)
-    for chunk, logits in scored_chunks(head, states, episodes, progress=tell):
-        outcomes[chunk] = found = hits(logits, query.shape[2])
-        so_far.update(right=int(found.sum()), queries=found.size)
-    return outcomes
-
-
-@torch.inference_mode()
-def _embedded(head: Head, frames: NDArray[np.float32], device: torch.device) -> torch.Tensor:
-    """The head's states of frames (videos, frames, dim)."""
-    parts = (frames[begin : begin + VIDEOS_AT_ONCE] for begin in range(0, len(frames), VIDEOS_AT_ONCE))
-    return torch.cat([head.embed(torch.from_numpy(part).to(device)) for part in parts])

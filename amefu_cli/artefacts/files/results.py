@@ -46,10 +46,11 @@ class Switches:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What was evaluated: the features of the novel videos, and the fusion."""
+    """What was evaluated: the features of the novel videos, the fusion, and the head that was trained."""
 
     features: str
     fusion: str | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from amefu_cli.method import Row
 
@@ -38,9 +38,15 @@ class HeadRow(Row):
     citation: str = ""
     exactness: str = "Exact."
     options: Mapping[str, object] = field(default_factory=dict)
-    learns: bool = False  # whether it must be trained before it says anything
+    learns: bool = False  # whether it must be trained before it says anything; its class has `training_defaults`
+    knows_classes: bool = False  # whether training also tells the base classes apart: the option `base_classes`
     frames: str | None = None  # the row of TEST_CLIPS that it reads; None: the model's own clip
     classifier: str | None = None  # of prototypes alone: the row of CLASSIFIERS that does the same on whole vectors
+
+
+class _Learned(TypedDict):
+    learns: bool
+    frames: str
 
 
 EIGHT = "eight"
@@ -52,6 +58,9 @@ _HYRSM = "Wang et al., CVPR 2022, arXiv:2204.13423"
 _MATCHING = "Bertrand et al., BMVC 2022, arXiv:2303.16084"
 _MATCHED = "Exact; the paper works on frozen features too, after a learned projection that is left out."
 _CLOSER_LOOK = "Chen et al., ICLR 2019, arXiv:1904.04232"
+_FROZEN = "The head is exact; the published backbone learns with it, here it is frozen."
+_FROZEN_TOO = "Exact; the paper works on frozen features too."
+_LEARNED = _Learned(learns=True, frames=EIGHT)
 _SEEDED = "Exact but for the random start, seeded per episode."
 
 # name -> a head (method/heads/base.py) built from the width of the features
@@ -112,13 +121,42 @@ HEADS: Mapping[str, HeadRow] = {
         "TSL", "heads.tsl:TSL", "Xian et al., arXiv:2007.04755",
         "Exact but for the random start; frames stand for its clips.",
     ),
+    "match-linear": HeadRow(
+        "learned weights of the frames' cosines", "heads.matching:MatchLinear", _MATCHING, _FROZEN_TOO, **_LEARNED
+    ),
+    "chamfer++": HeadRow("Chamfer++", "heads.matching:ChamferPlusPlus", _MATCHING, _FROZEN_TOO, **_LEARNED),
+    "trx": HeadRow("TRX", "heads.trx:TRX", "Perrett et al., CVPR 2021, arXiv:2101.06184", _FROZEN, **_LEARNED),
+    "hyrsm": HeadRow("HyRSM", "heads.hyrsm:HyRSM", _HYRSM, _FROZEN, knows_classes=True, **_LEARNED),
+    "hyrsm++": HeadRow(
+        "HyRSM++", "heads.hyrsm:HyRSMPlusPlus", "Wang et al., arXiv:2301.03330", _FROZEN, knows_classes=True, **_LEARNED
+    ),
+    "molo-base": HeadRow(
+        "MoLo without motion", "heads.molo:MoLoBase", "Wang et al., CVPR 2023, arXiv:2304.00946",
+        "Part of it: pooled frames have no motion branch; the backbone is frozen.", knows_classes=True, **_LEARNED,
+    ),
+    "team": HeadRow("TEAM", "heads.team:TEAM", "Lee et al., CVPR 2025, arXiv:2504.05956", _FROZEN, **_LEARNED),
+    "cmn-embedding": HeadRow(
+        "CMN's embedding", "heads.cmn:CMNEmbedding", "after Zhu, Yang, ECCV 2018",
+        "Part of it, by a re-implementation: the multi-saliency embedding without the memory.", **_LEARNED,
+    ),
+    "tarn": HeadRow(
+        "TARN", "heads.tarn:TARN", "Bishay et al., BMVC 2019, arXiv:1907.09021",
+        "After an unofficial implementation.", **_LEARNED,
+    ),
+    "second-order-relation": HeadRow(
+        "second-order relation", "heads.second_order:SecondOrderRelation", "after Zhang et al., ECCV 2020",
+        "After ARN, an approximation: the relation network on second-order matrices of pooled frames.", **_LEARNED,
+    ),
 }  # fmt: skip
 
 
-def build_head(name: str, dim: int) -> Head:
-    """The head of row `name` for features `dim` wide; one that learns starts from torch's random state."""
+def build_head(name: str, dim: int, options: Mapping[str, object] | None = None) -> Head:
+    """The head of row `name` for features `dim` wide; one that learns starts from torch's random state.
+
+    `options` are those of one training, beside the row's own.
+    """
     row = HEADS[name]
-    return cast("Head", row.load()(dim, **row.options))
+    return cast("Head", row.load()(dim, **row.options, **(options or {})))
 
 
 # name -> (logits (items, classes), targets (items,) int64) -> mean loss

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from amefu_cli.method.heads.base import Route
 from amefu_cli.method.heads.frame_metric import FrameMetric
+from amefu_cli.method.heads.training import Training
 
 Shots = Literal["separate", "joint"]
+
+TRAINING = Training("the authors' values for SSv2, 1-shot", queries=1, accumulation=1, tasks=20_000)
 
 
 class MatchMean(FrameMetric):
@@ -55,6 +58,7 @@ class MatchDiag(FrameMetric):
 class MatchLinear(FrameMetric):
     """A learned weight for every pair of frame numbers, w . vec(cosines), on projected frames."""
 
+    training_defaults: ClassVar[Training] = TRAINING
     symmetric = False
 
     def __init__(self, dim: int, *, frames: int = 8, epsilon: float = 0.0, width: int = 1152) -> None:
@@ -120,6 +124,7 @@ class Chamfer(ChamferQuery):
 class ChamferPlusPlus(Chamfer):
     """Chamfer++: both directions, joint shots, on learned projections of tuples of three frames."""
 
+    training_defaults: ClassVar[Training] = TRAINING
     route: ClassVar[Route] = "episode"  # 56 x 56 cosines of a pair: the episodes' own pairs only
 
     def __init__(
