@@ -11,13 +11,7 @@ from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.files.workspace import noted_weights, weights_identity
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import (
-    DepthHeader,
-    FeaturesHeader,
-    FramesHeader,
-    VideoRecord,
-    header_of,
-)
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header

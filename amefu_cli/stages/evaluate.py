@@ -24,8 +24,7 @@ from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.prototypes import classify_episodes
 from amefu_cli.stages import Progress
 from amefu_cli.stages.networks import choose_device
-from amefu_cli.stages.scoring import by_head, load_fusion, load_head
-from amefu_cli.stages.vectors import Reading, video_frames, video_vectors
+from amefu_cli.stages.scoring import Reading, by_head, load_fusion, load_head, video_frames, video_vectors
 
 
 @dataclass(frozen=True)

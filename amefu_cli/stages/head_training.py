@@ -28,9 +28,8 @@ from amefu_cli.settings import HeadTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.networks import choose_device
-from amefu_cli.stages.scoring import by_head, load_fusion
+from amefu_cli.stages.scoring import Reading, by_head, load_fusion, video_frames
 from amefu_cli.stages.training import Training
-from amefu_cli.stages.vectors import Reading, video_frames
 
 Clips = tuple[list[Tensor], NDArray[np.int64]]
 """The clips of one episode by stream, float16 (way, shot + queries, frames, dim), and its base classes (way,)."""

@@ -24,8 +24,8 @@ from amefu_cli.method.sampling import asynchronous_clips
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
+from amefu_cli.stages.scoring import Reading, video_vectors
 from amefu_cli.stages.training import Training
-from amefu_cli.stages.vectors import Reading, video_vectors
 
 
 @dataclass(frozen=True)
