@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from amefu_cli.commands import look, measure, prepare, start, train
+from amefu_cli.commands import measure, prepare, train, workspace
 
 app = typer.Typer(
     name="amefu",
@@ -15,7 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = {
-    "init": start.init,
+    "init": workspace.init,
     "frames": prepare.frames,
     "depth": prepare.depth,
     "pretrain": train.pretrain,
@@ -27,12 +27,12 @@ COMMANDS = {
     "ablate": measure.ablate,
     "import": train.import_,
     "export": train.export,
-    "status": look.status,
-    "verify": look.verify,
-    "demo": start.demo,
+    "status": workspace.status,
+    "verify": workspace.verify,
+    "demo": workspace.demo,
 }
 split = typer.Typer(name="split", help="What a split names, and what is there.", no_args_is_help=True)
-split.command("check", short_help="Say what of a split is missing, misspelt or double.")(look.split_check)
+split.command("check", short_help="Say what of a split is missing, misspelt or double.")(workspace.split_check)
 for name, function in COMMANDS.items():
     app.command(name, short_help=(function.__doc__ or "").partition("\n")[0])(function)
 app.add_typer(split)

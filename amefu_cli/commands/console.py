@@ -50,7 +50,20 @@ class Terminal:
             with _bar(what) as report:
                 yield report
         else:
-            yield _Log(self, what)
+            yield self._log(what)
+
+    def _log(self, what: str) -> Progress:
+        started = last = time.monotonic()
+
+        def report(done: int, total: int, item: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= LOG_EVERY:
+                last = now
+                remaining = (now - started) / max(done, 1) * (total - done)
+                self.note(f"{what}: {done}/{total}, about {remaining:.0f} s to go ({item})")
+
+        return report
 
 
 @contextmanager
@@ -63,31 +76,7 @@ def _bar(what: str) -> Iterator[Progress]:
     )  # fmt: skip
     with progress.Progress(*columns, console=_errors, transient=True) as bar:
         task = bar.add_task(what, total=None, item="")
-
-        def report(done: int, total: int, item: str) -> None:
-            bar.update(task, completed=done, total=total, item=printable(item[-60:]))
-
-        yield report
-
-
-class _Log:
-    """Says now and then how far a work is."""
-
-    def __init__(self, terminal: Terminal, what: str) -> None:
-        self._terminal, self._what = terminal, what
-        self._started = self._last = time.monotonic()
-
-    def __call__(self, done: int, total: int, item: str) -> None:
-        now = time.monotonic()
-        if now - self._last >= LOG_EVERY:
-            self._last = now
-            remaining = (now - self._started) / max(done, 1) * (total - done)
-            self._terminal.note(f"{self._what}: {done}/{total}, about {remaining:.0f} s to go ({item})")
-
-
-def percent(share: float | None) -> str:
-    """A share of 1 as a cell of a table; a dash where there is none."""
-    return "-" if share is None else f"{share:.1%}"
+        yield lambda done, total, item: bar.update(task, completed=done, total=total, item=printable(item[-60:]))
 
 
 def accuracy(share: float, half_width: float) -> str:
@@ -101,14 +90,22 @@ class Answer:
 
     as_json: bool
 
-    def show(self, document: Mapping[str, object], *, title: str, rows: Sequence[Sequence[str]]) -> None:
-        """The result: `document` as one JSON document, or `rows` (the first names the columns) as a table."""
+    def show(self, document: Mapping[str, object], *, title: str, rows: Sequence[Sequence[str]] | None = None) -> None:
+        """The result: `document` as one JSON document, or `rows` (the first names the columns) as a table.
+
+        Without rows the document is the one row; its fractional numbers are shares.
+        """
         if self.as_json:
             sys.stdout.write(json.dumps(document, indent=2) + "\n")
             return
+        names, *cells = rows or ([name.replace("_", " ") for name in document], [*map(_cell, document.values())])
         table = Table(title=escape(title), title_justify="left")
-        for position, name in enumerate(rows[0]):
-            table.add_column(escape(name), justify="left" if position == 0 else "right", overflow="fold")
-        for row in rows[1:]:
+        for name in names:
+            table.add_column(escape(name), justify="right" if table.columns else "left", overflow="fold")
+        for row in cells:
             table.add_row(*map(printable, row))
         _output.print(table)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.1%}" if isinstance(value, float) else str(value)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amefu_cli.commands import options
 from amefu_cli.commands.console import Answer, accuracy
-from amefu_cli.commands.options import DryRun, FeaturesPath, FusionPath, SplitOption, command
+from amefu_cli.commands.options import command
 from amefu_cli.flows.session import Session
 from amefu_cli.settings import AblateSettings, DeviceRun, EpisodesSettings, EvaluateSettings, SplitSettings
 
 if TYPE_CHECKING:
-    from amefu_cli.flows.evaluate import Evaluation, Result
+    from amefu_cli.flows.compare import Result
 
 
 @command
@@ -23,22 +24,19 @@ def episodes(
     answer: Answer,
     settings: EpisodesSettings,
     split_settings: SplitSettings,
-    split: SplitOption = None,
-    features: FeaturesPath = None,
+    features: options.FeaturesPath,
+    split: options.SplitOption = None,
     out: Annotated[Path | None, typer.Option(help="file to write [one in WORKSPACE/episodes]")] = None,
 ) -> None:
     """Draw episodes of the novel classes and write them as video ids, for `amefu evaluate --episodes FILE`.
 
     Example: amefu episodes --way 5 --shot 1 --count 10000 --seed 0
     """
-    from amefu_cli.flows.episodes import EpisodesOrder, SplitOrder, make_episodes
+    from amefu_cli.flows.evaluate import SplitOrder, make_episodes
 
-    store = features or session.workspace.features
-    path, drawn = make_episodes(session, EpisodesOrder(store, SplitOrder(split, split_settings), settings, out))
-    document: dict[str, object] = {
-        "file": str(path), **asdict(drawn.shape), "videos": len(drawn.ids), "fingerprint": drawn.fingerprint,
-    }  # fmt: skip
-    answer.show(document, title="episodes", rows=[[*document], [*map(str, document.values())]])
+    path, drawn = make_episodes(session, features, SplitOrder(split, split_settings), settings, out)
+    document = {"file": str(path), **asdict(drawn.shape), "videos": len(drawn.ids), "fingerprint": drawn.fingerprint}
+    answer.show(document, title="episodes")
 
 
 @command
@@ -48,9 +46,9 @@ def evaluate(
     settings: EvaluateSettings,
     split_settings: SplitSettings,
     run: DeviceRun,
-    split: SplitOption = None,
-    features: FeaturesPath = None,
-    fusion: FusionPath = None,
+    features: options.FeaturesPath,
+    fusion: options.FusionPath,
+    split: options.SplitOption = None,
     out: Annotated[Path | None, typer.Option(help="results file to write [one in WORKSPACE/results]")] = None,
     by_class: Annotated[
         bool, typer.Option("--by-class", help="also the interval over novel classes, which a few of them widen")
@@ -62,29 +60,21 @@ def evaluate(
     """
     from amefu_cli.flows.evaluate import EvaluateOrder, SplitOrder, evaluate
 
-    workspace = session.workspace
-    order = EvaluateOrder(
-        features or workspace.features, SplitOrder(split, split_settings), settings, fusion or workspace.fusion,
-        run.device, out, by_class,
-    )  # fmt: skip
-    _show(answer, evaluate(session, order))
-
-
-def _show(answer: Answer, evaluation: Evaluation) -> None:
-    result, interval = evaluation.result, evaluation.by_class
+    asked_split = SplitOrder(split, split_settings)
+    order = EvaluateOrder(features, asked_split, settings, fusion, run.device, out, by_class)
+    result, interval = evaluate(session, order)
     asked, found = result.asked, result.found
     rows = [["", "accuracy"], ["all episodes", accuracy(found.accuracy, found.half_width_95)]]
+    document = {name: value for name, value in result.as_document().items() if name not in ("right", "outcomes")}
+    document["file"] = str(result.path)  # which has every episode
     if interval is not None:
         rows.append([f"  over {len(found.by_class)} classes too", f"{interval.low:.2%} to {interval.high:.2%}"])
+        document["interval_95_by_class"] = [interval.low, interval.high]
     for what, missing in (("videos", asked.missing_videos), ("classes", len(asked.missing_classes))):
         if missing:
             rows.append([f"novel {what} of the split that are missing", str(missing)])
     rows += [[f"  {name}", f"{share:.2%}"] for name, share in found.by_class.items()]
     title = f"{asked.model}: {_task(result)}, {asked.episodes} episodes ({found.seconds:.1f} s)"
-    document = {name: value for name, value in result.as_document().items() if name not in ("right", "outcomes")}
-    document["file"] = str(result.path)  # which has every episode
-    if interval is not None:
-        document["interval_95_by_class"] = [interval.low, interval.high]
     answer.show(document, title=title, rows=rows)
 
 
@@ -112,13 +102,13 @@ def compare(
     """
     from amefu_cli.flows.compare import MARK, compare_results, interval_over
 
-    made, over = compare_results(session, results, by_class=by_class), interval_over(by_class)
-    first = made.results[0]
+    (first, *others), compared = compare_results(session, results, by_class=by_class)
     rows = [["", "accuracy", f"less {first.path.name}", "95% interval", "episodes"], [*_compared(first), "", "", ""]]
-    for result, found in zip(made.results[1:], made.compared, strict=True):
+    for result, found in zip(others, compared, strict=True):
         interval, pairing = found.interval_text(" to "), "the same" if found.paired else "others"
         rows.append([*_compared(result), found.text, interval, pairing])
-    document = {"reference": str(first.path), "interval_over": over, "compared": [*map(asdict, made.compared)]}
+    over = interval_over(by_class)
+    document = {"reference": str(first.path), "interval_over": over, "compared": [*map(asdict, compared)]}
     answer.show(document, title=f"95% intervals over {over}; {MARK}: its interval holds 0", rows=rows)
 
 
@@ -129,20 +119,20 @@ def _compared(result: Result) -> list[str]:
 
 @command
 def ablate(
-    session: Session,
+    session: options.DryRun,
     answer: Answer,
     settings: AblateSettings,
     split_settings: SplitSettings,
     run: DeviceRun,
-    split: SplitOption = None,
-    features: FeaturesPath = None,
+    features: options.FeaturesPath,
     out: Annotated[
-        Path | None, typer.Option(help="folder of checkpoints, results and tables [WORKSPACE/ablation]")
-    ] = None,
+        Path,
+        options.Place("folder of checkpoints, results and tables", lambda workspace: workspace.folder / "ablation"),
+    ],
+    split: options.SplitOption = None,
     by_class: Annotated[
         bool, typer.Option("--by-class", help="let intervals of differences account for the novel classes too")
     ] = False,
-    dry_run: DryRun = False,
 ) -> None:
     """Make the paper's tables: train the fusions that are missing, evaluate every row on the same episodes.
 
@@ -153,15 +143,12 @@ def ablate(
     """
     from amefu_cli.flows.ablate import AblateOrder, SplitOrder, ablate
 
-    order = AblateOrder(
-        features or session.workspace.features, SplitOrder(split, split_settings), settings,
-        out or session.workspace.folder / "ablation", run.device, by_class,
-    )  # fmt: skip
-    tables = ablate(replace(session, dry_run=dry_run), order)
+    order = AblateOrder(features, SplitOrder(split, split_settings), settings, out, run.device, by_class)
+    tables = ablate(session, order)
     if tables is None:
         return
     if answer.as_json:
-        answer.show({**tables.as_document(), "folder": str(order.out)}, title="", rows=[])
+        answer.show({**asdict(tables), "folder": str(out)}, title="")
     else:
         typer.echo(tables.to_markdown(), nl=False)
-    session.say.note(f"ablate: {order.out / 'tables.md'} and tables.json hold these tables")
+    session.say.note(f"ablate: {out / 'tables.md'} and tables.json hold these tables")

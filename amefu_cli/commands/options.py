@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args, get_type_hints
 
@@ -30,18 +30,25 @@ SplitOption = Annotated[
         "prefix, or train.txt,val.txt,test.txt [WORKSPACE/split.json, else that of --preset]",
     ),
 ]
-FramesPath = Annotated[Path | None, typer.Option("--frames", help="frame store to read [WORKSPACE/frames.zarr]")]
-DepthPath = Annotated[Path | None, typer.Option("--depth", help="depth store to read [WORKSPACE/depth.zarr]")]
-FeaturesPath = Annotated[
-    Path | None, typer.Option("--features", help="feature store to read [WORKSPACE/features.zarr]")
-]
-RgbPath = Annotated[Path | None, typer.Option("--rgb", help="RGB stream [WORKSPACE/rgb.safetensors]")]
-DepthStreamPath = Annotated[
-    Path | None, typer.Option("--depth-stream", help="depth stream [WORKSPACE/depth.safetensors]")
-]
-FusionPath = Annotated[Path | None, typer.Option("--fusion", help="fusion [WORKSPACE/fusion.safetensors]")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A path that is the workspace's where it is not typed."""
+
+    help: str
+    of: Callable[[Workspace], Path]
+
+
+FramesPath = Annotated[Path, Place("frame store to read", lambda workspace: workspace.frames)]
+DepthPath = Annotated[Path, Place("depth store to read", lambda workspace: workspace.depth)]
+FeaturesPath = Annotated[Path, Place("feature store to read", lambda workspace: workspace.features)]
+RgbPath = Annotated[Path, Place("RGB stream", lambda workspace: workspace.stream("rgb"))]
+DepthStreamPath = Annotated[Path, Place("depth stream", lambda workspace: workspace.stream("depth"))]
+FusionPath = Annotated[Path, Place("fusion", lambda workspace: workspace.fusion)]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="throw what is there away and make it again")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
+DryRun = Annotated[Session, typer.Option("--dry-run", help="only say what would be done")]
+"""The session of a command that can be run dry."""
 
 Value = TypeVar("Value")
 
@@ -59,28 +66,39 @@ class Known:
     workspace: Path | None = None
     preset: str | None = None
     recipe: str | None = None
-    variant: str | None = None
+    modality: str | None = None
     config: Config = dataclasses.field(default_factory=Config)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Turn a function of (session, answer, settings, options) into a typer command with one option for every field."""
+    """Turn a function of (session, answer, settings, options) into a typer command with one option for every field.
+
+    A path at a Place is that of the workspace where it is not typed.
+    """
     hints = get_type_hints(function, include_extras=True)
     options = OPTIONS[function.__name__.strip("_").replace("_", "-")] = {"upstream": bool, "json": bool}
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     groups: dict[str, type[Settings]] = {}
+    places: dict[str, Place] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
-        if hint in (Session, Answer):
-            continue
         if isinstance(hint, type) and issubclass(hint, Settings):
             groups[name] = hint
             options |= get_type_hints(hint)
             parameters += _options_of(hint)
-        else:
-            options[name] = get_args(hint)[0]
-            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
-    parameters += _session_options()
+        elif hint not in (Session, DryRun, Answer):
+            kind, option = get_args(hint)
+            options[name] = kind
+            if isinstance(option, Place):
+                places[name] = option
+                text = f"{option.help} [{option.of(Workspace(Path('WORKSPACE')))}]"
+                hint = Annotated[kind | None, typer.Option(help=text)]
+            default = None if name in places else parameter.default
+            parameters.append(_keyword(name, hint, default))
+    if hints["session"] == DryRun:
+        options["dry_run"] = bool
+        parameters.append(_keyword("dry_run", Annotated[bool, get_args(DryRun)[1]], False))
+    parameters += SESSION
 
     @functools.wraps(function)
     def run(*, context: typer.Context, **typed: object) -> None:
@@ -88,6 +106,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         session, answer = _session_of(context, values)
         for name, kind in groups.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+        for name, place in places.items():
+            values[name] = values[name] or place.of(session.workspace)
         values |= {name: value for name, value in (("session", session), ("answer", answer)) if name in hints}
         function(**values)
 
@@ -96,99 +116,71 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _keyword(name: str, hint: object, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _options_of(kind: type[Settings]) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        metavar = "|".join(field.metadata["choices"]) or None
+        option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
+        yield _keyword(field.name, Annotated[hints[field.name], option], field.default)
+
+
 def _session_of(context: typer.Context, values: dict[str, object]) -> tuple[Session, Answer]:
     """The session of a command line; takes what it knows out of `values`."""
     known: Known = context.meta["amefu"]
-    for name in ("workspace", "preset", "recipe_name"):
-        del values[name]
     assert known.workspace is not None
+    for name in ("workspace", "preset", "recipe"):
+        del values[name]
     session = Session(
         command=_name_of(context), workspace=Workspace(known.workspace), config=known.config, say=Terminal(),
         preset=known.preset, recipe=known.recipe, upstream=bool(values.pop("upstream")),
+        dry_run=bool(values.pop("dry_run", False)),
     )  # fmt: skip
     return session, Answer(as_json=bool(values.pop("json")))
 
 
-def variant_option(help: str) -> object:
-    """An option whose value picks the defaults of the others (pretrain's --modality)."""
-    return typer.Option(help=help, is_eager=True, callback=_variant)
-
-
-def _options_of(kind: type[Settings]) -> list[inspect.Parameter]:
-    hints, parameters = get_type_hints(kind), []
-    for field in dataclasses.fields(kind):
-        metavar = "|".join(field.metadata["choices"]) or None
-        option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
-        annotation: object = Annotated[hints[field.name], option]
-        parameters.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
-        )
-    return parameters
-
-
-def _session_options() -> list[inspect.Parameter]:
-    workspace = typer.Option(
-        help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True,
-        callback=_workspace,
-    )  # fmt: skip
-    preset = typer.Option(
-        help="set of defaults", metavar="|".join(PRESETS), is_eager=True,
-        callback=_preset, show_default="that of amefu.toml, else paper",
-    )  # fmt: skip
-    recipe = typer.Option(
-        "--recipe", help="paper, its public code, or ours: set of defaults that wins over --preset",
-        metavar="|".join(RECIPES), is_eager=True, callback=_recipe,
-        show_default="that of amefu.toml, else paper",
-    )  # fmt: skip
-    upstream = typer.Option("--upstream/--no-upstream", help="first bring what this command reads up to date")
-    as_json = typer.Option("--json", help="print the result as one JSON document")
-    rows = (
-        ("workspace", Annotated[Path, workspace], Path("amefu-workspace")),
-        ("preset", Annotated[str | None, preset], None),
-        ("recipe_name", Annotated[str | None, recipe], None),
-        ("upstream", Annotated[bool, upstream], True),
-        ("json", Annotated[bool, as_json], False),
-    )
-    return [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, annotation, default in rows
-    ]
-
-
-def _workspace(context: typer.Context, value: Path) -> Path:
-    return _remember("workspace", context, value)
-
-
-def _preset(context: typer.Context, value: str | None) -> str | None:
-    return _remember("preset", context, value)
-
-
-def _recipe(context: typer.Context, value: str | None) -> str | None:
-    return _remember("recipe", context, value)
-
-
-def _variant(context: typer.Context, value: str) -> str:
-    return _remember("variant", context, value)
-
-
-def _remember(name: str, context: typer.Context, value: Value) -> Value:
+def _remember(context: typer.Context, option: typer.CallbackParam, value: Value) -> Value:
     """Of an eager option: note its value, and renew the defaults of the options that come after."""
     known: Known = context.meta.setdefault("amefu", Known())
-    setattr(known, name, value)
-    if name == "workspace":
+    setattr(known, str(option.name), value)
+    if option.name == "workspace":
         workspace = Workspace(Path(str(value)))
         known.config = config_of(workspace)
         check_tables(known.config, workspace.config)
     if known.workspace is not None:
         command = _name_of(context)
         chosen = chosen_sets(known.config, known.preset, known.recipe)
-        defaults = defaults_of(command, known.config, chosen, known.variant)
+        defaults = defaults_of(command, known.config, chosen, known.modality)
         context.default_map = {key: value for key, value in defaults.items() if key in OPTIONS[command]}
     return value
 
 
 def _name_of(context: typer.Context) -> str:
     return "-".join(context.command_path.split()[1:])  # without the program's own
+
+
+FROM_CONFIG = "that of amefu.toml, else paper"
+Modality = Annotated[str, typer.Option(help="the stream to train: rgb or depth", is_eager=True, callback=_remember)]
+SESSION = [
+    _keyword("workspace", Annotated[Path, typer.Option(
+        help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True, callback=_remember,
+    )], Path("amefu-workspace")),
+    _keyword("preset", Annotated[str | None, typer.Option(
+        help="set of defaults", metavar="|".join(PRESETS), is_eager=True, callback=_remember, show_default=FROM_CONFIG,
+    )], None),
+    _keyword("recipe", Annotated[str | None, typer.Option(
+        help="paper, its public code, or ours: set of defaults that wins over --preset", metavar="|".join(RECIPES),
+        is_eager=True, callback=_remember, show_default=FROM_CONFIG,
+    )], None),
+    _keyword("upstream", Annotated[bool, typer.Option(
+        "--upstream/--no-upstream", help="first bring what this command reads up to date",
+    )], True),
+    _keyword("json", Annotated[bool, typer.Option("--json", help="print the result as one JSON document")], False),
+]  # fmt: skip
+"""What every command takes. An option with a callback decides over the defaults of others."""
 
 
 def check_tables(config: Config, path: Path) -> None:

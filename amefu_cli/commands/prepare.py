@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amefu_cli.commands import options
 from amefu_cli.commands.console import Answer
-from amefu_cli.commands.options import (
-    DepthPath,
-    DepthStreamPath,
-    DryRun,
-    FramesPath,
-    Rebuild,
-    RgbPath,
-    SplitOption,
-    command,
-)
+from amefu_cli.commands.options import command
 from amefu_cli.errors import VideoError
-from amefu_cli.flows.session import Session
 from amefu_cli.settings import (
     ClipSettings,
     DepthSettings,
@@ -39,31 +29,29 @@ if TYPE_CHECKING:
 StreamsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--stream",
-        metavar="NAME=BACKBONE",
+        "--stream", metavar="NAME=BACKBONE",
         help="a further frozen network beside rgb and depth; NAME=depth:BACKBONE for one that reads disparity, "
         "@none or @FILE behind it for other weights than ImageNet's; repeat it for several",
     ),
-]
+]  # fmt: skip
 
 
 @command
 def frames(
-    session: Session,
+    session: options.DryRun,
     answer: Answer,
     settings: FramesSettings,
     run: FramesRun,
     work: WorkRun,
+    out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.frames)],
     videos: Annotated[
         Path | None,
         typer.Argument(help="folder of CLASS/…/clip.mp4, or of CLASS/…/clip/image.jpg [the last one]"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/frames.zarr]")] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="take videos out of the store whose clips are no longer in VIDEOS")
     ] = False,
-    rebuild: Rebuild = False,
-    dry_run: DryRun = False,
+    rebuild: options.Rebuild = False,
 ) -> None:
     """Decode every clip of VIDEOS into frames.zarr: upright, resized, as JPEG.
 
@@ -71,27 +59,25 @@ def frames(
     """
     from amefu_cli.flows.frames import FramesOrder, make_frames
 
-    order = FramesOrder(out or session.workspace.frames, videos, settings, run, work, prune, rebuild)
-    made = make_frames(replace(session, dry_run=dry_run), order)
-    _report(answer, made, order.out)
+    made = make_frames(session, FramesOrder(out, videos, settings, run, work, prune, rebuild))
+    _report(answer, made, out)
 
 
 @command
 def depth(
-    session: Session,
+    session: options.DryRun,
     answer: Answer,
     settings: DepthSettings,
     run: NetworkRun,
     work: WorkRun,
+    frames: options.FramesPath,
+    out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.depth)],
     videos: Annotated[Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="weights of the estimator: a file, or Monodepth2's folder or zip [its own]"),
     ] = None,
-    frames: FramesPath = None,
-    out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/depth.zarr]")] = None,
-    rebuild: Rebuild = False,
-    dry_run: DryRun = False,
+    rebuild: options.Rebuild = False,
 ) -> None:
     """Predict the disparity of every frame into depth.zarr (first the frames, if they are not there).
 
@@ -99,15 +85,14 @@ def depth(
     """
     from amefu_cli.flows.chain import DepthOrder, FramesOrder, depth_up_to_date
 
-    of_frames = FramesOrder(frames or session.workspace.frames, videos, work=WorkRun(shard=work.shard))
-    order = DepthOrder(out or session.workspace.depth, of_frames, settings, weights, run, work, rebuild)
-    made = depth_up_to_date(replace(session, dry_run=dry_run), order)
-    _report(answer, made, order.out)
+    of_frames = FramesOrder(frames, videos, work=WorkRun(shard=work.shard))
+    made = depth_up_to_date(session, DepthOrder(out, of_frames, settings, weights, run, work, rebuild))
+    _report(answer, made, out)
 
 
 @command
 def features(
-    session: Session,
+    session: options.DryRun,
     answer: Answer,
     settings: FeaturesSettings,
     fallback: FallbackSettings,
@@ -115,18 +100,17 @@ def features(
     split_settings: SplitSettings,
     run: NetworkRun,
     work: WorkRun,
-    split: SplitOption = None,
-    frames: FramesPath = None,
-    depth: DepthPath = None,
-    rgb: RgbPath = None,
-    depth_stream: DepthStreamPath = None,
+    frames: options.FramesPath,
+    depth: options.DepthPath,
+    rgb: options.RgbPath,
+    depth_stream: options.DepthStreamPath,
+    out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.features)],
+    split: options.SplitOption = None,
     stream: StreamsOption = None,
     basenet: Annotated[
         bool, typer.Option("--basenet", help="also the RGB network without pretraining, for the baselines")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="store to write [WORKSPACE/features.zarr]")] = None,
-    rebuild: Rebuild = False,
-    dry_run: DryRun = False,
+    rebuild: options.Rebuild = False,
 ) -> None:
     """Compute per-frame features of both frozen streams into features.zarr, once for all experiments.
 
@@ -137,17 +121,12 @@ def features(
     """
     from amefu_cli.flows.chain import FeaturesOrder, Inputs, SplitOrder, features_up_to_date
 
-    workspace = session.workspace
-    inputs = Inputs(
-        frames or workspace.frames, depth or workspace.depth, rgb or workspace.stream("rgb"),
-        depth_stream or workspace.stream("depth"),
-    )  # fmt: skip
     order = FeaturesOrder(
-        out or workspace.features, SplitOrder(split, split_settings), inputs, settings, clip, fallback, run, work,
-        stream or (), basenet, rebuild,
+        out, SplitOrder(split, split_settings), Inputs(frames, depth, rgb, depth_stream), settings, clip, fallback,
+        run, work, stream or (), basenet, rebuild,
     )  # fmt: skip
-    made, _ = features_up_to_date(replace(session, dry_run=dry_run), order)
-    _report(answer, made, order.out)
+    made, _ = features_up_to_date(session, order)
+    _report(answer, made, out)
 
 
 def _report(answer: Answer, made: Made[AnyHeader], path: Path) -> None:
@@ -158,8 +137,8 @@ def _report(answer: Answer, made: Made[AnyHeader], path: Path) -> None:
         "skipped": dict(outcome.skipped), "seconds": round(outcome.seconds, 3),
     }  # fmt: skip
     counts = (len(outcome.done), outcome.kept, len(outcome.failed))
-    rows = [["store", "made", "already there", "failed", "seconds"]]
-    rows.append([str(path), *map(str, counts), f"{outcome.seconds:.1f}"])
+    rows = [["store", "made", "already there", "failed", "seconds"],
+            [str(path), *map(str, counts), f"{outcome.seconds:.1f}"]]  # fmt: skip
     answer.show(document, title="what was made", rows=rows)
     if outcome.failed:
         raise typer.Exit(VideoError.exit_code)

@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.results import Outcomes, Result, open_result
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
-from amefu_cli.method.comparison import (
-    Interval,
-    draw_class_weights,
-    paired_difference,
-    percentile_interval,
-    resampled_means,
-    unpaired_difference,
-)
+from amefu_cli.method import comparison
+from amefu_cli.method.comparison import Interval, percentile_interval, resampled_means
 
 RESAMPLES = 1000
 SEED = 0  # of the resamples: the same results give the same interval
@@ -52,19 +47,14 @@ class Comparison:
         return between.join(map(_points, self.deciding))
 
 
-@dataclass(frozen=True)
-class Comparisons:
-    """Results, and how each of those after the first compares with it."""
-
-    results: tuple[Result, ...]
-    compared: tuple[Comparison, ...]
-
-
-def compare_results(session: Session, paths: Sequence[Path], *, by_class: bool) -> Comparisons:
-    """Compare results with the first of them; says where they are not of the same episodes, or of other tasks."""
+def compare_results(
+    session: Session, paths: Sequence[Path], *, by_class: bool
+) -> tuple[list[Result], list[Comparison]]:
+    """Results, and how each of those after the first compares with it; says where they are not of the same episodes, or
+    of other tasks."""
     if len(paths) < 2:
         raise UsageError("a comparison needs two results or more: amefu compare A.json B.json")
-    first, *others = results = tuple(open_result(path) for path in paths)
+    first, *others = results = [open_result(path) for path in paths]
     compared = []
     for other in others:
         _warn_of_tasks(session, first, other)
@@ -73,7 +63,7 @@ def compare_results(session: Session, paths: Sequence[Path], *, by_class: bool) 
             session.say.warn(
                 f"{other.path} and {first.path} are not of the same episodes: their difference is not paired"
             )
-    return Comparisons(results, tuple(compared))
+    return results, compared
 
 
 def compare(reference: Result, result: Result, *, by_class: bool) -> Comparison:
@@ -84,7 +74,8 @@ def compare(reference: Result, result: Result, *, by_class: bool) -> Comparison:
     """
     one, other = reference.outcomes(), result.outcomes()
     paired = reference.asked.episodes_fingerprint == result.asked.episodes_fingerprint
-    difference = (paired_difference if paired else unpaired_difference)(one.accuracies, other.accuracies)
+    differ = comparison.paired_difference if paired else comparison.unpaired_difference
+    difference = differ(one.accuracies, other.accuracies)
     wider = _difference_by_class(one, other, difference.value, paired=paired) if by_class else None
     return Comparison(
         result=str(result.path), paired=paired, difference=difference.value,
@@ -93,30 +84,32 @@ def compare(reference: Result, result: Result, *, by_class: bool) -> Comparison:
     )  # fmt: skip
 
 
-def interval_by_class(result: Result) -> Interval:
-    """The accuracy of one result, with the interval over episodes and novel classes."""
-    outcomes, rng = result.outcomes(), np.random.default_rng(SEED)
-    weights = draw_class_weights(len(outcomes.class_names), resamples=RESAMPLES, rng=rng)
-    resampled = resampled_means(outcomes.shares, outcomes.classes, weights, rng=rng)
-    return percentile_interval(float(outcomes.accuracies.mean()), resampled)
-
-
 def interval_over(by_class: bool) -> str:
     """What an interval is over, in words."""
     return "episodes and novel classes" if by_class else "episodes"
 
 
+def interval_by_class(result: Result) -> Interval:
+    """The accuracy of one result, with the interval over episodes and novel classes."""
+    outcomes, rng = result.outcomes(), np.random.default_rng(SEED)
+    resampled = resampled_means(outcomes.shares, outcomes.classes, _weights(outcomes, rng), rng=rng)
+    return percentile_interval(float(outcomes.accuracies.mean()), resampled)
+
+
 def _difference_by_class(one: Outcomes, other: Outcomes, value: float, *, paired: bool) -> Interval:
     """Both results lose and gain the same classes in a resample, if they are of the same classes at all."""
     rng = np.random.default_rng(SEED)
-    weights = draw_class_weights(len(one.class_names), resamples=RESAMPLES, rng=rng)
+    weights = _weights(one, rng)
     if paired:
-        resampled = resampled_means(other.shares - one.shares, one.classes, weights, rng=rng)
-        return percentile_interval(value, resampled)
+        return percentile_interval(value, resampled_means(other.shares - one.shares, one.classes, weights, rng=rng))
     before = resampled_means(one.shares, one.classes, weights, rng=rng)
     if other.class_names != one.class_names:
-        weights = draw_class_weights(len(other.class_names), resamples=RESAMPLES, rng=rng)
+        weights = _weights(other, rng)
     return percentile_interval(value, resampled_means(other.shares, other.classes, weights, rng=rng) - before)
+
+
+def _weights(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.int64]:
+    return comparison.draw_class_weights(len(outcomes.class_names), resamples=RESAMPLES, rng=rng)
 
 
 def _warn_of_tasks(session: Session, one: Result, other: Result) -> None:

@@ -1,44 +1,102 @@
-"""`amefu evaluate`: few-shot episodes of the novel classes by one model, once for each of their settings."""
+"""`amefu episodes`, `amefu evaluate`: few-shot episodes of the novel classes, drawn, and classified by one model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amefu_cli.artefacts.files.episodes import DrawnEpisodes, read_episodes
+import numpy as np
+
+from amefu_cli.artefacts.files import results
+from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
 from amefu_cli.artefacts.files.fingerprint import differences
-from amefu_cli.artefacts.files.results import (
-    Fingerprints,
-    Recipes,
-    Result,
-    ResultSettings,
-    Switches,
-    read_result,
-    write_result,
-)
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import FeaturesHeader, header_of
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, open_fusion
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.chain import Ready, features_with_split
 from amefu_cli.flows.compare import interval_by_class
-from amefu_cli.flows.episodes import Videos, check_novel, draw_novel
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_seen
 from amefu_cli.flows.streams import IMAGENET
-from amefu_cli.flows.training import fused_streams
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
+from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads import MODELS, Model
-from amefu_cli.settings import EvaluateSettings
+from amefu_cli.settings import EpisodesSettings, EvaluateSettings
 
 if TYPE_CHECKING:
     from amefu_cli.stages.evaluate import ModelVectors
+
+Videos = VideoStore[FramesHeader] | VideoStore[FeaturesHeader]
+
+
+# Episodes ----------------------------------------------------------------------------------------------------
+
+
+def make_episodes(
+    session: Session, features: Path, order: SplitOrder, settings: EpisodesSettings, out: Path | None
+) -> tuple[Path, DrawnEpisodes]:
+    """Draw episodes of the novel classes of a feature store and write them down, unless they are there.
+
+    Returns their file too: a file below WORKSPACE/episodes where `out` is not given.
+
+    Raises:
+        UsageError: too few videos; the file holds other episodes.
+    """
+    ready = features_with_split(
+        session, FeaturesOrder(features, order), lambda videos, split: check_novel(videos, split, settings)
+    )
+    assert ready is not None, "there is no dry run of this command"
+    drawn = draw_novel(ready.store, ready.split, settings)
+    name = f"{settings.way}way-{settings.shot}shot-{settings.queries}query-{settings.count}-seed{settings.seed}"
+    path = out or session.workspace.folder / "episodes" / f"{name}.safetensors"
+    if not path.exists():
+        write_episodes(path, drawn)
+    elif read_episodes(path).fingerprint == drawn.fingerprint:
+        session.say.note(f"episodes: {path} is up to date")
+    else:
+        raise UsageError(f"{path}: holds other episodes; remove it, or choose another --out")
+    return path, drawn
+
+
+def draw_novel(videos: Videos, split: Split, settings: EpisodesSettings) -> DrawnEpisodes:
+    """Episodes of the novel videos of a feature store, or of the frames that one is made from."""
+    records = split.listed(videos.records())
+    return _draw(records, split.novel, settings, features=fingerprint_of(records, split.novel))
+
+
+def check_novel(videos: Videos, split: Split, settings: EpisodesSettings) -> None:
+    """Raises UsageError where the novel videos are too few for episodes of this shape."""
+    check_drawing(split.listed(videos.records()), split.novel, settings)
+
+
+def check_drawing(records: Mapping[str, VideoRecord], classes: Sequence[str], settings: EpisodesSettings) -> None:
+    """Raises UsageError where the videos of `classes` are too few for episodes of this shape."""
+    _draw(records, classes, replace(settings, count=2), features=None)
+
+
+def _draw(
+    records: Mapping[str, VideoRecord], classes: Sequence[str], settings: EpisodesSettings, *, features: str | None
+) -> DrawnEpisodes:
+    """Episodes of the videos of `classes`. Raises UsageError, which names it, for a class with too few videos."""
+    wanted = set(classes)
+    ids = tuple(video for video, record in records.items() if record.class_name in wanted)
+    names, labels = np.unique([records[video].class_name for video in ids], return_inverse=True)
+    episodes = draw_episodes(
+        labels.astype(np.int64), way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.count,
+        rng=np.random.default_rng(settings.seed), class_names=names.tolist(),
+    )  # fmt: skip
+    return DrawnEpisodes.of(ids, episodes.support, episodes.query, EpisodeNotes(settings.seed, features))
+
+
+# Evaluation --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -55,88 +113,80 @@ class EvaluateOrder:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A result, and where it was asked for its interval over the novel classes too."""
-
-    result: Result
-    by_class: Interval | None
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """The checkpoint of a fusion."""
-
-    path: Path
-    header: FusionHeader
-
-
-@dataclass(frozen=True)
 class Candidate:
-    """What is evaluated: a model by its name, how its vectors are classified, and its fusion where it has one."""
+    """What is evaluated: a model by its name, how its vectors are classified, and where it fuses streams its checkpoint
+    with the header of that."""
 
     name: str
     model: Model
     classifier: str
-    fusion: Fusion | None
-
-    @property
-    def reads_imagenet(self) -> bool:
-        """Whether it is one of the basenets."""
-        return IMAGENET in self.model.streams
+    checkpoint: Path | None = None
+    fusion: FusionHeader | None = None
 
 
-@dataclass(frozen=True)
 class Novel:
-    """The novel videos of a feature store: what identifies their features, and what of the split is not there."""
+    """The novel videos of a feature store, by the streams that are evaluated; they are read once, if at all."""
 
-    features: str
-    missing_videos: int
-    missing_classes: tuple[str, ...]
+    def __init__(self, ready: Ready[FeaturesHeader], streams: Iterable[str]) -> None:
+        self.store, self._streams, self._classes = ready.store, tuple(streams), ready.split.novel
+        records = ready.store.records()
+        self._records = ready.split.listed(records)
+        self.fingerprint = fingerprint_of(self._records, self._classes)
+        self.missing_videos = len(ready.split.missing("novel", records))
+        absent = set(self._classes) - {record.class_name for record in records.values()}
+        self.missing_classes = tuple(sorted(absent))
+
+    @cached_property
+    def table(self) -> FeatureTable:
+        return read_features(self.store, self._records, self._classes, streams=self._streams, views=1)
+
+    def vectors(self, candidate: Candidate, device: str) -> ModelVectors:
+        """The vectors that one model gives the videos."""
+        from amefu_cli.stages.evaluate import model_vectors
+
+        made = self.store.header
+        return model_vectors(self.table, candidate.model, made, fusion=candidate.checkpoint, device=device)
 
 
-def evaluate(session: Session, order: EvaluateOrder) -> Evaluation:
-    """Classify episodes of the novel classes, unless the result is there.
+def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, Interval | None]:
+    """Classify episodes of the novel classes, unless the result is there; where the order says so, also gives its
+    interval over the novel classes.
 
     Raises:
         UsageError: no such model, episodes, fusion or device; too few videos; classes that the fusion was trained on.
         SettingsMismatch: the fusion is of other streams than the features.
     """
-    given = given_episodes(order.settings)
+    to_draw = order.settings.episodes_to_draw()
+    given = None if to_draw else _given_episodes(order.settings)
     candidate = _candidate(order)
     check_device(order.device)
-    of_features = FeaturesOrder(order.features, order.split, basenet=candidate.reads_imagenet)
     ready = features_with_split(
-        session, of_features, lambda videos, split: _check(videos, split, order.settings, given, candidate.fusion)
-    )
+        session, FeaturesOrder(order.features, order.split, basenet=IMAGENET in candidate.model.streams),
+        lambda videos, split: _check(videos, split, order.settings, given, candidate),
+    )  # fmt: skip
     assert ready is not None, "there is no dry run of this command"
-    to_draw = order.settings.episodes_to_draw()
     drawn = draw_novel(ready.store, ready.split, to_draw) if to_draw else given
     assert drawn is not None
-    asked = settings_of_result(ready.store, novel_of(ready), candidate, drawn, seed=to_draw.seed if to_draw else None)
+    novel = Novel(ready, candidate.model.streams)
+    asked = settings_of_result(novel, candidate, drawn, seed=to_draw.seed if to_draw else None)
     path = order.out or session.workspace.results / asked.file_name
-    result = read_result(path)
-    if result is not None and result.asked == asked:
+    result = stored_result(path, asked)
+    if result:
         session.say.note(f"evaluate: {path} is up to date")
     else:
-        vectors = vectors_of(ready.store, novel_table(ready, candidate.model.streams), candidate, order.device)
-        result = classify(vectors, drawn, asked, path, source=ready.store.path)
-    return Evaluation(result, interval_by_class(result) if order.by_class else None)
+        result = classify(novel.vectors(candidate, order.device), drawn, asked, path, source=ready.store.path)
+    return result, interval_by_class(result) if order.by_class else None
 
 
-def given_episodes(settings: EvaluateSettings) -> DrawnEpisodes | None:
-    """The episodes of the file that `--episodes` names; None where it is a number of new ones.
-
-    Raises:
-        UsageError: no such number and no such file; options that the file contradicts.
-    """
-    if settings.episodes_to_draw() is not None:
-        return None
-    path = Path(settings.episodes)
-    drawn = read_episodes(path)
+def _given_episodes(settings: EvaluateSettings) -> DrawnEpisodes:
+    """The episodes of the file that `--episodes` names. Raises UsageError for options that the file contradicts."""
+    drawn = read_episodes(Path(settings.episodes))
     held = asdict(drawn.shape) | {"seed": drawn.notes.seed}
     for name, asked in settings.given.items():
         if asked != held[name]:
-            raise UsageError(f"--{name} {asked}: the episodes of {path} have {name} {held[name]}; leave the option out")
+            raise UsageError(
+                f"--{name} {asked}: the episodes of {settings.episodes} have {name} {held[name]}; leave the option out"
+            )
     return drawn
 
 
@@ -151,18 +201,17 @@ def _candidate(order: EvaluateOrder) -> Candidate:
         raise UsageError(
             f"--model {name!r}: must be one of {', '.join([*MODELS, *streams])}; `amefu features --stream` adds others"
         )
-    return Candidate(name, Model(name, (name,)), order.settings.classifier or Model.classifier, None)
+    return Candidate(name, Model(name, (name,)), order.settings.classifier or Model.classifier)
 
 
 def candidate_of(name: str, fusion: Path, classifier: str | None = None) -> Candidate:
     """A row of MODELS; `fusion` is opened where it fuses streams."""
-    model = MODELS[name]
-    fused = Fusion(fusion, open_fusion(fusion)) if len(model.streams) > 1 else None
-    return Candidate(name, model, classifier or model.classifier, fused)
+    found = Candidate(name, MODELS[name], classifier or MODELS[name].classifier)
+    return replace(found, checkpoint=fusion, fusion=open_fusion(fusion)) if len(found.model.streams) > 1 else found
 
 
 def _check(
-    videos: Videos, split: Split, settings: EvaluateSettings, given: DrawnEpisodes | None, fusion: Fusion | None
+    videos: Videos, split: Split, settings: EvaluateSettings, given: DrawnEpisodes | None, candidate: Candidate
 ) -> None:
     """Raises UsageError for what videos and split tell before any network runs: episodes, a fusion of other classes."""
     if to_draw := settings.episodes_to_draw():
@@ -171,79 +220,63 @@ def _check(
         raise UsageError(
             f"{settings.episodes}: has episodes of {', '.join(seen)}, which the split does not name as novel classes"
         )
-    if fusion is not None:
-        refuse_seen(split, fusion.header.trained_on, str(fusion.path), "amefu meta-train --rebuild")
-
-
-def novel_of(ready: Ready[FeaturesHeader]) -> Novel:
-    """Which novel videos there are."""
-    records, split = ready.store.records(), ready.split
-    absent = set(split.novel) - {record.class_name for record in records.values()}
-    features, missing = fingerprint_of(split.listed(records), split.novel), split.missing("novel", records)
-    return Novel(features, len(missing), tuple(sorted(absent)))
+    if candidate.fusion:
+        refuse_seen(split, candidate.fusion.trained_on, str(candidate.checkpoint), "amefu meta-train --rebuild")
 
 
 def settings_of_result(
-    store: VideoStore[FeaturesHeader], novel: Novel, candidate: Candidate, drawn: DrawnEpisodes, *, seed: int | None
-) -> ResultSettings:
+    novel: Novel, candidate: Candidate, drawn: DrawnEpisodes, *, seed: int | None
+) -> results.ResultSettings:
     """What a result is the result of; `seed` is that of episodes that are not read from a file.
 
     Raises:
         SettingsMismatch: the fusion is of other streams than the features.
     """
-    made, header = store.header, candidate.fusion.header if candidate.fusion else None
-    if candidate.fusion:
-        _refuse_other_streams(candidate.fusion, store)
-    shape, trained = drawn.shape, header.training.settings if header and header.training else None
-    return ResultSettings(
-        model=candidate.name, fusion=header.fusion if header else None, num_aug=trained.num_aug if trained else None,
+    _refuse_other_streams(candidate, novel.store)
+    made, fusion, shape = novel.store.header, candidate.fusion, drawn.shape
+    trained = fusion.training.settings if fusion and fusion.training else None
+    return results.ResultSettings(
+        model=candidate.name, fusion=fusion.fusion if fusion else None, num_aug=trained.num_aug if trained else None,
         classifier=candidate.classifier, test_frames=candidate.model.test_frames or made.settings.test_frames,
         way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
         episodes_fingerprint=drawn.fingerprint,
-        recipe=Recipes(made.notes.recipe, header.notes.recipe if header else None), switches=_switches(made, header),
-        missing_videos=novel.missing_videos, missing_classes=novel.missing_classes,
-        fingerprints=Fingerprints(novel.features, header.fingerprint if header else None),
+        recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),
+        switches=_switches(made, fusion), missing_videos=novel.missing_videos,
+        missing_classes=novel.missing_classes,
+        fingerprints=results.Fingerprints(novel.fingerprint, fusion.fingerprint if fusion else None),
     )  # fmt: skip
 
 
-def _switches(made: FeaturesHeader, fusion: FusionHeader | None) -> Switches:
-    flip, test_frames, geometry = made.settings.flip, made.settings.test_frames, made.notes.geometry
-    if fusion is not None and fusion.training:
-        trained = fusion.training.settings
-        return Switches(flip, test_frames, geometry, trained.loss, trained.temperature, trained.learning_rate)
-    return Switches(flip, test_frames, geometry, fusion.imported.loss if fusion and fusion.imported else None)
+def _switches(made: FeaturesHeader, fusion: FusionHeader | None) -> results.Switches:
+    switches = results.Switches(made.settings.flip, made.settings.test_frames, made.notes.geometry)
+    if fusion and fusion.training:
+        of = fusion.training.settings
+        return replace(switches, loss=of.loss, temperature=of.temperature, learning_rate=of.learning_rate)
+    return replace(switches, loss=fusion.imported.loss) if fusion and fusion.imported else switches
 
 
-def _refuse_other_streams(fusion: Fusion, store: VideoStore[FeaturesHeader]) -> None:
-    wanted = fused_streams(store.header)
-    if fusion.header.streams != wanted:
-        lines = "; ".join(differences(fusion.header.streams, wanted))
+def _refuse_other_streams(candidate: Candidate, store: VideoStore[FeaturesHeader]) -> None:
+    there = {name: store.header.streams[name].fingerprint for name in candidate.model.streams if candidate.fusion}
+    if candidate.fusion and candidate.fusion.streams != there:
+        lines = "; ".join(differences(candidate.fusion.streams, there))
         raise SettingsMismatch(
-            f"{fusion.path}: learned from features of other streams than those of {store.path} ({lines}); "
+            f"{candidate.checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
             "train it again with `amefu meta-train --rebuild`"
         )
 
 
-def novel_table(ready: Ready[FeaturesHeader], streams: Iterable[str]) -> FeatureTable:
-    """The features of the novel classes."""
-    records = ready.split.listed(ready.store.records())
-    return read_features(ready.store, records, ready.split.novel, streams=tuple(streams), views=1)
+def stored_result(path: Path, asked: results.ResultSettings) -> results.Result | None:
+    """The result at `path`, if it is of what is asked for."""
+    result = results.read_result(path)
+    return result if result and result.asked == asked else None
 
 
-def vectors_of(
-    store: VideoStore[FeaturesHeader], table: FeatureTable, candidate: Candidate, device: str
-) -> ModelVectors:
-    """The vectors of the novel videos by one model."""
-    from amefu_cli.stages.evaluate import model_vectors
-
-    fusion = candidate.fusion.path if candidate.fusion else None
-    return model_vectors(table, candidate.model, store.header, fusion=fusion, device=device)
-
-
-def classify(vectors: ModelVectors, drawn: DrawnEpisodes, asked: ResultSettings, path: Path, *, source: Path) -> Result:
+def classify(
+    vectors: ModelVectors, drawn: DrawnEpisodes, asked: results.ResultSettings, path: Path, *, source: Path
+) -> results.Result:
     """Classify the episodes, and write the result down."""
     from amefu_cli.stages.evaluate import evaluate as found_by
 
-    result = Result(path, asked, found_by(vectors, drawn, classifier=asked.classifier, source=str(source)))
-    write_result(result)
+    result = results.Result(path, asked, found_by(vectors, drawn, classifier=asked.classifier, source=str(source)))
+    results.write_result(result)
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
@@ -15,59 +14,57 @@ from amefu_cli.flows.streams import pretrained_stream
 from amefu_cli.flows.training import STREAMS
 from amefu_cli.settings import EXPORTED, IMPORTED
 
-
-@dataclass(frozen=True)
-class PublicOrder:
-    """A public file, what it is or is to be, and the checkpoints by role (rgb, depth, fusion) on our side; with
-    `replace` what is there is replaced."""
-
-    file: Path
-    role: str
-    checkpoints: Mapping[str, Path]
-    replace: bool = False
+Checkpoints = Mapping[str, Path]
+"""Where the checkpoints of our side lie, by role: rgb, depth, fusion."""
 
 
-def import_public(session: Session, order: PublicOrder) -> dict[str, str]:
-    """Take over a file of the public code; returns what became of each checkpoint, by role.
+def import_public(
+    session: Session, file: Path, role: str, checkpoints: Checkpoints, *, replace: bool
+) -> dict[str, str]:
+    """Take over a file of the public code, with `replace` also over what is there; returns what became of each
+    checkpoint, by role.
 
     Raises:
         UsageError: an unknown role, a fusion without its streams, a file of another layout.
         SettingsMismatch: another checkpoint is there.
     """
-    if order.role not in IMPORTED:
-        raise UsageError(f"--role {order.role!r}: must be one of {', '.join(IMPORTED)}")
-    parts, streams = IMPORTED[order.role], [order.checkpoints[name] for name in STREAMS]
-    if order.role == "fusion" and (missing := [path for path in streams if not path.is_file()]):
+    _require_role(role, [*IMPORTED])
+    missing = [checkpoints[name] for name in STREAMS if not checkpoints[name].is_file()]
+    if role == "fusion" and missing:
         raise UsageError(f"{missing[0]}: no such checkpoint; a fusion goes with two streams, so import them first")
     from amefu_cli.stages.public import import_fusion, import_stream, read_public
 
-    arrays = read_public(order.file, "full" if order.role == "fusion" else order.role)
-    if not order.replace:
-        refuse_others(order.file, [order.checkpoints[part] for part in parts])
+    arrays = read_public(file, "full" if role == "fusion" else role)
+    if not replace:
+        refuse_others(file, [checkpoints[part] for part in IMPORTED[role]])
     written = {}
-    for part in parts:  # streams before the fusion that is bound to them
-        path, tensors = order.checkpoints[part], arrays[part]
+    for part in IMPORTED[role]:  # streams before the fusion that is bound to them
+        path, tensors = checkpoints[part], arrays[part]
         if part == "fusion":
-            written[part] = _write(path, tensors, import_fusion(order.file, tensors, _streams(order)))
+            written[part] = _write(path, tensors, import_fusion(file, tensors, _streams(checkpoints)))
         else:
-            written[part] = _write(path, tensors, import_stream(order.file, part, tensors))
-    session.say.note("next: amefu features" + (", then amefu evaluate" if "fusion" in parts else ""))
+            written[part] = _write(path, tensors, import_stream(file, part, tensors))
+    session.say.note("next: amefu features" + (", then amefu evaluate" if "fusion" in written else ""))
     return written
 
 
-def export_public(order: PublicOrder) -> int:
+def export_public(file: Path, role: str, checkpoints: Checkpoints, *, replace: bool) -> int:
     """Write checkpoints as a file of the public code; returns how many tensors it holds.
 
     Raises:
         UsageError: an unknown role; a file that is there; a checkpoint that is not, or of another network.
     """
-    if order.role not in EXPORTED:
-        raise UsageError(f"--role {order.role!r}: must be one of {', '.join(EXPORTED)}")
-    if order.file.exists() and not order.replace:
-        raise UsageError(f"{order.file}: is there already; replace it with --force")
+    _require_role(role, EXPORTED)
+    if file.exists() and not replace:
+        raise UsageError(f"{file}: is there already; replace it with --force")
     from amefu_cli.stages.public import write_public
 
-    return write_public(order.checkpoints, order.role, order.file)
+    return write_public(checkpoints, role, file)
+
+
+def _require_role(role: str, known: Iterable[str]) -> None:
+    if role not in known:
+        raise UsageError(f"--role {role!r}: must be one of {', '.join(known)}")
 
 
 def refuse_others(file: Path, paths: Iterable[Path]) -> None:
@@ -81,9 +78,9 @@ def refuse_others(file: Path, paths: Iterable[Path]) -> None:
             )
 
 
-def _streams(order: PublicOrder) -> dict[str, str]:
+def _streams(checkpoints: Checkpoints) -> dict[str, str]:
     """The fingerprints of the streams of features that both stream checkpoints give."""
-    rows = {name: order.checkpoints[name] for name in STREAMS}
+    rows = {name: checkpoints[name] for name in STREAMS}
     return {name: pretrained_stream(name, path, open_stream(path, name)).row.fingerprint for name, path in rows.items()}
 
 

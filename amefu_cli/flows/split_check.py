@@ -38,82 +38,58 @@ class ClassCount:
 @dataclass(frozen=True)
 class SplitCheck:
     """What a check found. Repairs lead from a name of the split to the one on disk that it seems to mean, `twins` from
-    a class that is not there to another of the split that it seems to be."""
+    a class that is not there to another of the split that it seems to be; clips that are `identical` are `crossing`
+    where they stand in two parts."""
 
     classes: tuple[ClassCount, ...]
-    missing: tuple[str, ...]
+    missing_videos: tuple[str, ...]
     class_repairs: Mapping[str, str]
     video_repairs: Mapping[str, str]
     twins: Mapping[str, str]
-    duplicates: tuple[tuple[str, ...], ...]
+    identical: tuple[tuple[str, ...], ...]
     crossing: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class CheckOrder:
-    """Which split is held against which videos: those of `videos`, else those that the store `frames` was made from."""
-
-    frames: Path
-    videos: Path | None = None
-    split: Path | None = None
-    repair: Path | None = None
-    follow_links: bool = False
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What was held against what, what was found, and the file that it was repaired into."""
-
-    split: str
-    videos: Path
-    check: SplitCheck
-    repair: Path | None
 
     def as_document(self) -> dict[str, object]:
         """All of it as plain values."""
-        check = self.check
-        return {
-            "split": self.split, "videos": str(self.videos),
-            "classes": [{**asdict(count), "share": round(count.share, 4)} for count in check.classes],
-            "missing_videos": check.missing, "class_repairs": check.class_repairs,
-            "video_repairs": check.video_repairs, "twins": check.twins, "identical": check.duplicates,
-            "crossing": check.crossing,
-        }  # fmt: skip
+        counts = [{**asdict(count), "share": round(count.share, 4)} for count in self.classes]
+        return {**asdict(self), "classes": counts}
 
     def refuse_crossing(self) -> None:
-        """Raises UsageError where clips stand in two parts of the split and it was not repaired."""
-        if self.check.crossing and self.repair is None:
+        """Raises UsageError where clips stand in two parts of the split."""
+        if self.crossing:
             raise UsageError(
-                f"{len(self.check.crossing)} clips stand in two parts of the split; leave one of each out: "
-                "--repair FILE.json"
+                f"{len(self.crossing)} clips stand in two parts of the split; leave one of each out: --repair FILE.json"
             )
 
 
-def check_split_of(session: Session, order: CheckOrder) -> Checked:
-    """Hold a split against videos, say what is odd, and write it as it should be where that is asked for.
+def check_split_of(
+    session: Session, asked: Path | None, videos: Path | None, frames: Path, *, repair: Path | None, follow_links: bool
+) -> tuple[str, Path, SplitCheck]:
+    """Hold a split against `videos`, else against those that the store `frames` was made from; say what is odd, and
+    write the split as it should be to `repair`. Returns what was held against what, and what was found.
 
     Raises:
         UsageError: no such split; a file to repair into that is not a .json file; no folder of videos.
     """
-    source = _source(session, order)
+    source = _source(session, asked)
     split = load_split(source)
-    if order.repair is not None and order.repair.suffix != ".json":
-        raise UsageError(f"--repair {order.repair}: must end in .json; it is a split file for --split")
-    folder, followed = (order.videos, False) if order.videos else _recorded_folder(order.frames)
-    found = find_clips(folder, follow_links=order.follow_links or followed)
+    if repair is not None and repair.suffix != ".json":
+        raise UsageError(f"--repair {repair}: must end in .json; it is a split file for --split")
+    folder, followed = (videos, False) if videos else _recorded_folder(frames)
+    found = find_clips(folder, follow_links=follow_links or followed)
     sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips}
     check = check_split(split, sources)
     _say(session, check)
-    if order.repair is not None:
+    if repair is not None:
         fixed = repaired(split, check, sources)
-        write_split(order.repair, fixed, repaired_from=source, classes=dict(check.class_repairs))
-        session.say.note(f"the repaired split: --split {order.repair}")
-    return Checked(source, folder, check, order.repair)
+        write_split(repair, fixed, repaired_from=source, classes=dict(check.class_repairs))
+        session.say.note(f"the repaired split: --split {repair}")
+    return source, folder, check
 
 
-def _source(session: Session, order: CheckOrder) -> str:
-    if order.split is not None:
-        return str(order.split)
+def _source(session: Session, asked: Path | None) -> str:
+    if asked is not None:
+        return str(asked)
     if session.workspace.split.is_file():
         return str(session.workspace.split)
     if session.chosen.preset in BUILT_IN:
@@ -138,7 +114,7 @@ def _say(session: Session, check: SplitCheck) -> None:
             f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up: "
             f"{shown}{', …' if len(check.video_repairs) > SHOWN else ''}"
         )
-    for group in check.duplicates:
+    for group in check.identical:
         where = ", and stand in different parts of the split" if group in check.crossing else ""
         session.say.warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")
 
@@ -153,19 +129,16 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
     same, _ = duplicates(sources)
     present = Counter(map(class_of, split.listed(sources)))
     listed = Counter(map(class_of, split.videos or ()))
+    counts = [
+        ClassCount(part, name, None if split.videos is None else listed[name], present[name])
+        for part in KEYS.values()
+        for name in getattr(split, part)
+    ]
     return SplitCheck(
-        classes=tuple(
-            ClassCount(part, name, None if split.videos is None else listed[name], present[name])
-            for part in KEYS.values()
-            for name in getattr(split, part)
-        ),
-        missing=tuple(sorted((split.videos or frozenset()).difference(sources))),
-        class_repairs=class_repairs,
-        video_repairs=video_repairs,
-        twins=near_names(lacking, set(split.classes) - lacking),
-        duplicates=tuple(same),
+        tuple(counts), tuple(sorted((split.videos or frozenset()).difference(sources))), class_repairs, video_repairs,
+        twins=near_names(lacking, set(split.classes) - lacking), identical=tuple(same),
         crossing=tuple(group for group in same if spelt.crosses(group)),
-    )
+    )  # fmt: skip
 
 
 def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.files.results import read_result
 from amefu_cli.artefacts.files.split import read_split
 from amefu_cli.artefacts.files.workspace import Workspace, located
+from amefu_cli.artefacts.stores import header as headers
 from amefu_cli.artefacts.stores.check import verify_store
 from amefu_cli.artefacts.stores.failures import Failure, last_failures, read_failures
-from amefu_cli.artefacts.stores.header import (
-    AnyHeader,
-    DepthHeader,
-    FeaturesHeader,
-    FramesHeader,
-    VideoRecord,
-    header_of,
-    read_header,
-)
+from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import find_clips
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, verify_checkpoint
-from amefu_cli.artefacts.weights.checkpoint import read_header as read_checkpoint_header
+from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header, verify_checkpoint
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows.frames import source_identity
 from amefu_cli.flows.session import Session
@@ -101,7 +93,7 @@ def describe(workspace: Workspace) -> Status:
     return Status(
         workspace=str(workspace.folder),
         stores=tuple(store for store, _ in described),
-        checkpoints=tuple(_checkpoint(path) for path in _checkpoints(workspace)),
+        checkpoints=tuple(_checkpoints(workspace)),
         results=tuple(_result(path) for path in sorted(workspace.results.glob("*.json"))),
         failed=tuple(failure for _, failed in described for failure in failed),
     )
@@ -110,7 +102,7 @@ def describe(workspace: Workspace) -> Status:
 def _open(
     path: Path, kind: type[AnyHeader], frames: VideoStore[FramesHeader] | None = None
 ) -> VideoStore[AnyHeader] | None:
-    header = header_of(path, kind)
+    header = headers.header_of(path, kind)
     return VideoStore(path, header, frames=frames) if header else None
 
 
@@ -133,10 +125,9 @@ def _clips(frames: VideoStore[FramesHeader] | None, decoded: Records, failed: Ma
 def _lacking(there: Records, wanted: Mapping[str, Mapping[str, object]]) -> set[str]:
     """The wanted videos that are not there as they would be made now."""
     return {
-        video
-        for video, made_from in wanted.items()
+        video for video, made_from in wanted.items()
         if video not in there or there[video].damaged or there[video].made_from != made_from
-    }
+    }  # fmt: skip
 
 
 def _lacking_features(
@@ -174,33 +165,30 @@ def _store(
     return StoreStatus(str(path), done, len(failed), len(lacking) - len(failed), header), failed
 
 
-def _checkpoints(workspace: Workspace) -> list[Path]:
+def _checkpoints(workspace: Workspace) -> Iterator[CheckpointStatus]:
+    """Those that the workspace names, whether they are there or not, then any others."""
     known = [workspace.stream("rgb"), workspace.stream("depth"), workspace.fusion]
-    others = [
-        path
-        for path in sorted(workspace.folder.glob("*.safetensors"))
-        if path not in known and not path.stem.endswith((".snapshot", ".best"))
-    ]
-    return known + others
+    for path in dict.fromkeys([*known, *sorted(workspace.folder.glob("*.safetensors"))]):
+        if not path.stem.endswith((".snapshot", ".best")):
+            yield _checkpoint(path)
 
 
 def _checkpoint(path: Path) -> CheckpointStatus:
     try:
-        header = read_checkpoint_header(path)
-        snapshot = None if header else read_checkpoint_header(path.with_suffix(".snapshot.safetensors"))
+        header = read_header(path)
+        snapshot = None if header else read_header(path.with_suffix(".snapshot.safetensors"))
     except DamagedFile:
         return CheckpointStatus(str(path), "not a checkpoint", None)
-    if snapshot is not None:
-        position = snapshot.notes.position or Position()
-        state = f"in training: epoch {position.epoch}, step {position.step}"
-        return CheckpointStatus(str(path), state, _document(snapshot))
-    if header is None:
+    shown = header or snapshot
+    if shown is None:
         return CheckpointStatus(str(path), "not there", None)
-    notes = header.notes
-    done = f"epoch {'-' if notes.epoch is None else notes.epoch}, done"
-    return CheckpointStatus(
-        str(path), f"imported from {notes.imported_from}" if notes.imported_from else done, _document(header)
-    )
+    notes, position = shown.notes, shown.notes.position or Position()
+    state = f"epoch {'-' if notes.epoch is None else notes.epoch}, done"
+    if snapshot:
+        state = f"in training: epoch {position.epoch}, step {position.step}"
+    elif notes.imported_from:
+        state = f"imported from {notes.imported_from}"
+    return CheckpointStatus(str(path), state, _document(shown))
 
 
 def _document(header: AnyCheckpoint) -> dict[str, object]:
@@ -239,20 +227,16 @@ def verify(session: Session, paths: Sequence[Path]) -> list[Verified]:
     Raises:
         UsageError: there is nothing of that name, or nothing at all.
     """
+    workspace = session.workspace
+    stores = [path for path in (workspace.frames, workspace.depth, workspace.features) if path.is_dir()]
+    everything = [*stores, *sorted(workspace.folder.glob("*.safetensors"))]
+    if not paths and not everything:
+        raise UsageError(f"{workspace.folder}: holds no store and no checkpoint; start with `amefu frames VIDEOS`")
     found = []
-    for path in paths or _all_of(session):
+    for path in paths or everything:
         found.append(_verify_checkpoint(path) if path.is_file() else _verify_store(session, path))
         for video, reason in found[-1].damaged.items():
             session.say.warn(f"{path}: {video}: {reason}")
-    return found
-
-
-def _all_of(session: Session) -> list[Path]:
-    workspace = session.workspace
-    stores = [path for path in (workspace.frames, workspace.depth, workspace.features) if path.is_dir()]
-    found = [*stores, *sorted(workspace.folder.glob("*.safetensors"))]
-    if not found:
-        raise UsageError(f"{workspace.folder}: holds no store and no checkpoint; start with `amefu frames VIDEOS`")
     return found
 
 
@@ -262,7 +246,7 @@ def _verify_checkpoint(path: Path) -> Verified:
 
 
 def _verify_store(session: Session, path: Path) -> Verified:
-    header = read_header(path)
+    header = headers.read_header(path)
     if header is None:
         raise UsageError(f"{path}: no such store or checkpoint; `amefu status` lists those of the workspace")
     with VideoStore(path, header) as store, session.say.progress(path.name) as progress:

@@ -3,7 +3,7 @@ gone on with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,22 +11,20 @@ from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.files.workspace import noted_weights, weights_identity
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
-from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import (
-    CheckpointNotes,
-    FusionClasses,
-    FusionHeader,
-    FusionTraining,
-    StreamHeader,
-    StreamTraining,
-    read_header,
+from amefu_cli.artefacts.stores.header import (
+    DepthHeader,
+    FeaturesHeader,
+    FramesHeader,
+    VideoRecord,
+    header_of,
 )
+from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.chain import Ready, depth_with_split, features_with_split, frames_with_split
 from amefu_cli.flows.depth import DepthOrder
-from amefu_cli.flows.episodes import Videos, check_drawing
+from amefu_cli.flows.evaluate import Videos, check_drawing
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.frames import FramesOrder
 from amefu_cli.flows.session import Session
@@ -53,28 +51,9 @@ class PretrainOrder:
     rebuild: bool = False
 
 
-@dataclass(frozen=True)
-class MetaTrainOrder:
-    """Which fusion is trained, on which features."""
-
-    out: Path
-    features: Path
-    split: SplitOrder
-    settings: MetaTrainSettings
-    device: str = "auto"
-    rebuild: bool = False
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """What a stream's checkpoint notes, and how many base videos there are for it."""
-
-    notes: CheckpointNotes
-    videos: int
-
-
-def pretrain(session: Session, order: PretrainOrder) -> Pretrained | None:
-    """Bring one stream's checkpoint up to date; None where a dry run cannot know what is to be done.
+def pretrain(session: Session, order: PretrainOrder) -> tuple[checkpoint.CheckpointNotes, int] | None:
+    """Bring one stream's checkpoint up to date. Returns what it notes, and how many base videos there are for it; None
+    where a dry run cannot know what is to be done.
 
     Raises:
         UsageError: see `_refuse_pretraining`; no video of a base class.
@@ -89,17 +68,42 @@ def pretrain(session: Session, order: PretrainOrder) -> Pretrained | None:
         ready = depth_with_split(session, DepthOrder(order.depth, frames), order.split)
     if ready is None:
         return None
-    records = _base_records(ready.store, ready.split)
-    files = TrainingRun(order.out, _stream_header(session, order, records))
-    if not order.rebuild and files.is_finished():
-        session.say.note(f"pretrain: {order.out} is up to date")
-    elif session.dry_run:
-        session.say.note(
-            f"pretrain: would train {order.modality} on {len(records)} videos for {order.settings.epochs} epochs"
-        )
-    else:
+    listed = ready.split.listed(ready.store.records())
+    base = _base_classes(ready.split, listed, ready.store.path)
+    records = {video: record for video, record in listed.items() if record.class_name in base}
+    files = TrainingRun(order.out, _stream_header(session, order, records, base))
+    task = f"{order.modality} on {len(records)} videos for {order.settings.epochs} epochs"
+    if _is_due(session, files, order.rebuild, task):
         _train_stream(session, order, ready.store, records, files)
-    return Pretrained(_notes(order.out), len(records))
+    return _notes(order.out), len(records)
+
+
+def _base_classes(split: Split, records: Mapping[str, VideoRecord], store: Path) -> tuple[str, ...]:
+    """The base classes that `records` are of. Raises UsageError where they are of none."""
+    base = split.present("base", {record.class_name for record in records.values()})
+    if not base:
+        raise UsageError(f"{store}: holds no video of a base class; see `amefu status`")
+    return base
+
+
+def _is_due(session: Session, files: TrainingRun[checkpoint.Kind], rebuild: bool, task: str) -> bool:
+    """Whether `task` is to be trained now; says where it is done, and in a dry run where it is not.
+
+    Raises:
+        SettingsMismatch: the checkpoint is there by other settings or from other data.
+    """
+    due = rebuild or not files.is_finished()
+    if not due:
+        session.say.note(f"{session.command}: {files.out} is up to date")
+    elif session.dry_run:
+        session.say.note(f"{session.command}: would train {task}")
+    return due and not session.dry_run
+
+
+def _notes(path: Path) -> checkpoint.CheckpointNotes:
+    """What the checkpoint notes, if there is one."""
+    header = checkpoint.read_header(path)
+    return header.notes if header else checkpoint.CheckpointNotes()
 
 
 def _refuse_pretraining(order: PretrainOrder) -> None:
@@ -115,46 +119,36 @@ def _refuse_pretraining(order: PretrainOrder) -> None:
         check_crop(VideoStore(order.frames, frames), [order.stream.crop])
 
 
-def _base_records(store: VideoStore[FramesHeader] | VideoStore[DepthHeader], split: Split) -> list[VideoRecord]:
-    records = [record for record in store.records().values() if split.lists(record.id)]
-    base = [record for record in records if split.part_of(record.class_name) == "base"]
-    if not base:
-        raise UsageError(f"{store.path}: holds no video of a base class; see `amefu status`")
-    return base
-
-
-def _stream_header(session: Session, order: PretrainOrder, records: Sequence[VideoRecord]) -> StreamHeader:
+def _stream_header(
+    session: Session, order: PretrainOrder, records: Mapping[str, VideoRecord], classes: tuple[str, ...]
+) -> checkpoint.StreamHeader:
     """What the checkpoint will say of itself; `--precision auto` is as the training was started with."""
     started = None if order.rebuild else started_header(order.out)
-    before = started.training if isinstance(started, StreamHeader) else None
+    before = started.training if isinstance(started, checkpoint.StreamHeader) else None
     precision = settled_precision(
         order.settings.precision, before.settings.precision if before else None, order.device, training=True
     )
-    classes = tuple(sorted({record.class_name for record in records}))
     chosen, stream = session.chosen, order.stream
-    return StreamHeader(
+    return checkpoint.StreamHeader(
         role=order.modality, backbone=stream.backbone, crop=stream.crop, depth_encoding=stream.depth_encoding,
         classes=classes, clip=order.clip,
-        training=StreamTraining(
+        training=checkpoint.StreamTraining(
             settings=replace(order.settings, precision=precision), weights=weights_identity(stream.weights),
-            videos=len(records), data=fingerprint_of({record.id: record for record in records}, classes),
+            videos=len(records), data=fingerprint_of(records, classes),
         ),
-        notes=CheckpointNotes(
+        notes=checkpoint.CheckpointNotes(
             preset=chosen.preset, recipe=chosen.recipe, weights=noted_weights(stream.weights, order.out)
         ),
     )  # fmt: skip
 
 
 def _train_stream(
-    session: Session,
-    order: PretrainOrder,
-    store: VideoStore[FramesHeader] | VideoStore[DepthHeader],
-    records: Sequence[VideoRecord],
-    files: TrainingRun[StreamHeader],
-) -> None:
+    session: Session, order: PretrainOrder, store: VideoStore[FramesHeader] | VideoStore[DepthHeader],
+    records: Mapping[str, VideoRecord], files: TrainingRun[checkpoint.StreamHeader],
+) -> None:  # fmt: skip
     from amefu_cli.stages.pretrain import prepare, pretrain
 
-    setup = prepare(store, records, files.header, weights=order.stream.weights, device=order.device)
+    setup = prepare(store, [*records.values()], files.header, weights=order.stream.weights, device=order.device)
     if order.rebuild:
         files.start_over()
     session.say.note(
@@ -165,7 +159,19 @@ def _train_stream(
         pretrain(setup, files, progress=progress)
 
 
-def meta_train(session: Session, order: MetaTrainOrder) -> CheckpointNotes | None:
+@dataclass(frozen=True)
+class MetaTrainOrder:
+    """Which fusion is trained, on which features."""
+
+    out: Path
+    features: Path
+    split: SplitOrder
+    settings: MetaTrainSettings
+    device: str = "auto"
+    rebuild: bool = False
+
+
+def meta_train(session: Session, order: MetaTrainOrder) -> checkpoint.CheckpointNotes | None:
     """Bring a fusion's checkpoint up to date; returns what it notes, or None where a dry run cannot know it.
 
     Raises:
@@ -181,12 +187,8 @@ def meta_train(session: Session, order: MetaTrainOrder) -> CheckpointNotes | Non
     if ready is None:
         return None
     files = TrainingRun(order.out, fusion_header(session, ready, settings))
-    if not order.rebuild and files.is_finished():
-        session.say.note(f"meta-train: {order.out} is up to date")
-    elif session.dry_run:
-        many = f"{settings.epochs} × {settings.episodes} episodes"
-        session.say.note(f"meta-train: would train {settings.fusion} for {many}")
-    else:
+    task = f"{settings.fusion} for {settings.epochs} × {settings.episodes} episodes"
+    if _is_due(session, files, order.rebuild, task):
         tables = training_tables(session, ready, settings)
         if order.rebuild:
             files.start_over()
@@ -204,27 +206,22 @@ def check_episodes(videos: Videos, split: Split, settings: MetaTrainSettings) ->
         check_drawing(records, validation, replace(shape, way=min(settings.way, len(validation))))
 
 
-def fusion_header(session: Session, ready: Ready[FeaturesHeader], settings: MetaTrainSettings) -> FusionHeader:
+def fusion_header(
+    session: Session, ready: Ready[FeaturesHeader], settings: MetaTrainSettings
+) -> checkpoint.FusionHeader:
     """What the checkpoint of a fusion that is trained on a feature store will say of itself."""
-    store, split = ready.store, ready.split
-    records = split.listed(store.records())
-    there = {record.class_name for record in records.values()}
-    base, validation = split.present("base", there), split.present("validation", there)
-    if not base:
-        raise UsageError(f"{store.path}: holds no video of a base class; see `amefu status`")
-    training = FusionTraining(
-        settings, FusionClasses(base, validation), fingerprint_of(records, base), fingerprint_of(records, validation)
-    )
-    return FusionHeader(
-        role="fusion", fusion=settings.fusion, dim=dim_of(store, records), streams=fused_streams(store.header),
-        clip=store.header.clip, training=training,
-        notes=CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
+    store, records = ready.store, ready.split.listed(ready.store.records())
+    base = _base_classes(ready.split, records, store.path)
+    validation = ready.split.present("validation", {record.class_name for record in records.values()})
+    return checkpoint.FusionHeader(
+        role="fusion", fusion=settings.fusion, dim=dim_of(store, records), clip=store.header.clip,
+        streams={name: store.header.streams[name].fingerprint for name in STREAMS},
+        training=checkpoint.FusionTraining(
+            settings, checkpoint.FusionClasses(base, validation), fingerprint_of(records, base),
+            fingerprint_of(records, validation),
+        ),
+        notes=checkpoint.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
     )  # fmt: skip
-
-
-def fused_streams(header: FeaturesHeader) -> dict[str, str]:
-    """The streams that a fusion is bound to, by fingerprint."""
-    return {name: header.streams[name].fingerprint for name in STREAMS}
 
 
 def training_tables(
@@ -243,13 +240,9 @@ def training_tables(
 
 
 def train_fusion(
-    session: Session,
-    ready: Ready[FeaturesHeader],
-    tables: tuple[FeatureTable, FeatureTable | None],
-    files: TrainingRun[FusionHeader],
-    *,
-    device: str,
-) -> None:
+    session: Session, ready: Ready[FeaturesHeader], tables: tuple[FeatureTable, FeatureTable | None],
+    files: TrainingRun[checkpoint.FusionHeader], *, device: str,
+) -> None:  # fmt: skip
     """Train, or go on training, the fusion that the header of `files` describes."""
     from amefu_cli.stages.meta_train import MetaTraining, meta_train
     from amefu_cli.stages.networks import choose_device
@@ -264,9 +257,3 @@ def train_fusion(
     )
     with session.say.progress("meta-train") as progress:
         meta_train(setup, files, progress=progress)
-
-
-def _notes(path: Path) -> CheckpointNotes:
-    """What the checkpoint notes, if there is one."""
-    header = read_header(path)
-    return header.notes if header else CheckpointNotes()

@@ -9,12 +9,12 @@ import pytest
 from synthetic_features import NOVEL, amefu
 from typer.testing import CliRunner
 
-from amefu_cli.artefacts.files.results import open_result
+from amefu_cli.artefacts.files.results import Recipes, open_result
 from amefu_cli.artefacts.files.split import built_in_split, make_split
 from amefu_cli.commands.app import app
 from amefu_cli.errors import UsageError
+from amefu_cli.flows.ablate import PAPER, Ablation, Cell, Row, Table, TableRow, paper_figure, plan_tables
 from amefu_cli.flows.splits import data_set_of
-from amefu_cli.flows.tables import PAPER, Ablation, Cell, MadeBy, Row, Table, TableRow, paper_figure, plan_tables
 from amefu_cli.method.heads import FUSIONS, MODELS
 from amefu_cli.settings import parse_numbers
 from amefu_cli.stages import evaluate
@@ -98,7 +98,7 @@ def test_the_layout():
         row("amefu", "AMeFu-Net", 0.741, 0, 0, 0, paper=74.1),
     )
     made = Ablation(
-        preset="paper", recipe=MadeBy("paper", "tuned"), data_set="kinetics100", missing_videos=3,
+        preset="paper", recipe=Recipes("paper", "tuned"), data_set="kinetics100", missing_videos=3,
         missing_classes=("archery",), way=5, queries=1, episodes=10_000, seed=0, reference="AMeFu-Net",
         interval_over="episodes", tables=(Table("Table 3: ablation", rows),),
     )  # fmt: skip

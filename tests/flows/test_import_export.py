@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes
 from amefu_cli.artefacts.files.fingerprint import path_identity
+from amefu_cli.artefacts.files.split import make_split
 from amefu_cli.artefacts.files.workspace import Config, Workspace
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
 from amefu_cli.artefacts.stores.store import VideoStore
@@ -32,6 +33,7 @@ from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
+from amefu_cli.flows.chain import Ready
 from amefu_cli.flows.evaluate import Novel, candidate_of, settings_of_result
 from amefu_cli.flows.public import refuse_others
 from amefu_cli.flows.session import Session
@@ -175,7 +177,7 @@ def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path,
     store = VideoStore(tmp_path, streams_from(imported))
     drawn = DrawnEpisodes((), np.zeros((1, 5, 1), int), np.zeros((1, 5, 1), int), EpisodeNotes(0))
     candidate = candidate_of("amefu", imported / "fusion.safetensors")
-    asked = settings_of_result(store, Novel("", 0, ()), candidate, drawn, seed=0)
+    asked = settings_of_result(Novel(Ready(store, make_split([], [], [], source="test")), ()), candidate, drawn, seed=0)
     assert (asked.fusion, asked.num_aug) == ("dgadain", None)
     assert (asked.switches.loss, asked.switches.learning_rate) == ("double_softmax", None)
 

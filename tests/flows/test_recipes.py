@@ -18,7 +18,7 @@ from amefu_cli.artefacts.stores.header import FramesHeader, Stream, VideoRecord,
 from amefu_cli.artefacts.weights.checkpoint import open_fusion
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
-from amefu_cli.commands.start import config_text
+from amefu_cli.commands.workspace import config_text
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Chosen, Session, chosen_sets, defaults_of
 from amefu_cli.settings import (

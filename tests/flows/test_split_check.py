@@ -187,10 +187,10 @@ def test_a_check_counts_proposes_and_repairs(tmp_path: Path) -> None:
         ClassCount("novel", "climb", 1, 1),
     )
     assert [round(count.share, 2) for count in check.classes] == [0.33, 0.0, 1.0]
-    assert check.missing == ("brush hairs/v1", "run/3", "run/v-1")
+    assert check.missing_videos == ("brush hairs/v1", "run/3", "run/v-1")
     assert check.class_repairs == {"brush hairs": "brush_hair"}
     assert check.video_repairs == {"brush hairs/v1": "brush_hair/v1", "run/v-1": "run/V_1"}
-    assert check.duplicates == (("brush_hair/v1", "other/1"), ("climb/1", "run/2"))
+    assert check.identical == (("brush_hair/v1", "other/1"), ("climb/1", "run/2"))
     assert check.crossing == (("climb/1", "run/2"),)
 
     fixed = repaired(split, check, there)
@@ -209,7 +209,7 @@ def test_a_split_without_lists_is_restricted_only_where_clips_cross_it(tmp_path:
     fixed = repaired(split, check, there)
     assert fixed.videos == frozenset({"run/2", "climb/1"})
     again = check_split(fixed, there)
-    assert (again.duplicates, again.crossing) == ((("climb/1", "run/1"),), ())
+    assert (again.identical, again.crossing) == ((("climb/1", "run/1"),), ())
     only_names = make_split(["Run"], [], ["climb"], source="")
     del there["run/1"]
     assert repaired(only_names, check_split(only_names, there), there) == Split(("run",), (), ("climb",), None)
