@@ -18,12 +18,12 @@ ONNX_STEP = 224  # of free sizes: a multiple of 32 for convolutions and of 14 fo
 
 
 class OnnxDepth:
-    """Any ONNX model from a batch of RGB images to a map per image, run by onnxruntime from memory."""
+    """Any ONNX model from a batch of RGB images to a map per image, run by onnxruntime from its bytes or path."""
 
     larger_is_farther = False
 
     def __init__(
-        self, weights: bytes, *, device: torch.device, threads: int, imagenet_input: bool, **_: object
+        self, weights: bytes | str, *, device: torch.device, threads: int, imagenet_input: bool, **_: object
     ) -> None:
         runtime = import_extra("onnxruntime", extra="onnx", needed_by="the estimator 'onnx'")
         options = runtime.SessionOptions()
@@ -34,7 +34,7 @@ class OnnxDepth:
         except UsageError:
             raise
         except Exception as error:  # onnxruntime's errors have no base class of their own
-            raise UsageError(f"onnx: not a model that onnxruntime can load from one file: {error}") from error
+            raise UsageError(f"onnx: not a model that onnxruntime can load: {error}") from error
         self.input, self.output = self.session.get_inputs()[0], self.session.get_outputs()[0]
         self.imagenet_input = imagenet_input
         shape = self.input.shape
