@@ -33,10 +33,8 @@ def _end_at_the_next() -> None:
 class HeldSignals:
     """A context that holds the first signal back to its end, where it is raised: what runs in it is not torn.
 
-    Work of many parts looks at `arrived` between two of them. A second signal ends the process at once.
-
-    Raises:
-        Interrupted: at the end, where a signal has arrived.
+    Work of many parts looks at `arrived` between two of them. A second signal ends the process at once. Raises
+    Interrupted at the end, where a signal has arrived.
     """
 
     def __init__(self) -> None:

@@ -38,8 +38,7 @@ from amefu_cli.method.depth.monodepth2 import Monodepth2
 from amefu_cli.method.depth.network import build_estimator
 from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads.fusion import DGAdaIN
-from amefu_cli.method.heads.learning import Temperature, meta_train_episode
-from amefu_cli.method.heads.prototypes import classify_episodes
+from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
 from amefu_cli.settings import ClipSettings, FeaturesSettings
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.depth import predict_depth

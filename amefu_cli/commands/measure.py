@@ -20,14 +20,10 @@ if TYPE_CHECKING:
 
 @command
 def episodes(
-    session: Session,
-    answer: Answer,
-    settings: EpisodesSettings,
-    split_settings: SplitSettings,
-    features: options.FeaturesPath,
-    split: options.SplitOption = None,
+    session: Session, answer: Answer, settings: EpisodesSettings, split_settings: SplitSettings,
+    features: options.FeaturesPath, split: options.SplitOption = None,
     out: Annotated[Path | None, typer.Option(help="file to write [one in WORKSPACE/episodes]")] = None,
-) -> None:
+) -> None:  # fmt: skip
     """Draw episodes of the novel classes and write them as video ids, for `amefu evaluate --episodes FILE`.
 
     Example: amefu episodes --way 5 --shot 1 --count 10000 --seed 0
@@ -41,19 +37,13 @@ def episodes(
 
 @command
 def evaluate(
-    session: Session,
-    answer: Answer,
-    settings: EvaluateSettings,
-    split_settings: SplitSettings,
-    run: DeviceRun,
-    features: options.FeaturesPath,
-    fusion: options.FusionPath,
-    split: options.SplitOption = None,
+    session: Session, answer: Answer, settings: EvaluateSettings, split_settings: SplitSettings, run: DeviceRun,
+    features: options.FeaturesPath, fusion: options.FusionPath, split: options.SplitOption = None,
     out: Annotated[Path | None, typer.Option(help="results file to write [one in WORKSPACE/results]")] = None,
     by_class: Annotated[
         bool, typer.Option("--by-class", help="also the interval over novel classes, which a few of them widen")
     ] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Classify few-shot episodes of the novel classes; the result is printed and kept as JSON.
 
     Example: amefu evaluate --way 5 --shot 1
@@ -84,15 +74,14 @@ def _task(result: Result) -> str:
 
 @command
 def compare(
-    session: Session,
-    answer: Answer,
+    session: Session, answer: Answer,
     results: Annotated[
         list[Path], typer.Argument(metavar="A.json B.json …", help="results; the first is compared with")
     ],
     by_class: Annotated[
         bool, typer.Option("--by-class", help="let the interval account for the choice of novel classes too")
     ] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Compare results with the first one: differences of accuracy with their 95% intervals.
 
     Results of the same episodes are compared episode by episode; others are not, which is said. ≈ marks a
@@ -119,11 +108,7 @@ def _compared(result: Result) -> list[str]:
 
 @command
 def ablate(
-    session: options.DryRun,
-    answer: Answer,
-    settings: AblateSettings,
-    split_settings: SplitSettings,
-    run: DeviceRun,
+    session: options.DryRun, answer: Answer, settings: AblateSettings, split_settings: SplitSettings, run: DeviceRun,
     features: options.FeaturesPath,
     out: Annotated[
         Path,
@@ -133,7 +118,7 @@ def ablate(
     by_class: Annotated[
         bool, typer.Option("--by-class", help="let intervals of differences account for the novel classes too")
     ] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Make the paper's tables: train the fusions that are missing, evaluate every row on the same episodes.
 
     Fusions are trained as `amefu meta-train` would train them; the same command goes on where it was stopped. Where

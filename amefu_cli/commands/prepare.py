@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amefu_cli import settings as groups
 from amefu_cli.commands import options
 from amefu_cli.commands.console import Answer
 from amefu_cli.commands.options import command
 from amefu_cli.errors import VideoError
-from amefu_cli.settings import (
-    ClipSettings,
-    DepthSettings,
-    FallbackSettings,
-    FeaturesSettings,
-    FramesRun,
-    FramesSettings,
-    NetworkRun,
-    SplitSettings,
-    WorkRun,
-)
 
 if TYPE_CHECKING:
     from amefu_cli.flows.work import AnyHeader, Made
@@ -38,11 +28,8 @@ StreamsOption = Annotated[
 
 @command
 def frames(
-    session: options.DryRun,
-    answer: Answer,
-    settings: FramesSettings,
-    run: FramesRun,
-    work: WorkRun,
+    session: options.DryRun, answer: Answer, settings: groups.FramesSettings, run: groups.FramesRun,
+    work: groups.WorkRun,
     out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.frames)],
     videos: Annotated[
         Path | None,
@@ -52,7 +39,7 @@ def frames(
         bool, typer.Option("--prune", help="take videos out of the store whose clips are no longer in VIDEOS")
     ] = False,
     rebuild: options.Rebuild = False,
-) -> None:
+) -> None:  # fmt: skip
     """Decode every clip of VIDEOS into frames.zarr: upright, resized, as JPEG.
 
     Example: amefu frames ./videos --jobs 2
@@ -65,12 +52,8 @@ def frames(
 
 @command
 def depth(
-    session: options.DryRun,
-    answer: Answer,
-    settings: DepthSettings,
-    run: NetworkRun,
-    work: WorkRun,
-    frames: options.FramesPath,
+    session: options.DryRun, answer: Answer, settings: groups.DepthSettings, run: groups.NetworkRun,
+    work: groups.WorkRun, frames: options.FramesPath,
     out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.depth)],
     videos: Annotated[Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")] = None,
     weights: Annotated[
@@ -78,40 +61,30 @@ def depth(
         typer.Option(help="weights of the estimator: a file, or Monodepth2's folder or zip [its own]"),
     ] = None,
     rebuild: options.Rebuild = False,
-) -> None:
+) -> None:  # fmt: skip
     """Predict the disparity of every frame into depth.zarr (first the frames, if they are not there).
 
     Example: amefu depth ./videos --estimator tiny
     """
     from amefu_cli.flows.chain import DepthOrder, FramesOrder, depth_up_to_date
 
-    of_frames = FramesOrder(frames, videos, work=WorkRun(shard=work.shard))
+    of_frames = FramesOrder(frames, videos, work=groups.WorkRun(shard=work.shard))
     made = depth_up_to_date(session, DepthOrder(out, of_frames, settings, weights, run, work, rebuild))
     _report(answer, made, out)
 
 
 @command
 def features(
-    session: options.DryRun,
-    answer: Answer,
-    settings: FeaturesSettings,
-    fallback: FallbackSettings,
-    clip: ClipSettings,
-    split_settings: SplitSettings,
-    run: NetworkRun,
-    work: WorkRun,
-    frames: options.FramesPath,
-    depth: options.DepthPath,
-    rgb: options.RgbPath,
-    depth_stream: options.DepthStreamPath,
+    session: options.DryRun, answer: Answer, settings: groups.FeaturesSettings, fallback: groups.FallbackSettings,
+    clip: groups.ClipSettings, split_settings: groups.SplitSettings, run: groups.NetworkRun, work: groups.WorkRun,
+    frames: options.FramesPath, depth: options.DepthPath, rgb: options.RgbPath, depth_stream: options.DepthStreamPath,
     out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.features)],
-    split: options.SplitOption = None,
-    stream: StreamsOption = None,
+    split: options.SplitOption = None, stream: StreamsOption = None,
     basenet: Annotated[
         bool, typer.Option("--basenet", help="also the RGB network without pretraining, for the baselines")
     ] = False,
     rebuild: options.Rebuild = False,
-) -> None:
+) -> None:  # fmt: skip
     """Compute per-frame features of both frozen streams into features.zarr, once for all experiments.
 
     A stream that was never pretrained is used with the weights of --backbone and --weights; what is not said is taken

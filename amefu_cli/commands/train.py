@@ -7,38 +7,21 @@ from typing import Annotated
 
 import typer
 
+from amefu_cli import settings as groups
 from amefu_cli.commands import options
 from amefu_cli.commands.console import Answer
 from amefu_cli.commands.options import command
 from amefu_cli.flows.session import Session
-from amefu_cli.settings import (
-    EXPORTED,
-    IMPORTED,
-    ClipSettings,
-    DeviceRun,
-    MetaTrainSettings,
-    PretrainSettings,
-    SplitSettings,
-    StreamSettings,
-)
 
 
 @command
 def pretrain(
-    session: options.DryRun,
-    answer: Answer,
-    modality: options.Modality,
-    settings: PretrainSettings,
-    stream: StreamSettings,
-    clip: ClipSettings,
-    split_settings: SplitSettings,
-    run: DeviceRun,
-    frames: options.FramesPath,
-    depth: options.DepthPath,
-    split: options.SplitOption = None,
+    session: options.DryRun, answer: Answer, modality: options.Modality, settings: groups.PretrainSettings,
+    stream: groups.StreamSettings, clip: groups.ClipSettings, split_settings: groups.SplitSettings,
+    run: groups.DeviceRun, frames: options.FramesPath, depth: options.DepthPath, split: options.SplitOption = None,
     out: Annotated[Path | None, typer.Option(help="checkpoint to write [WORKSPACE/MODALITY.safetensors]")] = None,
     rebuild: options.Rebuild = False,
-) -> None:
+) -> None:  # fmt: skip
     """Fine-tune one stream on the base classes; the same command resumes a training that was interrupted.
 
     Example: amefu pretrain --modality rgb
@@ -49,7 +32,8 @@ def pretrain(
         modality, out or session.workspace.stream(modality), frames, depth, SplitOrder(split, split_settings), settings,
         stream, clip, run.device, rebuild,
     )  # fmt: skip
-    if trained := pretrain(session, order):
+    trained = pretrain(session, order)
+    if trained is not None:
         notes, videos = trained
         document = {
             "checkpoint": str(order.out), "best_epoch": "-" if notes.epoch is None else notes.epoch,
@@ -60,24 +44,20 @@ def pretrain(
 
 @command
 def meta_train(
-    session: options.DryRun,
-    answer: Answer,
-    settings: MetaTrainSettings,
-    split_settings: SplitSettings,
-    run: DeviceRun,
-    features: options.FeaturesPath,
+    session: options.DryRun, answer: Answer, settings: groups.MetaTrainSettings, split_settings: groups.SplitSettings,
+    run: groups.DeviceRun, features: options.FeaturesPath,
     out: Annotated[Path, options.Place("checkpoint to write", lambda workspace: workspace.fusion)],
-    split: options.SplitOption = None,
-    rebuild: options.Rebuild = False,
-) -> None:
+    split: options.SplitOption = None, rebuild: options.Rebuild = False,
+) -> None:  # fmt: skip
     """Meta-train the fusion on features.zarr alone; the same command resumes one that was interrupted.
 
     Example: amefu meta-train --num-aug 2
     """
-    from amefu_cli.flows.training import MetaTrainOrder, SplitOrder, meta_train
+    from amefu_cli.flows.training import SplitOrder, meta_train
 
-    order = MetaTrainOrder(out, features, SplitOrder(split, split_settings), settings, run.device, rebuild)
-    if notes := meta_train(session, order):
+    asked_split = SplitOrder(split, split_settings)
+    notes = meta_train(session, features, asked_split, settings, out, device=run.device, rebuild=rebuild)
+    if notes is not None:
         document = {
             "checkpoint": str(out), "fusion": settings.fusion, "num_aug": settings.num_aug,
             "best_epoch": "-" if notes.epoch is None else notes.epoch, "validation_accuracy": notes.validation_accuracy,
@@ -87,18 +67,15 @@ def meta_train(
 
 @command
 def import_(
-    session: Session,
-    answer: Answer,
+    session: Session, answer: Answer,
     file: Annotated[Path, typer.Argument(help="model_full_*.pkl or *_submodel.pkl of the public code")],
     role: Annotated[
         str,
-        typer.Option(metavar="|".join(IMPORTED), help="what FILE is; fusion: of a full one, its DGAdaIN alone"),
+        typer.Option(metavar="|".join(groups.IMPORTED), help="what FILE is; fusion: of a full one, its DGAdaIN alone"),
     ],
-    rgb: options.RgbPath,
-    depth_stream: options.DepthStreamPath,
-    fusion: options.FusionPath,
+    rgb: options.RgbPath, depth_stream: options.DepthStreamPath, fusion: options.FusionPath,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="replace checkpoints that are there")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Take over a checkpoint of the paper's public code; `features` and `evaluate` use it at once.
 
     A full file gives both streams and the fusion. The streams read 224 pixels and magma colours.
@@ -116,15 +93,12 @@ def import_(
 
 @command
 def export(
-    session: Session,
-    answer: Answer,
+    session: Session, answer: Answer,
     file: Annotated[Path, typer.Argument(help="file to write: .pkl as the public code does, or .safetensors")],
-    role: Annotated[str, typer.Option(metavar="|".join(EXPORTED), help="a full model, or one stream")],
-    rgb: options.RgbPath,
-    depth_stream: options.DepthStreamPath,
-    fusion: options.FusionPath,
+    role: Annotated[str, typer.Option(metavar="|".join(groups.EXPORTED), help="a full model, or one stream")],
+    rgb: options.RgbPath, depth_stream: options.DepthStreamPath, fusion: options.FusionPath,
     force: Annotated[bool, typer.Option("--force", help="replace a FILE that is there")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Write streams and fusion in the layout of the paper's public code; what was imported comes back exactly.
 
     Only ResNet-50 streams and the fusion dgadain have a place there.

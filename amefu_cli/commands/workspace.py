@@ -38,10 +38,9 @@ recipe = {recipe}
 
 @command
 def init(
-    session: Session,
-    answer: Answer,
+    session: Session, answer: Answer,
     force: Annotated[bool, typer.Option("--force", help="replace an amefu.toml that is there")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Write a commented amefu.toml into the workspace.
 
     Example: amefu init --preset tiny
@@ -78,10 +77,9 @@ def _toml(value: object) -> str:
 
 @command
 def status(
-    session: Session,
-    answer: Answer,
+    session: Session, answer: Answer,
     failed: Annotated[bool, typer.Option("--failed", help="list the videos that failed, with their errors")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Show the stores with their videos done, failed and missing, the checkpoints, and the results.
 
     Example: amefu status --failed
@@ -127,12 +125,11 @@ def _leaves(header: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 
 @command
 def verify(
-    session: Session,
-    answer: Answer,
+    session: Session, answer: Answer,
     paths: Annotated[
         list[Path] | None, typer.Argument(help="stores and checkpoints [all those of the workspace]")
     ] = None,
-) -> None:
+) -> None:  # fmt: skip
     """Read every store and checkpoint back: checksums, counts, finite values. Exit code 3 where a video is damaged.
 
     A damaged video is marked, and the command that made it makes it, and only it, again.
@@ -154,16 +151,14 @@ def verify(
 
 @command
 def split_check(
-    session: Session,
-    answer: Answer,
-    frames: options.FramesPath,
+    session: Session, answer: Answer, frames: options.FramesPath,
     videos: Annotated[Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")] = None,
     split: options.SplitOption = None,
     repair: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="write the split as it should be, for --split FILE.json")
     ] = None,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="follow symbolic links out of VIDEOS")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Say which classes and videos of a split are missing or misspelt, and which clips are the same file.
 
     A class in two parts, or the same clip in two parts, is an error (exit code 2). --repair writes the split with the
@@ -199,13 +194,11 @@ def _split_rows(check: SplitCheck) -> list[list[str]]:
 
 @command
 def demo(
-    session: Session,
-    answer: Answer,
-    settings: DemoSettings,
+    session: Session, answer: Answer, settings: DemoSettings,
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="folder of the world and of its workspace")] = Path(
         "amefu-demo"
     ),
-) -> None:
+) -> None:  # fmt: skip
     """Render a small world of actions and run the whole pipeline on it, in a few minutes on two cores.
 
     Needs the extra: pip install 'amefu[timm]'

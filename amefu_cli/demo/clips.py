@@ -106,10 +106,8 @@ def render_world(
     """Render `folder`/CLASS/CLASS_000.mp4 and so on, and write `split_file` (TOML).
 
     Clips that are there are kept. Every clip has its own random state (seed, class, clip), so that the world
-    is the same whatever was rendered before and by how many processes.
-
-    Raises:
-        SettingsMismatch: the split file says that the clips there were rendered otherwise.
+    is the same whatever was rendered before and by how many processes. Raises SettingsMismatch where the split file
+    says that the clips there were rendered otherwise.
     """
     started = time.monotonic()
     write_split_file(split_file, world)
@@ -169,8 +167,7 @@ def render_one(action: str, entropy: tuple[int, int, int], path: Path, world: Wo
 def write_mp4(path: Path, frames: npt.NDArray[np.uint8], fps: int) -> None:
     """Write RGB frames uint8 (frames, height, width, 3) to `path`, wholly or not at all.
 
-    Raises:
-        AmefuError: an odd height or width, which 4:2:0 colour cannot hold.
+    Raises AmefuError for an odd height or width, which 4:2:0 colour cannot hold.
     """
     _, height, width, _ = frames.shape
     if height % 2 or width % 2:

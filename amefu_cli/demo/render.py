@@ -91,12 +91,10 @@ def paint_boxes(canvas: Canvas, scene: Scene, camera: Camera) -> None:
     half = np.tile(boxes.half, (len(boxes.centre), 1))
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T.astype(np.float32)
     corners = centre[:, None] + np.einsum("ck,nk,nkj->ncj", signs, half, axes)
-    owner, row, column = covered_pixels(camera, *corner_bounds(corners))
-    right, down = camera.columns(column), camera.rows(row)
+    owner, pixel, right, down = rays_within(camera, *corner_bounds(corners))
     eye = -np.einsum("nkj,nj->nk", axes, centre)
     ray = [axes[owner, k, 0] * right + axes[owner, k, 1] * down + axes[owner, k, 2] for k in range(3)]
     depth, side = meet_boxes(list(eye[owner].T), ray, list(half[owner].T))
-    pixel = ((owner // count) * camera.height + row) * camera.width + column
     won = nearest(canvas, pixel, depth)
     owner, depth, side = owner[won], depth[won], side[won]
     place = np.stack([eye[owner, k] + depth * ray[k][won] for k in range(3)])
@@ -118,11 +116,9 @@ def paint_capsules(canvas: Canvas, scene: Scene, camera: Camera) -> None:
     radius = np.tile(capsules.radius, len(capsules.start))
     bounds = [ball_bounds(point, radius) for point in (start, end)]
     low, high = np.minimum(bounds[0][0], bounds[1][0]), np.maximum(bounds[0][1], bounds[1][1])
-    owner, row, column = covered_pixels(camera, low, high)
-    right, down = camera.columns(column), camera.rows(row)
+    owner, pixel, right, down = rays_within(camera, low, high)
     axis = end - start
     depth, place = meet_capsules(right, down, owner, start, axis, radius)
-    pixel = ((owner // count) * camera.height + row) * camera.width + column
     won = nearest(canvas, pixel, depth)
     owner, depth, place = owner[won], depth[won], place[won]
     hit = np.stack([depth * right[won], depth * down[won], depth])
@@ -156,8 +152,11 @@ def corner_bounds(corners: Array) -> tuple[Array, Array]:
     return low, high
 
 
-def covered_pixels(camera: Camera, low: Array, high: Array) -> tuple[Indices, Indices, Indices]:
-    """Owner, row and column of every pixel within the bounds (owners, 2), right and down, of each owner."""
+def rays_within(camera: Camera, low: Array, high: Array) -> tuple[Indices, Indices, Array, Array]:
+    """Owner, pixel of the canvas and slopes, right and down, of every ray (rays,) within the bounds of each owner.
+
+    The bounds low and high (owners, 2) are slopes too; as many owners stand in every frame.
+    """
     size = np.array([camera.width, camera.height])
     first = np.clip(np.floor(low * camera.focal + size / 2), 0, size).astype(np.intp)
     last = np.clip(np.ceil(high * camera.focal + size / 2), 0, size).astype(np.intp)
@@ -166,7 +165,9 @@ def covered_pixels(camera: Camera, low: Array, high: Array) -> tuple[Indices, In
     owner = np.repeat(np.arange(len(count)), count)
     place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     row, column = np.divmod(place.astype(np.int32), width.astype(np.int32)[owner])
-    return owner, row + first[owner, 1], column + first[owner, 0]
+    row, column = row + first[owner, 1], column + first[owner, 0]
+    frame = owner // max(1, len(low) // len(camera.position))
+    return owner, (frame * camera.height + row) * camera.width + column, camera.columns(column), camera.rows(row)
 
 
 def meet_capsules(

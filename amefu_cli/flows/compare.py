@@ -113,10 +113,8 @@ def _weights(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _warn_of_tasks(session: Session, one: Result, other: Result) -> None:
-    tasks = [{"way": asked.way, "shot": asked.shot, "queries": asked.queries} for asked in (one.asked, other.asked)]
-    differing = ", ".join(
-        f"{name} {value} and {tasks[1][name]}" for name, value in tasks[0].items() if value != tasks[1][name]
-    )
+    tasks = [(name, getattr(one.asked, name), getattr(other.asked, name)) for name in ("way", "shot", "queries")]
+    differing = ", ".join(f"{name} {first} and {second}" for name, first, second in tasks if first != second)
     if differing:
         session.say.warn(f"{one.path} and {other.path} are of different tasks ({differing})")
 

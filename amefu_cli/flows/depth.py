@@ -102,7 +102,7 @@ def _predict(
     if not jobs:  # which is known before torch is loaded
         with store:
             return Outcome()
-    from amefu_cli.stages.depth import Prediction, load_estimator, predict_depth
+    from amefu_cli.stages.depth import load_estimator, predict_depth
     from amefu_cli.stages.networks import choose_device
 
     device = choose_device(plan.run.device)
@@ -111,6 +111,8 @@ def _predict(
         store.note_provenance({"estimator": provenance})
         if message:
             session.say.note(message)
-        setup = Prediction(frames, store, estimator=estimator, device=device, batch=plan.run.batch)
         with session.say.progress("depth") as progress:
-            return predict_depth(setup, jobs, failed=plan.work.failed, progress=progress)
+            return predict_depth(
+                frames, store, jobs, estimator=estimator, device=device, batch=plan.run.batch,
+                failed=plan.work.failed, progress=progress,
+            )  # fmt: skip

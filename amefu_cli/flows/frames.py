@@ -147,7 +147,7 @@ def _say_gone(
 def _extract(
     session: Session, store: VideoStore[FramesHeader], jobs: Sequence[ClipJob], run: FramesRun, work: Work, folder: Path
 ) -> Outcome:
-    from amefu_cli.stages.frames import Extraction, extract_frames
+    from amefu_cli.stages.frames import extract_frames
 
     def failed(video: str, error: AmefuError) -> None:
         if not (folder.is_dir() and any(folder.iterdir())):  # all that are still to come would fail
@@ -155,6 +155,8 @@ def _extract(
         work.failed(video, error)
 
     processes = max(1, min(run.jobs or usable_cores(), len(jobs)))
-    setup = Extraction(store, processes=processes, timeout=run.timeout, allow_partial=run.allow_partial)
     with session.say.progress("frames") as progress:
-        return extract_frames(setup, jobs, failed=failed, progress=progress)
+        return extract_frames(
+            store, jobs, processes=processes, timeout=run.timeout, allow_partial=run.allow_partial, failed=failed,
+            progress=progress,
+        )  # fmt: skip

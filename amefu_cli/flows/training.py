@@ -159,41 +159,31 @@ def _train_stream(
         pretrain(setup, files, progress=progress)
 
 
-@dataclass(frozen=True)
-class MetaTrainOrder:
-    """Which fusion is trained, on which features."""
-
-    out: Path
-    features: Path
-    split: SplitOrder
-    settings: MetaTrainSettings
-    device: str = "auto"
-    rebuild: bool = False
-
-
-def meta_train(session: Session, order: MetaTrainOrder) -> checkpoint.CheckpointNotes | None:
+def meta_train(
+    session: Session, features: Path, split: SplitOrder, settings: MetaTrainSettings, out: Path, *, device: str,
+    rebuild: bool,
+) -> checkpoint.CheckpointNotes | None:  # fmt: skip
     """Bring a fusion's checkpoint up to date; returns what it notes, or None where a dry run cannot know it.
 
     Raises:
         UsageError: an absent device, a place that may not be written to, too few videos for the episodes.
         SettingsMismatch: the checkpoint is there by other settings or from other data.
     """
-    check_device(order.device)
-    if order.rebuild or not order.out.exists():
-        require_writable(order.out.parent)
-    settings = order.settings
-    of_features = FeaturesOrder(order.features, order.split)
-    ready = features_with_split(session, of_features, lambda videos, split: check_episodes(videos, split, settings))
+    check_device(device)
+    if rebuild or not out.exists():
+        require_writable(out.parent)
+    ready = features_with_split(
+        session, FeaturesOrder(features, split), lambda videos, of: check_episodes(videos, of, settings)
+    )
     if ready is None:
         return None
-    files = TrainingRun(order.out, fusion_header(session, ready, settings))
-    task = f"{settings.fusion} for {settings.epochs} × {settings.episodes} episodes"
-    if _is_due(session, files, order.rebuild, task):
+    files = TrainingRun(out, fusion_header(session, ready, settings))
+    if _is_due(session, files, rebuild, f"{settings.fusion} for {settings.epochs} × {settings.episodes} episodes"):
         tables = training_tables(session, ready, settings)
-        if order.rebuild:
+        if rebuild:
             files.start_over()
-        train_fusion(session, ready, tables, files, device=order.device)
-    return _notes(order.out)
+        train_fusion(session, ready, tables, files, device=device)
+    return _notes(out)
 
 
 def check_episodes(videos: Videos, split: Split, settings: MetaTrainSettings) -> None:

@@ -26,13 +26,9 @@ Result = TypeVar("Result")
 
 
 def ahead(
-    work: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    threads: int,
-    depth: int,
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, depth: int,
     start: Callable[[], None] | None = None,
-) -> Generator[Result, None, None]:
+) -> Generator[Result, None, None]:  # fmt: skip
     """`map(work, items)` in order, computed by threads up to `depth` items before it is asked for.
 
     An exception of `work` is raised at its item's turn. `start` is called once in every thread.
@@ -76,16 +72,10 @@ def pieces(jobs: Iterable[VideoJob], *, batch: int) -> Iterator[Piece]:
 
 
 def make_videos(
-    jobs: Sequence[VideoJob],
-    *,
-    batch: int,
-    load: Callable[[Piece], Any],
-    compute: Callable[[Piece, Any], Mapping[str, NDArray[Any]]],
-    writer_of: Callable[[VideoJob], VideoWriter],
-    device: torch.device,
-    failed: Callable[[str, AmefuError], None],
-    progress: Progress,
-) -> Outcome:
+    jobs: Sequence[VideoJob], *, batch: int, load: Callable[[Piece], Any],
+    compute: Callable[[Piece, Any], Mapping[str, NDArray[Any]]], writer_of: Callable[[VideoJob], VideoWriter],
+    device: torch.device, failed: Callable[[str, AmefuError], None], progress: Progress,
+) -> Outcome:  # fmt: skip
     """Load, compute and write every video: threads load and compute ahead of this one, which writes.
 
     On a CPU as many pieces are computed at once as there are cores, each on one: that is faster than one piece on all

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,6 @@ from amefu_cli.settings import DepthSettings
 from amefu_cli.stages import Outcome, Progress, VideoJob
 from amefu_cli.stages.computing import Piece, make_videos
 from amefu_cli.stages.networks import choose_precision
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """All that one prediction needs besides its jobs: two stores, the network, its device, frames at once."""
-
-    frames: VideoStore[FramesHeader]
-    depth: VideoStore[DepthHeader]
-    estimator: Estimator
-    device: torch.device
-    batch: int
 
 
 def load_estimator(
@@ -61,26 +49,27 @@ def load_estimator(
 
 
 def predict_depth(
-    setup: Prediction, jobs: Sequence[VideoJob], *, failed: Callable[[str, AmefuError], None], progress: Progress
-) -> Outcome:
-    """Predict and store the disparity of every frame of the videos in `jobs`.
+    frames: VideoStore[FramesHeader], depth: VideoStore[DepthHeader], jobs: Sequence[VideoJob], *,
+    estimator: Estimator, device: torch.device, batch: int, failed: Callable[[str, AmefuError], None],
+    progress: Progress,
+) -> Outcome:  # fmt: skip
+    """Predict and store the disparity of every frame of the videos in `jobs`, `batch` frames at once at most.
 
-    Raises:
-        NotFinite: the network gave NaN or infinity; names the video.
+    Raises NotFinite, which names the video, where the network gave NaN or infinity.
     """
 
     def load(piece: Piece) -> torch.Tensor:
-        return torch.from_numpy(read_frames(setup.frames.read(piece.job.record.id), piece.numbers))
+        return torch.from_numpy(read_frames(frames.read(piece.job.record.id), piece.numbers))
 
     @torch.inference_mode()
     def compute(piece: Piece, content: torch.Tensor) -> Mapping[str, NDArray[Any]]:
-        disparity = setup.estimator(content.to(setup.device, non_blocking=True))  # (frames, height, width)
+        disparity = estimator(content.to(device, non_blocking=True))  # (frames, height, width)
         value, low, high = (part.cpu().numpy() for part in quantise(disparity))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise NotFinite(f"{setup.depth.path}: the estimator gave NaN or infinity for {piece.job.record.id}")
+            raise NotFinite(f"{depth.path}: the estimator gave NaN or infinity for {piece.job.record.id}")
         return {"disparity": value, "low": low, "high": high}
 
     return make_videos(
-        jobs, batch=setup.batch, load=load, compute=compute, writer_of=lambda job: depth_writer(setup.depth, job.id),
-        device=setup.device, failed=failed, progress=progress,
+        jobs, batch=batch, load=load, compute=compute, writer_of=lambda job: depth_writer(depth, job.id),
+        device=device, failed=failed, progress=progress,
     )  # fmt: skip

@@ -61,11 +61,7 @@ def model_vectors(
 
 
 def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, classifier: str, source: str) -> Found:
-    """Classify episodes.
-
-    Raises:
-        UsageError: `source`, which the vectors are from, lacks videos of the episodes.
-    """
+    """Classify episodes. UsageError: `source`, which the vectors are from, lacks videos of theirs."""
     started = time.monotonic()
     support, query = drawn.placed_in(of.ids, source=source)
     episodes = Episodes(of.labels[support[..., 0]], support, query)

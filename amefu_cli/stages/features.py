@@ -40,11 +40,7 @@ def load_streams(
     streams: Mapping[str, tuple[Stream, str]], *, seed: int, device: torch.device, precision: torch.dtype
 ) -> dict[str, LoadedStream]:
     """Streams by name, frozen, on the device: each row with its weights `imagenet`, `none` (random, by the seed), or
-    those of a file, which may be a checkpoint of ours.
-
-    Raises:
-        UsageError: the features of `rgb` and `depth` are not equally wide.
-    """
+    those of a file, which may be a checkpoint of ours. UsageError: `rgb` and `depth` are not equally wide."""
     loaded = {}
     for name, (row, weights) in streams.items():
         torch.manual_seed(seed)  # whichever others are loaded
@@ -80,8 +76,7 @@ def extract_features(
 ) -> Outcome:
     """Compute and store the features of the videos in `jobs`.
 
-    Raises:
-        NotFinite: a network gave NaN or infinity; names the video.
+    Raises NotFinite, which names the video, where a network gave NaN or infinity.
     """
     return make_videos(
         jobs, batch=setup.batch, load=partial(_load, setup), compute=partial(_compute, setup),

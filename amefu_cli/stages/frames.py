@@ -10,7 +10,6 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.stores.header import FramesHeader
@@ -26,35 +25,26 @@ from amefu_cli.method.geometry import stored_size
 from amefu_cli.stages import ClipJob, Outcome, Progress
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """All that one extraction needs besides its jobs. `timeout` is in seconds, for each clip."""
-
-    store: VideoStore[FramesHeader]
-    processes: int
-    timeout: float
-    allow_partial: bool
-
-
 def extract_frames(
-    setup: Extraction, jobs: Sequence[ClipJob], *, failed: Callable[[str, AmefuError], None], progress: Progress
-) -> Outcome:
+    store: VideoStore[FramesHeader], jobs: Sequence[ClipJob], *, processes: int, timeout: float, allow_partial: bool,
+    failed: Callable[[str, AmefuError], None], progress: Progress,
+) -> Outcome:  # fmt: skip
     """Decode and store `jobs` in worker processes; what a clip fails with goes to `failed` and the run goes on.
 
-    Raises:
-        AmefuError, OSError: the store cannot be written (disk full, read-only); nothing half-written counts.
+    A clip fails after `timeout` seconds. Raises AmefuError or OSError where the store cannot be written (disk full,
+    read-only); nothing half-written counts.
     """
     outcome, started = Outcome(), time.monotonic()
-    work = functools.partial(extract_clip, setup.store.path, allow_partial=setup.allow_partial)
-    with WorkerPool(work, jobs, deed="decoded", processes=setup.processes, timeout=setup.timeout) as pool:
+    work = functools.partial(extract_clip, store.path, allow_partial=allow_partial)
+    with WorkerPool(work, jobs, deed="decoded", processes=processes, timeout=timeout) as pool:
         while pool.fill():
             for job, result in pool.ended():
                 if isinstance(result, VideoError):
-                    setup.store.sweep()  # what a worker left that could not do it
+                    store.sweep()  # what a worker left that could not do it
                     outcome.failed[job.id] = str(result)
                     failed(job.id, result)
                 else:
-                    setup.store.forget(job.id)
+                    store.forget(job.id)
                     outcome.done.append(job.id)
                 progress(len(outcome.done) + len(outcome.failed), len(jobs), job.id)
     outcome.seconds = time.monotonic() - started

@@ -19,8 +19,7 @@ from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads import MODELS, build_fusion
-from amefu_cli.method.heads.learning import Temperature, meta_train_episode
-from amefu_cli.method.heads.prototypes import classify_episodes
+from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
 from amefu_cli.method.sampling import asynchronous_clips
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
@@ -41,14 +40,6 @@ class MetaTraining:
     device: torch.device
 
 
-class Learner(nn.Module):
-    """The fusion with the temperature of its logits."""
-
-    def __init__(self, fusion: nn.Module, temperature: Temperature) -> None:
-        super().__init__()
-        self.fusion, self.temperature = fusion, temperature
-
-
 def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progress: Progress) -> Position:
     """Train, or go on training, a fusion; returns where the best epoch was.
 
@@ -59,7 +50,8 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
     settings = setup.settings
     torch.manual_seed(settings.seed)
     fusion = build_fusion(settings.fusion, setup.base.streams["rgb"].shape[-1])
-    learner = Learner(fusion, Temperature(settings.temperature, learned=settings.learn_temperature)).to(setup.device)
+    temperature = Temperature(settings.temperature, learned=settings.learn_temperature)
+    learner = nn.ModuleDict({"fusion": fusion, "temperature": temperature}).to(setup.device)
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
         trained, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -69,17 +61,17 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
         """The episodes of an epoch from number `first` on; yields the mean loss of the optimizer steps of each."""
         for rgb, depth in _episodes(setup, epoch, first):
             losses = meta_train_episode(
-                learner.fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
-                shot=settings.shot, classifier=settings.classifier, temperature=learner.temperature, loss=settings.loss,
+                fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
+                shot=settings.shot, classifier=settings.classifier, temperature=temperature, loss=settings.loss,
             )  # fmt: skip
             yield float(losses.mean())
 
     def validate() -> dict[str, float | None]:
-        temperature = float(learner.temperature.log_scale.detach().exp())
-        return {"validation_accuracy": _validation_accuracy(setup, learner.fusion), "temperature": temperature}
+        scale = float(temperature.log_scale.detach().exp())
+        return {"validation_accuracy": _validation_accuracy(setup, fusion), "temperature": scale}
 
     training = Training(
-        model=learner, kept=learner.fusion, optimizer=optimizer, epochs=settings.epochs, steps=settings.episodes,
+        model=learner, kept=fusion, optimizer=optimizer, epochs=settings.epochs, steps=settings.episodes,
         rates=(settings.learning_rate,), decay_after=settings.decay_after, steps_from=steps_from, validate=validate,
         metric="validation_accuracy", advice="lower --learning-rate",
     )  # fmt: skip

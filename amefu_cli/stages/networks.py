@@ -54,11 +54,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; auto is the fastest one present.
-
-    Raises:
-        UsageError: a device that is not there; lists those that are.
-    """
+    """The device `auto` (the fastest), `cpu`, `cuda`, `cuda:N` or `mps`; UsageError lists those that are present."""
     gpus = [f"cuda:{index}" for index in reversed(range(torch.cuda.device_count()))]
     present = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *gpus]  # the fastest last
     chosen = {"auto": present[-1], "cuda": "cuda:0"}.get(name, name)

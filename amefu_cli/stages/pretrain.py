@@ -32,6 +32,7 @@ from amefu_cli.stages.computing import LOADERS, ahead
 from amefu_cli.stages.networks import choose_device, choose_precision, load_backbone
 from amefu_cli.stages.training import Training
 
+Store = VideoStore[FramesHeader] | VideoStore[DepthHeader]
 Videos = Sequence[tuple[VideoRecord, int]]
 """The videos of one part of the data, with the class number of each."""
 
@@ -57,7 +58,7 @@ class StreamClassifier(nn.Module):
 class Pretraining:
     """All that one pretraining needs: the data, the settings, the device, and the backbone that it starts from."""
 
-    store: VideoStore[FramesHeader] | VideoStore[DepthHeader]
+    store: Store
     train: Videos
     held_out: Videos
     settings: PretrainSettings
@@ -85,12 +86,7 @@ def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -
 
 
 def prepare(
-    store: VideoStore[FramesHeader] | VideoStore[DepthHeader],
-    records: Sequence[VideoRecord],
-    header: StreamHeader,
-    *,
-    weights: str,
-    device: str,
+    store: Store, records: Sequence[VideoRecord], header: StreamHeader, *, weights: str, device: str
 ) -> Pretraining:
     """What training a stream as `header` says needs, from `weights` (`imagenet`, `none` or a file) on.
 
@@ -110,8 +106,7 @@ def prepare(
 def pretrain(setup: Pretraining, files: TrainingRun[StreamHeader], *, progress: Progress) -> Position:
     """Train, or go on training, one stream; returns where the best epoch was.
 
-    Raises:
-        NotFinite: the loss is NaN or infinite; names epoch and step.
+    Raises NotFinite, which names epoch and step, where the loss is NaN or infinite.
     """
     settings = setup.settings
     torch.manual_seed(settings.seed)

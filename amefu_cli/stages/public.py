@@ -11,16 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
-from amefu_cli.artefacts.weights.checkpoint import (
-    CheckpointNotes,
-    FusionHeader,
-    ImportedFusion,
-    ImportedStream,
-    StreamHeader,
-    open_fusion,
-    open_stream,
-    read_checkpoint,
-)
+from amefu_cli.artefacts.weights import checkpoint
+from amefu_cli.artefacts.weights.checkpoint import CheckpointNotes, FusionHeader, StreamHeader
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
 from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
 from amefu_cli.errors import UsageError
@@ -67,41 +59,29 @@ def check_layout(tensors: Mapping[str, torch.Tensor], backbone: Backbone, role: 
     heads = {part: some.get("head.weight") or some[f"{KEPT}fc.weight"] for part, some in names.items()}
     classes = {part: _rows(tensors.get(head)) for part, head in heads.items()}
     expected = expected_shapes(shapes, role, dim=backbone.dim, classes=classes)
-    others = [
-        f"{what} {min(found)!r}"
-        for what, found in (
-            ("lacks", expected.keys() - tensors.keys()),
-            ("also holds", tensors.keys() - expected.keys()),
-        )
-        if found
-    ]
+    differing = {"lacks": expected.keys() - tensors.keys(), "also holds": tensors.keys() - expected.keys()}
+    others = [f"{what} {min(found)!r}" for what, found in differing.items() if found]
     if others:
         raise UsageError(
             f"{name}: a file of --role {role} holds {len(expected)} tensors, this one holds {len(tensors)}: it "
             f"{' and '.join(others)} ({LOOKS_LIKE[roles_by_names(tensors)]})"
         )
     for public, shape in expected.items():
-        dtype = torch.int64 if public.endswith("num_batches_tracked") else torch.float32
-        if (tuple(tensors[public].shape), tensors[public].dtype) != (shape, dtype):
-            raise UsageError(
-                f"{name}: {public!r} is {_described(tensors[public].dtype, tuple(tensors[public].shape))}, "
-                f"{_described(dtype, shape)} is expected of --role {role}"
-            )
+        found = f"{tensors[public].dtype} {tuple(tensors[public].shape)}".removeprefix("torch.")
+        wanted = f"{'int64' if public.endswith('num_batches_tracked') else 'float32'} {shape}"
+        if found != wanted:
+            raise UsageError(f"{name}: {public!r} is {found}, {wanted} is expected of --role {role}")
 
 
 def _rows(tensor: torch.Tensor | None) -> int:
     return len(tensor) if tensor is not None and tensor.ndim else 0
 
 
-def _described(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
-    return f"{str(dtype).removeprefix('torch.')} {shape}"
-
-
 def import_stream(path: Path, modality: str, arrays: Arrays) -> StreamHeader:
     """What an imported stream says of itself: what the public code has fixed, and the file that it is from."""
     return StreamHeader(
         role=modality, backbone=BACKBONE, crop=CROP, depth_encoding=ENCODING, classes=None, clip=ClipSettings(),
-        imported=ImportedStream(path_identity(path), flip=OFFICIAL["pretrain"]["flip"]),
+        imported=checkpoint.ImportedStream(path_identity(path), flip=OFFICIAL["pretrain"]["flip"]),
         notes=_notes(path, arrays["head.weight"]),
     )  # fmt: skip
 
@@ -110,7 +90,7 @@ def import_fusion(path: Path, arrays: Arrays, streams: Mapping[str, str]) -> Fus
     """What an imported fusion says of itself; `streams` are the fingerprints of the two that it goes with."""
     return FusionHeader(
         role="fusion", fusion=FUSION, dim=len(arrays["scale.bias"]), streams=streams, clip=ClipSettings(),
-        imported=ImportedFusion(path_identity(path), loss=OFFICIAL["meta-train"]["loss"]),
+        imported=checkpoint.ImportedFusion(path_identity(path), loss=OFFICIAL["meta-train"]["loss"]),
         notes=_notes(path, arrays[f"{KEPT}fc.weight"]),
     )  # fmt: skip
 
@@ -151,11 +131,11 @@ def public_fusion(arrays: Arrays, *, classes: int) -> Arrays:
 
 def _read(path: Path, role: str) -> Arrays:
     if role == "fusion":
-        field, found, needed = "fusion", open_fusion(path).fusion, FUSION
+        field, found, needed = "fusion", checkpoint.open_fusion(path).fusion, FUSION
     else:
-        field, found, needed = "backbone", open_stream(path, role).backbone, BACKBONE
+        field, found, needed = "backbone", checkpoint.open_stream(path, role).backbone, BACKBONE
     if found != needed:
         raise UsageError(
             f"{path}: its {field} is {found!r}; the public code has {needed!r} alone, so only that can be exported"
         )
-    return read_checkpoint(path)
+    return checkpoint.read_checkpoint(path)

@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from amefu_cli.method.heads import FUSIONS, LOSSES, build_fusion
-from amefu_cli.method.heads import learning as training
+from amefu_cli.method.heads import FUSIONS, LOSSES, build_fusion, prototypes
 from amefu_cli.method.heads.fusion import DGAdaIN, video_vector
-from amefu_cli.method.heads.learning import Temperature, meta_train_episode
-from amefu_cli.method.heads.prototypes import episode_logits
+from amefu_cli.method.heads.prototypes import Temperature, episode_logits, meta_train_episode
 
 WAY, SHOT, QUERIES, FRAMES, DIM = 3, 2, 2, 4, 8
 COSINE = {"shot": SHOT, "classifier": "cosine", "loss": "cross_entropy"}
@@ -44,7 +42,7 @@ def test_a_step_per_depth_clip(monkeypatch, num_aug):
     steps, entropies = [], []
     optimizer.register_step_post_hook(lambda *_: steps.append(fusion.scale.bias.detach().clone()))
     counted = lambda *given: entropies.append(1) or functional.cross_entropy(*given)  # noqa: E731
-    monkeypatch.setattr(training, "cross_entropy", counted)
+    monkeypatch.setattr(prototypes, "cross_entropy", counted)
     losses = meta_train_episode(
         fusion, optimizer, *episode(num_aug), temperature=Temperature(1, learned=False), **COSINE
     )

@@ -42,7 +42,7 @@ def test_the_tiny_estimator_loads_neither_torchvision_nor_matplotlib() -> None:
         ("heads.FUSIONS", "mine", "Row('my fusion', 'heads.fusion:TwoWay')", ("meta-train",), "|mine"),
         ("heads.CLASSIFIERS", "mine", "Row('my classifier', 'heads.prototypes:cosine')", ("meta-train",), "|mine"),
         ("heads.CLASSIFIERS", "mine", "Row('my classifier', 'heads.prototypes:cosine')", ("evaluate",), "|mine"),
-        ("heads.LOSSES", "mine", "Row('my loss', 'heads.learning:double_softmax')", ("meta-train",), "mine: my loss"),
+        ("heads.LOSSES", "mine", "Row('my loss', 'heads.prototypes:double_softmax')", ("meta-train",), "mine: my loss"),
         ("heads.MODELS", "mine", "heads.Model('My model', ('rgb',))", ("evaluate",), "mine"),
         ("heads.TEST_CLIPS", "mine", "Row('my rule', 'sampling:middle_clip')", ("features",), "|mine"),
         (

@@ -127,9 +127,7 @@ def warm_up(folder: Path) -> None:
 
 def frames_in_this_process(clips: str, out: str) -> None:
     """What the workers of `amefu frames` do, in one process."""
-    from amefu_cli.stages.pipeline import ClipJob
-
-    from amefu_cli.stages import frames
+    from amefu_cli.stages import ClipJob, frames
 
     with begin(Path(out), frames_header()) as store:
         for clip in find_clips(Path(clips), follow_links=False).clips:

@@ -288,8 +288,8 @@ def _document(path: Path, kind: str) -> dict[str, Any] | None:
             header = json.loads(file.read(LARGEST_HEADER))["attributes"]["amefu"]
         known, found = isinstance(header["schema"], int) and header["kind"] in [*KINDS], header["kind"]
     except (FileNotFoundError, NotADirectoryError):
-        is_started = path.is_dir() and {entry.name for entry in os.scandir(path)} <= {STAGING, HEADER}
-        if path.exists() and not is_started:  # by another process at this moment
+        # looked at in this order, since another process may be starting a store of it at this moment
+        if path.exists() and not (path.is_dir() and {entry.name for entry in os.scandir(path)} <= {STAGING, HEADER}):
             raise UsageError(f"{path}: is there, but is not a store of amefu's; choose another path") from None
         return None
     except (ValueError, RecursionError) as error:

@@ -27,8 +27,8 @@ CLASSIFIERS: Mapping[str, Row] = {
 
 # name -> (logits (items, classes), targets (items,) int64) -> mean loss
 LOSSES: Mapping[str, Row] = {
-    "cross_entropy": Row("the paper's", "heads.learning:cross_entropy"),
-    "double_softmax": Row("softmax before it, as the public code has it", "heads.learning:double_softmax"),
+    "cross_entropy": Row("the paper's", "heads.prototypes:cross_entropy"),
+    "double_softmax": Row("softmax before it, as the public code has it", "heads.prototypes:double_softmax"),
 }
 
 # name -> (frames of a video, segments, frames_per_segment) -> frame numbers (segments * frames_per_segment,) int64

@@ -1,4 +1,4 @@
-"""Nearest-prototype classification of few-shot episodes (paper §3.4).
+"""Nearest-prototype classification of few-shot episodes: learning by one (paper §3.3-3.4), and judging by many.
 
 A class's prototype is the mean of its support vectors. A classifier needs only dot products and squared
 norms, and for a prototype both are means of entries of the Gram matrix of the video vectors. So thousands of
@@ -12,10 +12,12 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.heads import CLASSIFIERS
+from amefu_cli.method.heads import CLASSIFIERS, LOSSES
+from amefu_cli.method.heads.fusion import video_vector
 
 GRAM_VIDEOS = 8192  # a Gram matrix of at most 256 MiB; above it episodes are classified from the vectors
 CHUNK_ENTRIES = 1 << 21  # numbers held at once while classifying
@@ -36,6 +38,51 @@ def episode_logits(support: Tensor, query: Tensor, classifier: str) -> Tensor:
     prototypes = support.mean(-2)  # (..., way, dim)
     dot, squares = query @ prototypes.transpose(-1, -2), prototypes.square().sum(-1).unsqueeze(-2)
     return cast(Tensor, CLASSIFIERS[classifier].load()(dot, query.square().sum(-1, keepdim=True), squares))
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of the paper: softmax once."""
+    return functional.cross_entropy(logits, targets)
+
+
+def double_softmax(logits: Tensor, targets: Tensor) -> Tensor:
+    """Softmax, then a cross entropy that applies softmax again: the loss of the paper's public code."""
+    return functional.cross_entropy(logits.softmax(-1), targets)
+
+
+class Temperature(nn.Module):
+    """Multiplies logits by a positive scale, which stays as given or is learned through its logarithm."""
+
+    def __init__(self, scale: float, *, learned: bool) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=learned)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits * self.log_scale.exp()
+
+
+def meta_train_episode(
+    fusion: nn.Module, optimizer: torch.optim.Optimizer, rgb: Tensor, depth_clips: Tensor, *,
+    shot: int, classifier: str, temperature: nn.Module, loss: str,
+) -> Tensor:  # fmt: skip
+    """Learn from one episode: an optimizer step per depth clip, in order. Returns the losses (1 + num_aug,).
+
+    `rgb` (way, shot + queries, frames, dim) float32; `depth_clips` (1 + num_aug, way, shot + queries, frames,
+    dim), of which the first is matched to the RGB frames and the others are asynchronous. The first `shot`
+    videos of a class are its supports.
+    """
+    way, videos = rgb.shape[:2]
+    targets = torch.arange(way, device=rgb.device).repeat_interleave(videos - shot)
+    loss_of, losses = LOSSES[loss].load(), []
+    for depth in depth_clips:
+        vectors = video_vector(fusion, rgb, depth)  # (way, shot + queries, dim)
+        logits = episode_logits(vectors[:, :shot], vectors[:, shot:].flatten(0, 1), classifier)
+        step_loss = loss_of(temperature(logits), targets)
+        optimizer.zero_grad()
+        step_loss.backward()
+        optimizer.step()
+        losses.append(step_loss.detach())
+    return torch.stack(losses)
 
 
 def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.bool_]:
