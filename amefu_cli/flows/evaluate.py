@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amefu_cli.artefacts.files import results
+from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
 from amefu_cli.artefacts.files.fingerprint import differences
 from amefu_cli.artefacts.files.split import Split
@@ -50,13 +51,15 @@ def make_episodes(
     Raises:
         UsageError: too few videos; the file holds other episodes.
     """
+    name = f"{settings.way}way-{settings.shot}shot-{settings.queries}query-{settings.count}-seed{settings.seed}"
+    path = out or session.workspace.folder / "episodes" / f"{name}.safetensors"
+    if not path.exists():
+        require_writable(path)
     ready = features_with_split(
         session, FeaturesOrder(features, order), lambda videos, split: check_novel(videos, split, settings)
     )
     assert ready is not None, "there is no dry run of this command"
     drawn = draw_novel(ready.store, ready.split, settings)
-    name = f"{settings.way}way-{settings.shot}shot-{settings.queries}query-{settings.count}-seed{settings.seed}"
-    path = out or session.workspace.folder / "episodes" / f"{name}.safetensors"
     if not path.exists():
         write_episodes(path, drawn)
     elif read_episodes(path).fingerprint == drawn.fingerprint:
@@ -174,6 +177,7 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
     if result:
         session.say.note(f"evaluate: {path} is up to date")
     else:
+        require_writable(path)
         result = classify(novel.vectors(candidate, order.device), drawn, asked, path, source=ready.store.path)
     return result, interval_by_class(result) if order.by_class else None
 

@@ -16,6 +16,7 @@ from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHe
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header, verify_checkpoint
+from amefu_cli.artefacts.weights.training_run import snapshot_path
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows.frames import source_identity
 from amefu_cli.flows.session import Session
@@ -176,7 +177,7 @@ def _checkpoints(workspace: Workspace) -> Iterator[CheckpointStatus]:
 def _checkpoint(path: Path) -> CheckpointStatus:
     try:
         header = read_header(path)
-        snapshot = None if header else read_header(path.with_suffix(".snapshot.safetensors"))
+        snapshot = None if header else read_header(snapshot_path(path))
     except DamagedFile:
         return CheckpointStatus(str(path), "not a checkpoint", None)
     shown = header or snapshot

@@ -49,7 +49,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_tensors(path: Path, *, numbers: Collection[str] = ()) -> Tensors:
-    """The named tensors of a safetensors file or of a torch pickle, which is read with weights_only=True: `read_pickle`.
+    """The named tensors of a safetensors file or of a torch pickle (see `read_pickle`).
 
     Raises UsageError (absent, a pickle that holds code), DamagedFile (truncated, no tensors in it) and NotFinite.
     """
@@ -194,7 +194,7 @@ def monodepth2_weights(source: str | None, cache: Cache) -> tuple[Tensors, Prove
 
 
 def _cached_monodepth2(cache: Cache) -> Tensors:
-    path = cache.folder / "monodepth2_mono_640x192.safetensors"
+    path = cache.place("monodepth2_mono_640x192.safetensors")
     if path.is_file():
         try:
             tensors, header = read_safetensors(path)
@@ -239,7 +239,7 @@ def tiny_weights(source: str | None, cache: Cache) -> tuple[Tensors, Provenance]
 
 
 def onnx_weights(source: str | None, cache: Cache) -> tuple[bytes | str, Provenance]:
-    """The bytes of an ONNX file; its path where the weights lie in files beside it, from which onnxruntime reads them."""
+    """The bytes of an ONNX file; its path where its weights lie in files beside it, which onnxruntime reads."""
     if source is None or not Path(source).is_file():
         raise UsageError(f"onnx:{source or ''}: no such file; write onnx:FILE")
     path = Path(source)

@@ -27,7 +27,6 @@ from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
-from torch import Tensor
 
 from amefu_cli.artefacts.weights import downloads
 from amefu_cli.artefacts.weights import sources as weights
