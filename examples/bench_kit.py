@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,22 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from amefu_cli.artefacts.stores.header import VideoRecord, record_json
-from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.stores.header import (
+    DepthHeader,
+    DepthNotes,
+    EstimatorIdentity,
+    FeaturesHeader,
+    FeaturesNotes,
+    FramesHeader,
+    FramesNotes,
+    Stream,
+    VideoRecord,
+    record_json,
+)
+from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.artefacts.stores.writing import VideoWriter
 from amefu_cli.demo.clips import write_mp4
+from amefu_cli.settings import ClipSettings, DepthSettings, FeaturesSettings, FramesSettings
 from amefu_cli.stages.networks import choose_device, choose_precision
 
 QUIET = {"failed": lambda video, error: None, "progress": lambda done, total, what: None}
@@ -84,6 +96,13 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """Of all threads of this process: what counts where others keep the machine busy."""
+    started = time.process_time()
+    call()
+    return time.process_time() - started
+
+
 def pairs(first: Callable[[], float], second: Callable[[], float], count: int = 3) -> tuple[float, float, float]:
     """Medians of first, second, and of the ratio second / first, pair by pair."""
     measured = [(first(), second()) for _ in range(count)]
@@ -102,6 +121,30 @@ def noise_videos(folder: Path, count: int, frames: int, size: tuple[int, int]) -
     clip = np.stack([pixels[t : t + height, t : t + width] for t in range(frames)])
     for index in range(count):
         write_mp4(folder / f"class_{index % 4}" / f"clip_{index:03d}.mp4", clip, 25)
+
+
+def frames_store(path: Path) -> VideoStore[FramesHeader]:
+    header = FramesHeader(settings=FramesSettings(), notes=FramesNotes(videos="videos"))
+    return prepare_store(path, header, rebuild=False)
+
+
+def depth_store(path: Path) -> VideoStore[DepthHeader]:
+    header = DepthHeader(
+        settings=DepthSettings(estimator="tiny", precision="float32"),
+        made_from=EstimatorIdentity("tiny", "its own"), notes=DepthNotes(frames="frames.zarr"),
+    )  # fmt: skip
+    return prepare_store(path, header, rebuild=False)
+
+
+def features_store(path: Path, streams: Mapping[str, Stream]) -> VideoStore[FeaturesHeader]:
+    header = FeaturesHeader(
+        settings=FeaturesSettings(views=0, precision="float32"), clip=ClipSettings(), streams=streams,
+        notes=FeaturesNotes(
+            frames="frames.zarr", depth="depth.zarr", rgb="rgb.safetensors", depth_stream="depth.safetensors",
+            weights=dict.fromkeys(streams, "none"),
+        ),
+    )  # fmt: skip
+    return prepare_store(path, header, rebuild=False)
 
 
 def video_names(count: int) -> list[str]:
