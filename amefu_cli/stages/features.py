@@ -136,7 +136,7 @@ def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
 
     Raises:
         NotFinite: some are NaN or infinity.
-        UsageError: some are larger, or all of an image smaller.
+        AmefuError: some are larger, or all of an image smaller.
     """
     largest = features.float().abs().amax(1)  # of each image
     if not bool(largest.isfinite().all()):
@@ -144,7 +144,7 @@ def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
     beyond = largest > HALF.max, (largest > 0) & (largest < HALF.tiny)
     for few, word in zip(beyond, ("reach", "are no more than"), strict=True):
         if bool(few.any()):
-            raise UsageError(
+            raise AmefuError(
                 f"{what} {word} {float(largest[few][0]):.3g}, and float16, in which they are stored, keeps the digits "
                 f"of {HALF.tiny:.2g} to {HALF.max:.0f} alone; give other --weights for {backbone}, or scale those of "
                 "its last layer"

@@ -250,10 +250,22 @@ def test_names_of_another_program(tmp_path: Path) -> None:
 
 
 def test_names_that_another_module_wrapped(tmp_path: Path) -> None:
-    wrapped = {f"module.{name}": tensor for name, tensor in small_stream().items()}
+    wrapped = {f"net.{name}": tensor for name, tensor in small_stream().items()}
     assert refusal(wrapped, "rgb", tmp_path) == (
         "a file of --role rgb holds 320 tensors, this one holds 320: it lacks 'convnet.0.weight' and also holds "
-        "'module.convnet.0.weight' (it looks like none of the public code's)"
+        "'net.convnet.0.weight' (it looks like none of the public code's)"
+    )
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
+def test_what_data_parallel_and_trainers_put_around_the_names_is_no_part_of_them(
+    tmp_path: Path, key: str | None
+) -> None:
+    """Every name and shape is held against those of --role depth, and the first that differs is its own."""
+    changed = {"convnet.4.0.conv1.weight": torch.zeros(1).expand(32, 64, 1, 1)}
+    wrapped: dict[str, Any] = {f"module.{name}": tensor for name, tensor in small_stream(**changed).items()}
+    assert refusal({key: wrapped} if key else wrapped, "depth", tmp_path) == (
+        "'convnet.4.0.conv1.weight' is float32 (32, 64, 1, 1), float32 (64, 64, 1, 1) is expected of --role depth"
     )
 
 

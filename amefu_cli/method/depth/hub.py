@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -84,7 +83,8 @@ def _hub_model(transformers: Any, config: Mapping[str, Any], tensors: Mapping[st
 def _image_processor(transformers: Any, preprocessor: Mapping[str, Any], model: Any) -> Any:
     """The image processor of a model, with what its file does not say as transformers has it for such a model."""
     with tempfile.TemporaryDirectory() as folder:  # transformers reads files only, and of them what it may
-        Path(folder, "preprocessor_config.json").write_text(json.dumps(harmless(preprocessor)))
+        with open(f"{folder}/preprocessor_config.json", "w") as file:
+            json.dump(harmless(preprocessor), file)
         try:
             processor = transformers.AutoImageProcessor.from_pretrained(
                 folder, config=model.config, trust_remote_code=False, local_files_only=True
