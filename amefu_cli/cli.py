@@ -18,7 +18,7 @@ def main() -> None:
     for stream in ("stdout", "stderr"):  # one that is closed from the start is None
         if getattr(sys, stream) is None:
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))
-    if isinstance(sys.stdout, io.TextIOWrapper):  # one that cannot show ± replaces it, as stderr does
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":  # it may not have ±
         sys.stdout.reconfigure(errors="replace")
     # Threads that spin while they wait make a shared machine ten times slower; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

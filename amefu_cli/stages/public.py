@@ -14,7 +14,7 @@ from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.checkpoint import CheckpointNotes, FusionHeader, StreamHeader
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
-from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.method.backbones.network import Backbone

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from amefu_cli.artefacts.weights.checkpoint import (
     open_stream,
     write_checkpoint,
 )
-from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
@@ -219,7 +220,7 @@ def small_stream(**changed: torch.Tensor) -> dict[str, torch.Tensor]:
     return tensors | changed
 
 
-def refusal(tensors: dict[str, torch.Tensor], role: str, tmp_path: Path) -> str:
+def refusal(tensors: Mapping[str, Any], role: str, tmp_path: Path) -> str:
     path = tmp_path / "model.pkl"
     torch.save(tensors, path)
     with pytest.raises(UsageError) as raised:

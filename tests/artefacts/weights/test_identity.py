@@ -16,7 +16,7 @@ from synthetic_features import amefu
 
 from amefu_cli.artefacts.files.fingerprint import Provenance, path_identity
 from amefu_cli.artefacts.weights import sources as weights
-from amefu_cli.artefacts.weights.sources import write_tensors
+from amefu_cli.artefacts.weights.tensors import write_tensors
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.stages import networks as streams
