@@ -280,6 +280,20 @@ def test_the_cache_is_where_the_environment_says() -> None:
     assert not cache_from_environment({"AMEFU_OFFLINE": "0", "HF_HUB_OFFLINE": ""}).offline
 
 
+def test_who_has_no_home_needs_a_cache_only_for_what_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    cache = cache_from_environment({})
+    assert load_depth_weights("tiny", None, cache=cache)[0]
+    message = r"~/\.cache/amefu: this user has no home to cache weights in; set AMEFU_CACHE to a folder"
+    with pytest.raises(UsageError, match=message):
+        load_depth_weights("monodepth2", None, cache=cache)
+    with pytest.raises(UsageError, match=message):
+        fetch("https://example.org/m.pth", digest=DIGEST, cache=cache)
+
+
 # Files ---------------------------------------------------------------------------------------------------
 
 
