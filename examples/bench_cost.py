@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import av
 import torch
-from amefu_cli.stages.pipeline import ClipJob
 from bench_kit import QUIET, Bench, features_store, forget, frames_store, noise_videos, pairs, seconds
 from bench_networks import job_of
 
@@ -26,6 +25,7 @@ from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.flows.frames import source_identity
 from amefu_cli.method.backbones import build_backbone
+from amefu_cli.stages import ClipJob
 from amefu_cli.stages import frames as frames_stage
 from amefu_cli.stages.features import Extraction, LoadedStream, extract_features
 

@@ -8,20 +8,22 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from amefu_cli.stages.pipeline import VideoJob, ahead
 from bench_kit import QUIET, Bench, depth_store, features_store, noise_videos, pairs, seconds
 
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import DepthHeader, FramesHeader, Stream, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.method.backbones import build_backbone
+from amefu_cli.method.comparison import accuracy_with_interval
 from amefu_cli.method.depth.monodepth2 import Monodepth2
 from amefu_cli.method.depth.network import build_estimator
 from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads.fusion import DGAdaIN
-from amefu_cli.method.heads.prototypes import Temperature, accuracy_with_interval, classify_episodes, meta_train_episode
+from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
 from amefu_cli.settings import ClipSettings
-from amefu_cli.stages.depth import Prediction, predict_depth
+from amefu_cli.stages import VideoJob
+from amefu_cli.stages.computing import ahead
+from amefu_cli.stages.depth import predict_depth
 from amefu_cli.stages.features import Extraction, LoadedStream, extract_features
 from amefu_cli.stages.meta_train import gather_episode
 from amefu_cli.stages.networks import precision_name
@@ -72,8 +74,10 @@ def depth_of(bench: Bench, frames: VideoStore[FramesHeader]) -> float:
     )  # fmt: skip
     shutil.rmtree(bench.folder / "depth.zarr", ignore_errors=True)
     with depth_store(bench.folder / "depth.zarr") as store:
-        setup = Prediction(frames, store, estimator, bench.device, BATCH)
-        return predict_depth(setup, [job_of(record) for record in frames.records().values()], **QUIET).seconds
+        jobs = [job_of(record) for record in frames.records().values()]
+        return predict_depth(
+            frames, store, jobs, estimator=estimator, device=bench.device, batch=BATCH, **QUIET
+        ).seconds
 
 
 def bench_depth(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from bench_kit import (
     cpu_seconds,
     depth_store,
     features_store,
+    forget,
     frames_store,
     multiply,
     pairs,
@@ -147,25 +149,29 @@ def bench_table(bench: Bench) -> None:
             blocks = {name: rng.random(shape, np.float32).astype(np.float16) for name in STREAMS}
             writer.append({"frame": np.arange(16), **blocks})
             multiply(store, writer, like, names)
-        files = [f"{path}/videos/{name}.zip" for name in names]
+        files = [path / "videos" / f"{name}.zip" for name in names]
         classes = sorted({name.split("/")[0] for name in names})
 
         def plain() -> None:
             for file in files:
-                Path(file).read_bytes()
+                file.read_bytes()
 
         def table() -> None:
             fresh = VideoStore(path, store.header)
             read_features(fresh, fresh.records(), classes, streams=list(STREAMS), views=1)
 
-        plain(), table()
-        ours, limit, ratio = pairs(lambda: seconds(table), lambda: seconds(plain), count=5)
-        cpu, cpu_limit, cpu_ratio = pairs(lambda: cpu_seconds(table), lambda: cpu_seconds(plain), count=5)
-        bench.row("feature table of 10,000 videos", f"{ours:.2f} s", "≤ 6 s", f"{cpu:.2f} s of CPU; with its records")
-        detail = (
-            f"{limit:.2f} s; by CPU {cpu_ratio:.2f}, {cpu_limit:.2f} s; 16 × 1280 float16, two streams, from memory"
-        )
+        def from_disk(call: Callable[[], object]) -> float:
+            forget(files)
+            return seconds(call)
+
+        os.sync()  # only what is on the disk can be forgotten
+        ours, limit, ratio = pairs(lambda: from_disk(table), lambda: from_disk(plain), count=5)
+        bench.row("feature table of 10,000 videos", f"{ours:.2f} s", "≤ 6 s", "from the disk, with its records")
+        detail = f"{limit:.2f} s, from the disk; 16 × 1280 float16, two streams"
         bench.row("feature table / plainly reading its files", f"{ratio:.2f}", "≥ 0.3", detail)
+        plain(), table()
+        ours, limit, ratio = pairs(lambda: cpu_seconds(table), lambda: cpu_seconds(plain), count=5)
+        bench.row("the same by CPU, from memory", f"{ratio:.2f}", "", f"{ours:.2f} s against {limit:.2f} s")
 
 
 def bench_memory(bench: Bench) -> None:

@@ -26,8 +26,9 @@ SplitOption = Annotated[
     Path | None,
     typer.Option(
         metavar="NAME|FILE|LISTS",
-        help=f"{', '.join(BUILT_IN)}; a .json or .toml file of class names; or lists of class/video: a folder, a "
-        "prefix, or train.txt,val.txt,test.txt [WORKSPACE/split.json, else that of --preset]",
+        help=f"{', '.join(BUILT_IN)}; a .json or .toml file of class names; or lists of class/video or of "
+        "classes: a folder, a prefix, or train.txt,val.txt,test.txt; or folders, for train/ val/ test/ above the "
+        "classes [WORKSPACE/split.json, else that of --preset]",
     ),
 ]
 

@@ -44,10 +44,13 @@ def frames(
 
     Example: amefu frames ./videos --jobs 2
     """
-    from amefu_cli.flows.frames import FramesOrder, make_frames
+    from amefu_cli.flows.frames import FramesOrder, described, make_frames
 
     made = make_frames(session, FramesOrder(out, videos, settings, run, work, prune, rebuild))
-    _report(answer, made, out)
+    if not session.dry_run or made.found is None:
+        return _report(answer, made, out)
+    document, rows = described(made.found)
+    answer.show(document | {"kept": made.outcome.kept}, title="what would be read", rows=rows)
 
 
 @command

@@ -11,6 +11,7 @@ from typing import Generic
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
+from amefu_cli.engines.workers import parse_shard
 from amefu_cli.flows.depth import DepthOrder, DepthPlan, make_depth, refuse_depth
 from amefu_cli.flows.features import (
     FeaturesOrder,
@@ -71,7 +72,8 @@ def features_up_to_date(
     if frames.store is None:
         return Made(None, frames.outcome), None
     check_crop(frames.store, plan.crops)
-    split = resolve_split(session, order.split, frames.store, plan.trained_on)
+    share = parse_shard(order.work.shard)[1] > 1
+    split = resolve_split(session, order.split, frames.store, plan.trained_on, share=share)
     if check and not session.dry_run:  # which may not have all frames yet
         check(frames.store, split)
     depth = _depth_of_features(session, plan, depth_plan, frames)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import fingerprint
+from amefu_cli.artefacts.files.lists import part_above
 from amefu_cli.artefacts.files.workspace import located, noted
 from amefu_cli.artefacts.stores.header import FramesHeader, FramesNotes, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
-from amefu_cli.artefacts.videos.find import Clip, Found, content_sha256, find_clips
+from amefu_cli.artefacts.videos.copies import content_sha256, one_of_each
+from amefu_cli.artefacts.videos.find import Clip, Found, find_clips
 from amefu_cli.engines.workers import usable_cores
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.flows.session import Session
@@ -23,6 +26,7 @@ from amefu_cli.stages import ClipJob, Outcome
 
 FIX = "amefu frames VIDEOS"
 COPIES = "copies.json"
+SHOWN = 5  # paths named in one message; --json has all
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,14 @@ def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
             outcome = _extract(session, store, jobs, run, work, folder) if jobs else Outcome()
     made = work.made(store, outcome, before=Outcome())
     made.outcome.skipped = [(str(skipped), reason) for skipped, reason in clips.skipped]
-    return made
+    return replace(made, found=clips)
 
 
 def source_identity(clip: Clip, checksum: bool) -> dict[str, object]:
-    """What tells that a source is still the same: size and modification time of each file, or the SHA-256 of all."""
+    """What tells that a source is still the same: size and modification time of each file, or the SHA-256 of all; and
+    why it is refused, so that it is tried again once that has changed."""
+    if clip.fault is not None:
+        return {"size": clip.size, "images": clip.images, "fault": clip.fault}
     if not checksum:
         identity: dict[str, object] = {"size": clip.size, "mtime_ns": clip.mtime_ns}
         return identity if clip.images is None else identity | {"images": clip.images}
@@ -97,17 +104,15 @@ class Sources:
         """What identifies its source: as the store has it where that is the same."""
         record, now = self._store.record(clip.id), source_identity(clip, self._checksum)
         made = record.made_from if record else {}
-        if self._checksum or made.get("size") != clip.size or "sha256" not in made:
+        if self._checksum or clip.fault or made.get("size") != clip.size or "sha256" not in made:
             return now
-        if {**now, "sha256": made["sha256"]} == made or self._is_copy(clip, made, now):
+        pair = fingerprint(clip.id, made, now)
+        if {**now, "sha256": made["sha256"]} == made or pair in self._found:
+            return made
+        if self._compare and content_sha256(clip.path) == made["sha256"]:
+            self._found.add(pair)
             return made
         return now
-
-    def _is_copy(self, clip: Clip, made: Mapping[str, object], now: Mapping[str, object]) -> bool:
-        pair = fingerprint(clip.id, made, now)
-        if pair not in self._found and self._compare and content_sha256(clip.path) == made["sha256"]:
-            self._found.add(pair)
-        return pair in self._found
 
     def note_copies(self) -> None:
         """Write down which copies were recognised, if some were."""
@@ -137,12 +142,53 @@ def _follows_links(order: FramesOrder, run: FramesRun, there: FramesHeader | Non
 
 
 def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
-    found = find_clips(folder, follow_links=follow_links)
-    for skipped, reason in found.skipped:
-        session.say.warn(f"skipped {skipped}: {reason}")
+    found = one_of_each(find_clips(folder, follow_links=follow_links))
+    for reason, paths in _by_reason(found.skipped).items():
+        session.say.warn(f"skipped {_named(paths)}: {reason}")
+    for group in found.in_two_classes:
+        session.say.warn(
+            f"{_named(group)} are the same clip, byte for byte, in two classes: a split may name one of them"
+        )
+    if session.command == "frames" and any(part_above(clip.id, clip.source) for clip in found.clips):
+        session.say.note(
+            f"{folder} holds train, val or test above the classes; `--split folders` takes them as the split"
+        )
     if not found.clips:
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
     return found
+
+
+def _by_reason(skipped: Iterable[tuple[Path, str]]) -> dict[str, list[str]]:
+    """What was passed over, by its reason."""
+    found: dict[str, list[str]] = {}
+    for path, reason in skipped:
+        found.setdefault(reason, []).append(str(path))
+    return found
+
+
+def _named(paths: Sequence[str]) -> str:
+    """The first of some paths, and how many more there are."""
+    return ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
+
+
+def described(found: Found) -> tuple[dict[str, object], list[list[str]]]:
+    """What a dry run shows of VIDEOS: clips by kind, counts by class, all that is passed over."""
+    kinds, classes = Counter(clip.kind for clip in found.clips), Counter(clip.class_name for clip in found.clips)
+    refused = {clip.id: clip.fault for clip in found.clips if clip.fault}
+    skipped = sorted((*found.skipped, *found.beside))
+    document = {
+        "clips": {"videos": kinds["video"], "folders of pictures": kinds["images"]}, "classes": classes,
+        "refused": refused, "in two classes": found.in_two_classes,
+        "skipped": {str(path): reason for path, reason in skipped},
+    }  # fmt: skip
+    rows = [["video files", str(kinds["video"]), ""], ["folders of pictures", str(kinds["images"]), ""]]
+    rows += [[f"class {name}", str(count), ""] for name, count in sorted(classes.items())]
+    rows += [["refused", clip, str(fault)] for clip, fault in refused.items()]
+    rows += [["the same clip in two classes", str(len(group)), _named(group)] for group in found.in_two_classes]
+    rows += [
+        [f"passed over: {reason}", str(len(paths)), _named(paths)] for reason, paths in _by_reason(skipped).items()
+    ]
+    return document, [["VIDEOS", "clips", ""], *rows]
 
 
 def _header(

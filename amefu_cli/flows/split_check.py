@@ -9,11 +9,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
-from amefu_cli.artefacts.files.split import BUILT_IN, KEYS, Split, load_split, make_split, write_split
+from amefu_cli.artefacts.files.split import (
+    BUILT_IN,
+    FOLDERS,
+    KEYS,
+    Split,
+    load_split,
+    make_split,
+    split_of_folders,
+    write_split,
+)
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
-from amefu_cli.artefacts.videos.find import Source, duplicates, find_clips
+from amefu_cli.artefacts.videos.copies import Source, duplicates
+from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
 
@@ -58,7 +68,8 @@ class SplitCheck:
         """Raises UsageError where clips stand in two parts of the split."""
         if self.crossing:
             raise UsageError(
-                f"{len(self.crossing)} clips stand in two parts of the split; leave one of each out: --repair FILE.json"
+                f"{len(self.crossing)} clips stand in two parts of the split, or in two classes; "
+                "leave one of each out: --repair FILE.json"
             )
 
 
@@ -72,11 +83,13 @@ def check_split_of(
         UsageError: no such split; a file to repair into that is not a .json file; no folder of videos.
     """
     source = _source(session, asked)
-    split = load_split(source)
+    split = None if source == FOLDERS else load_split(source)
     if repair is not None and repair.suffix != ".json":
         raise UsageError(f"--repair {repair}: must end in .json; it is a split file for --split")
     folder, followed = (videos, False) if videos else _recorded_folder(frames)
     found = find_clips(folder, follow_links=follow_links or followed)
+    by_id = {clip.id: clip.source for clip in found.clips}
+    split = split.spelt_as(by_id) if split else split_of_folders(by_id)
     sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips}
     check = check_split(split, sources)
     _say(session, check)
@@ -115,7 +128,7 @@ def _say(session: Session, check: SplitCheck) -> None:
             f"{shown}{', …' if len(check.video_repairs) > SHOWN else ''}"
         )
     for group in check.identical:
-        where = ", and stand in different parts of the split" if group in check.crossing else ""
+        where = ", and stand in different parts or classes of the split" if group in check.crossing else ""
         session.say.warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")
 
 
@@ -142,7 +155,7 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
 
 
 def repaired(split: Split, check: SplitCheck, sources: Mapping[str, Source]) -> Split:
-    """The split with names as the disk has them, and of clips that cross it only those of the last part."""
+    """The split with names as the disk has them, and of clips in two classes only those of the last part, or none."""
     fixed = _respelt(split, check.class_repairs, check.video_repairs)
     left_out = {video for group in check.crossing for video in _not_in_last_part(fixed, group)}
     if left_out:
@@ -179,6 +192,8 @@ def _in_class(video: str, class_repairs: Mapping[str, str]) -> str:
 
 
 def _not_in_last_part(split: Split, videos: tuple[str, ...]) -> list[str]:
+    """All but those of the last part; all of them where that holds them in two classes."""
     rank = [None, *KEYS.values()]
     ranks = {video: rank.index(split.part_of(class_of(video))) for video in videos}
-    return [video for video in videos if ranks[video] < max(ranks.values())]
+    last = [video for video in videos if ranks[video] == max(ranks.values())]
+    return [video for video in videos if video not in last or len(set(map(class_of, last))) > 1]

@@ -12,11 +12,13 @@ import numpy as np
 from amefu_cli.artefacts.files.names import class_of, letters
 from amefu_cli.artefacts.files.split import (
     BUILT_IN,
+    FOLDERS,
     Split,
     built_in_split,
     draw_split,
     load_split,
     read_split,
+    split_of_folders,
     write_split,
 )
 from amefu_cli.artefacts.files.workspace import located
@@ -30,7 +32,7 @@ from amefu_cli.artefacts.stores.header import (
     header_of,
 )
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.videos.find import Source, duplicates
+from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.settings import DEFAULT_SPLIT_RATIO, EpisodesSettings, SplitSettings
@@ -54,16 +56,18 @@ class SplitOrder:
         return bool(self.settings.split_ratio or self.settings.split_seed is not None)
 
 
-def resolve_split(session: Session, order: SplitOrder, store: VideoStore[AnyHeader], trained_on: TrainedOn) -> Split:
+def resolve_split(
+    session: Session, order: SplitOrder, store: VideoStore[AnyHeader], trained_on: TrainedOn, *, share: bool = False
+) -> Split:
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
     `store`; held against `store`, and against what its streams were trained on.
 
     What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
-    run.
+    run. Of a `share` of the videos the split may name none.
 
     Raises:
-        UsageError: a split that is no split, or two ways of making one at once; the same clip, byte for byte, in two
-            of base, validation and novel; novel classes that a stream was trained on.
+        UsageError: a split that is no split, or that no video matches, or two ways of making one at once; the same
+            clip, byte for byte, in two classes; novel classes that a stream was trained on.
     """
     source = _source(session, order)
     if source is not None and order.draws:
@@ -72,15 +76,36 @@ def resolve_split(session: Session, order: SplitOrder, store: VideoStore[AnyHead
             "leave them out, or remove the file"
         )
     names = sorted({class_of(video) for video in store.ids()})
-    split = load_split(source) if source else _drawn(order.settings, names)
+    split = _loaded(session, source, store) if source else _drawn(order.settings, names)
     how = f"of {source}" if source else f"drawn by {_ratio(order.settings)}"
     _check(session, split, source or how, store)
     for modality in ("rgb", "depth"):
         fix = f"amefu pretrain --modality {modality} --rebuild"
         refuse_seen(split, trained_on.get(modality) or (), f"the {modality} stream", fix)
     _check_copies(session, split, store)
+    if names and not any(map(split.lists, store.ids())):
+        if not share:
+            raise UsageError(
+                f"{source} matches none of the videos that are there: it names {_some(split.videos or split.classes)} "
+                f"and there are {_some(store.ids())}; name another one with --split"
+            )
+        return split
     _write_down(session, order, split, how, names)
     return split
+
+
+def _loaded(session: Session, source: str, store: VideoStore[AnyHeader]) -> Split:
+    """The split of a name, a file, lists or folders, with its names in the form of those of `store`."""
+    if source != FOLDERS:
+        return load_split(source).spelt_as(store.ids())
+    frames = _frames_of(session, store)
+    if frames is None:
+        raise UsageError(f"--split {FOLDERS}: the frames are not there, which say in which folder a video lies")
+    return split_of_folders({video: record.source for video, record in frames.records().items()})
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)[:2])
 
 
 def _write_down(session: Session, order: SplitOrder, split: Split, how: str, names: Sequence[str]) -> None:
@@ -164,7 +189,7 @@ def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[s
 
 
 def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) -> None:
-    """The same clip, byte for byte, may not stand in two parts."""
+    """The same clip, byte for byte, may not stand in two classes."""
     frames = _frames_of(session, store)
     if frames is None:
         return
@@ -172,11 +197,12 @@ def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) 
     same, unread = duplicates(sources)
     for group in same:
         if split.crosses(group):
+            parts = {split.part_of(class_of(video)) for video in group if split.lists(video)}
             raise UsageError(
-                f"{_named(group)} are the same clip, byte for byte, but stand in different parts of the split; "
+                f"{_named(group)} are the same clip, byte for byte, but stand in different "
+                f"{'parts of the split' if len(parts) > 1 else 'classes'}; "
                 "leave one out, as `amefu split check --repair FILE` does"
             )
-        session.say.warn(f"{_named(group)} are the same clip, byte for byte")
     if unread:
         session.say.note(f"split: {len(unread)} clips of equal size could not be compared, as their files are gone")
 

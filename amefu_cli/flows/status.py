@@ -14,6 +14,7 @@ from amefu_cli.artefacts.stores.check import verify_store
 from amefu_cli.artefacts.stores.failures import Failure, last_failures, read_failures
 from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.videos.copies import one_of_each
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header, verify_checkpoint
 from amefu_cli.artefacts.weights.training_run import snapshot_path
@@ -118,7 +119,7 @@ def _clips(frames: VideoStore[FramesHeader] | None, decoded: Records, failed: Ma
     if frames is None or folder is None or not folder.is_dir():
         return {video: {} for video in failed} | wanted
     sources = Sources(frames, compare=False)
-    for clip in find_clips(folder, follow_links=frames.header.notes.follow_links).clips:
+    for clip in one_of_each(find_clips(folder, follow_links=frames.header.notes.follow_links)).clips:
         if clip.id not in wanted or not frames.header.settings.checksum:
             wanted[clip.id] = sources.made_from(clip)
     return wanted

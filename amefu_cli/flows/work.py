@@ -14,6 +14,7 @@ from amefu_cli.artefacts.files.workspace import NO_FILES
 from amefu_cli.artefacts.stores.failures import FILE_NAME, latest_failures, read_failures, record_failure
 from amefu_cli.artefacts.stores.header import AnyHeader, FramesHeader, StoreHeader
 from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.videos.find import Found
 from amefu_cli.engines.workers import parse_shard, shard_of
 from amefu_cli.errors import AmefuError, DamagedFile, UsageError
 from amefu_cli.flows.session import Session
@@ -79,10 +80,12 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 @dataclass(frozen=True)
 class Made(Generic[AnyHeader]):
-    """A store after one flow, and what it did; no store where a dry run would only start it."""
+    """A store after one flow, and what it did; no store where a dry run would only start it. `found` is what lies in
+    VIDEOS, where the flow looked."""
 
     store: VideoStore[AnyHeader] | None
     outcome: Outcome
+    found: Found | None = None
 
 
 class Work:

@@ -16,8 +16,9 @@ from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.pictures import append_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.artefacts.stores.writing import frame_writer
+from amefu_cli.artefacts.videos.copies import content_sha256
 from amefu_cli.artefacts.videos.decode import open_clip
-from amefu_cli.artefacts.videos.find import Clip, content_sha256, is_unchanged
+from amefu_cli.artefacts.videos.find import Clip, is_unchanged
 from amefu_cli.artefacts.videos.opening import VanishedFile
 from amefu_cli.engines.workers import WorkerPool
 from amefu_cli.errors import AmefuError, VideoError, shown
@@ -62,8 +63,7 @@ def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
         if not settings.checksum:  # so that a copy of it can be recognised
             made_from = {**made_from, "sha256": content_sha256(clip.path)}
         _check_unchanged(clip)
-        source = "/".join([*clip.id.split("/")[:-1], clip.path.name])  # below VIDEOS, whatever that is called
-        writer.commit(frames=count, fps=reader.fps, source=source, made_from=made_from, partial=reader.partial)
+        writer.commit(frames=count, fps=reader.fps, source=clip.source, made_from=made_from, partial=reader.partial)
     return count
 
 

@@ -136,7 +136,7 @@ def test_a_depth_model_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path, mo
     before = tree(work / "depth.zarr/videos")
     if moved == "project":
         work = project.rename(tmp_path / "moved") / "work"
-        words: tuple[object, ...] = ("pretrain", "--modality", "depth", "--crop", "32", "--dry-run")  # as it was started
+        words: tuple[object, ...] = ("pretrain", "--modality", "depth", "--crop", "32", "--dry-run")  # as started
     else:
         there = tmp_path / ("mean.onnx" if moved == "model" else "other-name.onnx")
         words = ("depth", "--estimator", f"onnx:{model.rename(there)}")

@@ -98,7 +98,7 @@ def test_a_source_can_be_known_by_its_bytes(tmp_path: Path, make_clips: MakeClip
     os.utime(first, ns=(1, 1))
     assert "is up to date (2 videos)" in run_amefu(*options).stderr
     times = second.stat().st_mtime_ns
-    shutil.copy(first, second)
+    shutil.copy(make_clips(tmp_path / "other", ("jump",), 3)[2], second)
     os.utime(second, ns=(times, times))
     assert "1 videos to make, 1 already" in run_amefu(*options).stderr
 
@@ -160,7 +160,7 @@ def test_bad_videos_cost_themselves_alone(tmp_path: Path, make_clips: MakeClips,
     listed = json.loads(run_amefu("status", "--failed", "--json", "--workspace", work).stdout)["failed"]
     assert [(item["video"], item["attempt"]) for item in listed] == [(video, 1) for video in expected]
 
-    shutil.copy(good[1], corrupt)  # one of them is fetched again
+    shutil.copy(make_clips(tmp_path / "fetched", ("jump",), 4)[3], corrupt)  # one of them is fetched again
     done = run_amefu("frames", videos, *options, "--only-failed", code=3)
     assert json.loads(done.stdout)["done"] == 1
     run_amefu("frames", videos, *options, code=3)
@@ -294,7 +294,7 @@ def test_a_changed_source_is_made_again_down_the_whole_chain(
     videos = workspace.parent / "videos"
     run_amefu("frames", videos, "--workspace", workspace)
     before = {name: open_store(workspace / f"{name}.zarr", KINDS[name], fix="").records() for name in STORES}
-    shutil.copy(videos / "bow/clip_1.mp4", videos / "bow/clip_0.mp4")
+    shutil.copy(make_clips(workspace.parent / "other", ("bow",), 4)[3], videos / "bow/clip_0.mp4")
     done = run_amefu("features", "--workspace", workspace)
     for name in STORES:
         assert f"{name}: 1 videos to make, 20 already in" in done.stderr

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable
 from difflib import SequenceMatcher
+from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 from amefu_cli.errors import UsageError
@@ -74,6 +76,17 @@ def _encode(component: str) -> str:
         for character in component
     )  # fmt: skip
     return f"%2E{encoded[1:]}" if component.startswith(".") else encoded
+
+
+def typed_text(path: Path) -> str:
+    """Text as an editor wrote it: UTF-8, or what its byte order mark says. Bytes of other kinds become surrogates.
+
+    Raises OSError, or ValueError where it is not text.
+    """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    return content.decode("utf-8-sig", errors="surrogateescape")
 
 
 def suffixes(names: str) -> frozenset[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amefu_cli.artefacts.files.atomic import to_json, write_atomic
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, class_of
+from amefu_cli.artefacts.files.lists import part_above, read_list
+from amefu_cli.artefacts.files.names import class_of, typed_text
 from amefu_cli.errors import UsageError
 from amefu_cli.settings import BUILT_IN
 
@@ -55,6 +56,23 @@ class Split:
         """What of `records`, by id, belongs to the split."""
         return {video: record for video, record in records.items() if self.lists(video)}
 
+    def spelt_as(self, there: Iterable[str]) -> Split:
+        """The split with its names in the form of the videos `there`: of one `é` or of `e` and an accent."""
+        videos = set(there)
+        classes = {class_of(video) for video in videos}
+        known = videos | classes
+        composed = {_composed(name): name for name in known}
+
+        def spelt(name: str) -> str:
+            return name if name in known else composed.get(_composed(name), name)
+
+        def listed(video: str) -> str:
+            found = spelt(video)
+            return found if found in videos else f"{spelt(class_of(video))}/{video.partition('/')[2]}"
+
+        parts = [map(spelt, getattr(self, part)) for part in KEYS.values()]
+        return make_split(*parts, source="the split", videos=None if self.videos is None else map(listed, self.videos))
+
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
         """The listed videos of one part that are not `there`, sorted; none where the split lists no videos."""
         lacking = (self.videos or frozenset()).difference(there)
@@ -66,8 +84,8 @@ class Split:
         return tuple(name for name in getattr(self, part) if name in there)
 
     def crosses(self, videos: Iterable[str]) -> bool:
-        """Whether videos of the split stand in two or more of base, validation and novel."""
-        return len({self.part_of(class_of(video)) for video in videos if self.lists(video)}) > 1
+        """Whether videos of the split stand in two or more classes."""
+        return len({class_of(video) for video in videos if self.lists(video)}) > 1
 
 
 def make_split(
@@ -94,7 +112,7 @@ def read_split(path: Path) -> Split:
     Raises UsageError where it is absent, not TOML or JSON, of another shape, or has a class in two lists.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = typed_text(path)
         document: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such split file") from error
@@ -164,8 +182,7 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
     return dealt
 
 
-_SUFFIX = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))
-SUFFIX_AND_LABEL = re.compile(rf"\.(?:{_SUFFIX})(?:\s+\d+)?$", re.IGNORECASE)
+FOLDERS = "folders"
 
 
 def load_split(source: str) -> Split:
@@ -173,7 +190,7 @@ def load_split(source: str) -> Split:
 
     The folder `lists` stands for `lists/*train.txt`, `lists/*val.txt` and `lists/*test.txt`; `lists/ucf101` for
     `lists/ucf101_train.txt` and so on. Raises UsageError where it is none of these, for a line that is no
-    `class/video`, and for a class that stands in two lists.
+    `class/video` nor a class name, and for a class that stands in two lists.
     """
     if source in BUILT_IN:
         return built_in_split(source)
@@ -188,12 +205,15 @@ def load_split(source: str) -> Split:
         paths = [Path(part) for part in source.split(",")]
     else:
         raise UsageError(
-            f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, a folder or prefix of lists, or "
-            "three lists: train.txt,val.txt,test.txt"
+            f"--split {source}: must be {', '.join(BUILT_IN)}, a .json or .toml file, {FOLDERS}, a folder or prefix of "
+            "lists, or three lists: train.txt,val.txt,test.txt"
         )
-    videos = [read_list(path) for path in paths]
-    classes = [{class_of(video) for video in some} for some in videos]
-    return make_split(*classes, source=", ".join(map(str, paths)), videos=[video for some in videos for video in some])
+    lists = [read_list(path) for path in paths]
+    shown, entries = ", ".join(map(str, paths)), [entry for some in lists for entry in some]
+    if len({"/" in entry for entry in entries}) > 1:
+        raise UsageError(f"{shown}: some list videos and some class names alone; give all in one form")
+    classes = [{class_of(entry) for entry in some} for some in lists]
+    return make_split(*classes, source=shown, videos=entries if "/" in entries[0] else None)
 
 
 def built_in_split(name: str) -> Split:
@@ -203,27 +223,27 @@ def built_in_split(name: str) -> Split:
     return make_split(*(document[name][key] for key in KEYS), source=name)
 
 
-def read_list(path: Path) -> list[str]:
-    """The ids of one list, in its order."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such list of videos") from error
-    ids = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        entry = SUFFIX_AND_LABEL.sub("", line.strip())
-        if not entry:
-            continue
-        if not all(entry.partition("/")):
-            raise UsageError(f"{path}: line {number} is {line.strip()!r}; a line must be class/video")
-        ids.append(entry)
-    if not ids:
-        raise UsageError(f"{path}: lists no video")
-    return ids
+def split_of_folders(sources: Mapping[str, str]) -> Split:
+    """The split that the folders above the classes are. `sources` are paths below VIDEOS, by id.
+
+    Raises:
+        UsageError: a video that lies below none; a class in two of them.
+    """
+    classes: dict[str, set[str]] = {key: set() for key in KEYS}
+    for video, source in sources.items():
+        part = part_above(video, source)
+        if part is None:
+            raise UsageError(f"--split {FOLDERS}: {source} lies in no train/, val/ or test/ above its class")
+        classes[part].add(class_of(video))
+    return make_split(*classes.values(), source=f"--split {FOLDERS}")
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _only_list(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
+    found = sorted(folder.glob(pattern)) or sorted(folder.glob(pattern.replace(".", "*.")))
     if len(found) != 1:
         raise UsageError(
             f"--split {folder}: {len(found)} files are named {pattern}; exactly one is needed: give a prefix, such as "

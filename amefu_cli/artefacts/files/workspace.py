@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
+from amefu_cli.artefacts.files.names import typed_text
 from amefu_cli.errors import UsageError
 
 CONFIG = "amefu.toml"
@@ -92,7 +93,7 @@ def read_config(path: Path) -> Config:
     Raises UsageError where it cannot be read, is not TOML, or holds something else than tables, `preset` and `recipe`.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(typed_text(path))
     except FileNotFoundError:
         return Config()
     except OSError as error:  # the workspace is a file, say

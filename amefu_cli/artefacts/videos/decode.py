@@ -3,25 +3,20 @@
 What is decided here:
 
 - Which stream: the one FFmpeg calls best (default flag, then bit rate, then order), cover art left out.
-- Every decoded frame counts as one frame, at whatever rate. The decoder's order is the presentation order;
-  timestamps are not trusted for it (AVI has none of its own).
-- Turns and mirrors are applied (turns.py). The sample aspect ratio is not: frames are resized to a fixed
-  shape anyway. Alpha is dropped.
-- All frames get the size chosen for the first one, also after a change of resolution.
-- Undecodable packets before the first frame are passed over (recordings that start between keyframes); after
-  it they are an error. Damage that FFmpeg conceals inside a frame is not one.
-- The frame count of a header is believed only as a promise of at least so many frames (fragmented files say 0
-  or 4 for 30), less what an edit list hides. One tenth of it, and always 2, may be missing: AVI headers are
-  often one or two off. Where the file itself ends before its container says (MP4, AVI, Matroska), any missing
-  or damaged frame is an error.
+- Every decoded frame counts as one, at whatever rate, in the decoder's order (AVI has no timestamps of its own).
+- Turns and mirrors are applied. The sample aspect ratio is not, as frames get a fixed shape. Alpha is dropped.
+- All frames get the size of the first one, also after a change of resolution.
+- Packets that do not decode are passed over before the first frame and an error after it. What FFmpeg conceals is not.
+- What its header promises and does not come is an error (opening.py).
 - The frame rate is the header's where its count is believable too, else measured from the timestamps, else
   guessed by FFmpeg, else None; a rate above 240 is never taken from a header.
+- Pictures of one folder are one series of names, upright by EXIF; modes without a white of their own are scaled.
 """
 
 from __future__ import annotations
 
-import os
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -36,21 +31,26 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from amefu_cli.artefacts.videos.find import Clip
-from amefu_cli.artefacts.videos.images import ImageReader
+from amefu_cli.artefacts.videos.find import Clip, image_files
 from amefu_cli.artefacts.videos.opening import (
     MAX_PIXELS,
+    AmbiguousClip,
     CorruptVideo,
     EncryptedVideo,
     MissingDecoder,
     NoFrames,
-    TruncatedVideo,
+    Tally,
     UnreadableFile,
+    VanishedFile,
     encrypted_message,
+    is_cut,
     open_container,
     open_file,
-    promised_size,
+    shortfall,
+    slack,
+    truncated,
     video_stream,
 )
 from amefu_cli.errors import VideoError, shown
@@ -78,6 +78,8 @@ class ClipReader(Protocol):
 @contextmanager
 def open_clip(clip: Clip, *, allow_partial: bool, threads: int = 1) -> Iterator[ClipReader]:
     """Open one clip for one pass over its frames. Raises a child of VideoError."""
+    if clip.fault is not None:
+        raise AmbiguousClip(f"{shown(clip.path)}: {clip.fault}")
     if clip.kind == "images":
         yield ImageReader(clip.path, max_pixels=MAX_PIXELS, allow_partial=allow_partial)
         return
@@ -104,18 +106,15 @@ class VideoReader:
         self.partial = False
         self._path, self._file, self._container, self._stream = path, file, container, stream
         self._allow_partial = allow_partial
-        self._decoded = 0
-        self._undecodable = False  # packets before the first frame
-        self._packet_cut = False
-        self._times: tuple[int, int] | None = None  # the earliest and latest frame so far, in the time base
+        self._tally = Tally()
 
     @property
     def fps(self) -> float | None:
-        rate, claimed = self._stream.average_rate, self._stream.frames
-        if rate and 0 < rate <= MAX_RATE and claimed and self._decoded <= claimed + _slack(claimed):
+        rate, claimed, tally = self._stream.average_rate, self._stream.frames, self._tally
+        if rate and 0 < rate <= MAX_RATE and claimed and tally.decoded <= claimed + slack(claimed):
             return float(rate)
-        if self._times is not None and self._times[1] > self._times[0] and self._stream.time_base:
-            return float((self._decoded - 1) / ((self._times[1] - self._times[0]) * self._stream.time_base))
+        if tally.last > tally.first and self._stream.time_base:
+            return float((tally.decoded - 1) / ((tally.last - tally.first) * self._stream.time_base))
         guess = self._stream.guessed_rate
         return float(guess) if guess and guess <= MAX_RATE else None
 
@@ -123,7 +122,7 @@ class VideoReader:
         reformatter = VideoReformatter()  # kept, as its scaler is costly to set up
         turn, size = Turn(), (0, 0)
         for frame in self._frames():
-            if self._decoded == 1:
+            if self._tally.decoded == 1:
                 turn = turn_of(frame, self._stream)
                 size = turn.size(*size_of(*turn.size(frame.height, frame.width)))
             yield turn.apply(self._rgb(reformatter, frame, size))
@@ -141,7 +140,7 @@ class VideoReader:
         except av.FFmpegError as error:
             kind = f"{frame.format.name}, {frame.width}×{frame.height}"
             raise CorruptVideo(
-                f"{shown(self._path)}: frame {self._decoded} ({kind}) does not turn into RGB: "
+                f"{shown(self._path)}: frame {self._tally.decoded} ({kind}) does not turn into RGB: "
                 f"{error.strerror}; re-encode it"
             ) from error
         return cast(NDArray[np.uint8], scaled.to_ndarray())
@@ -152,96 +151,48 @@ class VideoReader:
         try:
             for packet in self._container.demux(self._stream):
                 for frame in self._decode(packet):
-                    self._count(frame)
+                    self._tally.frame(frame)
                     yield frame
         except (av.FFmpegError, OSError) as error:
             fault = self._fault(error)
-        fault = fault or self._shortfall()
+        fault = fault or shortfall(self._path, self._file, self._container, self._stream, self._tally)
         if fault is None:
             return
-        if not (self._allow_partial and self._decoded):
+        if not (self._allow_partial and self._tally.decoded):
             raise fault
         self.partial = True
         with suppress(av.FFmpegError):
             for frame in self._stream.decode(None):  # what the decoder held back for reordering
-                self._count(frame)
+                self._tally.frame(frame)
                 yield frame
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         if packet.has_sidedata("encryption_info"):
             raise EncryptedVideo(encrypted_message(self._path))
-        self._packet_cut |= packet.is_corrupt
+        self._tally.packet(packet)
         try:
             return packet.decode()
         except av.error.InvalidDataError:
-            if self._decoded:
+            if self._tally.decoded:
                 raise
-            self._undecodable = True
+            self._tally.undecodable = True
             return []
-
-    def _count(self, frame: VideoFrame) -> None:
-        self._decoded += 1
-        if frame.pts is not None:
-            first, last = self._times or (frame.pts, frame.pts)
-            self._times = min(first, frame.pts), max(last, frame.pts)
 
     def _fault(self, error: OSError | av.FFmpegError) -> VideoError:
         """What an exception while reading or decoding means."""
         name = shown(self._path)
         if not isinstance(error, av.FFmpegError):
             return UnreadableFile(f"{name}: reading failed: {error.strerror}; check the disk")
-        if self._is_cut():
-            return self._truncated()
+        if is_cut(self._file):
+            return truncated(self._path, self._file, self._stream, self._tally)
         if isinstance(error, av.error.PatchWelcomeError | av.error.DecoderNotFoundError):
-            return MissingDecoder(f"{name}: FFmpeg cannot decode this {self._codec()}; re-encode it as H.264")
+            return MissingDecoder(
+                f"{name}: FFmpeg cannot decode this {shown(self._stream.codec_context.name)}; re-encode it as H.264"
+            )
         return CorruptVideo(
-            f"{name}: decoding fails after {self._decoded} frames: {error.strerror}; fetch it again, or keep "
+            f"{name}: decoding fails after {self._tally.decoded} frames: {error.strerror}; fetch it again, or keep "
             "what decodes with --allow-partial"
         )
-
-    def _shortfall(self) -> VideoError | None:
-        """What is wrong with a video that ended without an exception."""
-        if self._decoded == 0:
-            if self._undecodable:
-                return CorruptVideo(
-                    f"{shown(self._path)}: no frame of its {self._codec()} stream decodes: "
-                    "invalid data throughout; fetch it again"
-                )
-            return NoFrames(f"{shown(self._path)}: its {self._codec()} stream holds no frame; fetch it again")
-        claimed = self._claimed() if self._decoded < self._stream.frames else self._stream.frames
-        missing = claimed - self._decoded
-        cut = self._is_cut() and (missing != 0 or self._packet_cut)
-        return self._truncated() if cut or missing > _slack(claimed) else None
-
-    def _claimed(self) -> int:
-        """Frames that the header promises to show: an edit list may hide some of those an MP4 stores."""
-        if not self._container.format.name.startswith("mov"):
-            return self._stream.frames
-        shows = sum(not entry.is_discard for entry in self._stream.index_entries)
-        return min(self._stream.frames, shows) if shows else self._stream.frames
-
-    def _is_cut(self) -> bool:
-        promised = promised_size(self._file)
-        return promised is not None and promised > os.fstat(self._file.fileno()).st_size
-
-    def _truncated(self) -> TruncatedVideo:
-        size, promised = os.fstat(self._file.fileno()).st_size, promised_size(self._file)
-        found = f"{self._decoded} frames decode" + (
-            f" of the {self._stream.frames} that its header promises" if self._stream.frames else ""
-        )
-        if promised is not None and promised > size:
-            found += f", and the file ends at byte {size:,} of {promised:,}"
-        return TruncatedVideo(
-            f"{shown(self._path)}: {found}; fetch it again, or keep what decodes with --allow-partial"
-        )
-
-    def _codec(self) -> str:
-        return shown(self._stream.codec_context.name)
-
-
-def _slack(claimed: int) -> int:
-    """By how many frames a sound header may be off."""
-    return max(2, claimed // 10)
 
 
 class Turn(NamedTuple):
@@ -273,3 +224,97 @@ def turn_of(frame: VideoFrame, stream: VideoStream) -> Turn:
         a, b, c, d = turns.get(tag.strip(), (1, 0, 0, 1))
     exchange = abs(b) > abs(a)
     return Turn(exchange, mirror_rows=(b if exchange else d) < 0, mirror_columns=(c if exchange else a) < 0)
+
+
+WHITE = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
+"""What white may be in pictures of floats and of 32-bit integers."""
+
+
+class ImageReader:
+    """The images of one folder; a ClipReader. A damaged image is an error; with allow_partial, left out."""
+
+    fps: float | None = None  # a folder does not say
+
+    def __init__(self, folder: Path, *, max_pixels: int, allow_partial: bool) -> None:
+        self.partial = False
+        self._folder, self._max_pixels, self._allow_partial = folder, max_pixels, allow_partial
+        self._white: float | None = None  # of pictures whose mode does not say it
+
+    def frames(self, size_of: Callable[[int, int], tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+        """Every image once, (height, width, 3) uint8 RGB, at the size chosen for the first one."""
+        size: tuple[int, int] | None = None
+        for path in self._files():
+            try:
+                image = _opened(path, self._max_pixels)
+                image = self._scaled(path, image) if image.mode in WHITE else _rgb(image)
+            except CorruptVideo:
+                if not self._allow_partial:
+                    raise
+                self.partial = True
+                continue
+            size = size or size_of(image.height, image.width)
+            resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            yield np.array(resized, dtype=np.uint8)
+        if size is None:
+            raise NoFrames(f"{shown(self._folder)}: no image of it can be read; put images there or remove it")
+
+    def _scaled(self, path: Path, image: Image.Image) -> Image.Image:
+        """A picture of a mode that may hold any numbers, as 8 bits: by one range for all pictures of the clip, the
+        least of those in use that holds them."""
+        if self._white is None:
+            low, high = self._range()
+            white = next((white for white in WHITE[image.mode] if high <= white + 0.5), None)
+            if white is None or not low >= -0.5:
+                found = f"pictures of mode {image.mode} that run from {low:g} to {high:g}"
+                raise CorruptVideo(f"{shown(path)}: {found}: what is white is not known; convert them to 8 bits")
+            self._white = white
+        levels = np.asarray(image, np.float64) * (255 / self._white)
+        return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
+
+    def _range(self) -> tuple[float, float]:
+        """The lowest and the highest number in all pictures of such a mode."""
+        ends = []
+        for path in self._files():
+            with suppress(CorruptVideo):
+                image = _opened(path, self._max_pixels)
+                if image.mode in WHITE:
+                    pixels = np.asarray(image)
+                    ends.append((float(pixels.min()), float(pixels.max())))
+        return float(np.min(ends)), float(np.max(ends))  # which, unlike Python's, pass NaN on
+
+    def _files(self) -> list[Path]:
+        try:
+            return image_files(self._folder)
+        except FileNotFoundError as error:
+            raise VanishedFile(f"{shown(self._folder)}: is gone; run the same command again") from error
+        except OSError as error:
+            raise UnreadableFile(f"{shown(self._folder)}: cannot be listed: {error.strerror}") from error
+
+
+def _opened(path: Path, max_pixels: int) -> Image.Image:
+    """One image, upright by its EXIF orientation, whatever its mode."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd EXIF and on size, which is held below
+            with Image.open(path) as image:
+                if image.width * image.height > max_pixels:
+                    found = f"{image.width}×{image.height} pixels are more than {max_pixels:,}"
+                    raise CorruptVideo(f"{shown(path)}: {found}; make it smaller")
+                image.load()
+                return ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise VanishedFile(f"{shown(path)}: is gone; run the same command again") from error
+    except UnidentifiedImageError as error:
+        raise CorruptVideo(f"{shown(path)}: is not an image that Pillow can read; replace or remove it") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreadableFile(f"{shown(path)}: cannot be read: {error.strerror}; allow reading it") from error
+        raise CorruptVideo(f"{shown(path)}: damaged image: {shown(str(error))}; replace or remove it") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # 16-bit gray: Pillow would clip it, not scale it
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # palettes with alpha need this step
+    return image.convert("RGB")

@@ -1,50 +1,46 @@
 """Source videos on disk: which files and folders under VIDEOS are clips, what was passed over, and why.
 
-A clip is a video file `CLASS/…/NAME.mp4` or a folder of images `CLASS/…/NAME/img_00001.jpg`. Its id is the
-path below the root without the suffix, `/` between the parts. A suffix stays where the bare id is taken, so
-that no two clips share an id and no id is a folder on the way to another.
+A clip is a video file `CLASS/…/NAME.mp4` or a folder of pictures `CLASS/…/NAME/img_00001.jpg`. Its id is the path below
+the root without the suffix, `/` between the parts, and without `train`, `val` or `test` where these stand above the
+classes. The rules, one folder at a time:
+
+- Hidden files, system folders, what a downloader left over and what is no video by its suffix are passed over.
+- A folder below a class that holds pictures is one clip: one series of their names (entries.py). What lies beside or
+  below them is passed over. Pictures that are named as a video beside them, or lie in a class folder, are no clip.
+- Flow, depth, masks and the like, by their name, are passed over beside what they are named after.
+- Two containers of one name, or a video and the folder of its frames, are one recording: the largest file is taken.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
-from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of, suffixes
+from amefu_cli.artefacts.files.fingerprint import fingerprint
+from amefu_cli.artefacts.files.lists import PARTS
+from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of
+from amefu_cli.artefacts.videos.entries import (
+    AUXILIARY,
+    IMAGE_SUFFIXES,
+    Above,
+    Choice,
+    Listing,
+    choose_series,
+    recording_of,
+    suffix_of,
+    without_kind,
+)
 from amefu_cli.errors import UsageError, shown
 
-IMAGE_SUFFIXES = suffixes(
-    """
-    bmp jfif jpe jpeg jpg png ppm tif tiff webp
-    """
-)
+IN_NO_CLASS = "lies in no class folder; move it to CLASS/"
 
-# What lies beside videos in real data sets: passed over without a word.
-OTHER_SUFFIXES = suffixes(
-    """
-    7z aac ac3 ass bak bz2 cfg csv db doc docx flac gz h5 hdf5 htm html ini ipynb json jsonl lock
-    log m4a mat md md5 mp3 npy npz ogg opus parquet pdf pickle pkl pt pth py rar rst safetensors sh
-    sha256 sqlite srt sub tar tgz toml tsv txt url vtt wav xls xlsx xml yaml yml zip zst
-    """
-)
-
-MAX_DEPTH = 64
-
-STORE_SUFFIX = ".zarr"  # our own stores, where the workspace lies inside VIDEOS
-
-Files = list[tuple[str, os.stat_result]]
-"""Names and status of files of one folder."""
-
-Above = tuple[tuple[int, int], ...]
-"""(device, inode) of the folders on the way to an entry: meeting one again is a loop."""
+Files = dict[str, os.stat_result]
+"""Status of files of one folder, by name."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,8 @@ class Clip:
     """One source video. `size` in bytes (images: their sum), `mtime_ns` (images: the latest).
 
     `images` is a fingerprint of the name, size and time of every image, as a sum and a latest time stay the same
-    where two of them change places; None for a video file.
+    where two of them change places; None for a video file. `source` is the path below the root, `fault` why it cannot
+    be told what the clip is: it is refused when it is opened.
     """
 
     id: str
@@ -62,14 +59,19 @@ class Clip:
     size: int
     mtime_ns: int
     images: str | None = None
+    source: str = ""
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
 class Found:
-    """Clips sorted by id, and what was passed over: (path, reason)."""
+    """Clips sorted by id, and (path, reason) of what was passed over; `beside` is what nobody takes for a clip.
+    `in_two_classes` are groups of ids with the same bytes, where these were compared (copies.py)."""
 
     clips: tuple[Clip, ...]
     skipped: tuple[tuple[Path, str], ...]
+    beside: tuple[tuple[Path, str], ...] = ()
+    in_two_classes: tuple[tuple[str, ...], ...] = ()
 
 
 def find_clips(root: Path, *, follow_links: bool) -> Found:
@@ -80,220 +82,197 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise UsageError(f"`{shown(root)}` {found}; give the folder that holds CLASS/CLIP.mp4")
-    walk = _Walk(root=root, real_root=os.path.realpath(root), follow_links=follow_links)
+    walk = _Walk(root, follow_links=follow_links)
     try:
-        walk.folder(root, parts=(), above=(), through_link=False)
+        walked = walk.clips()
     except OSError as error:
         raise UsageError(f"`{shown(root)}` cannot be read: {error.strerror}; allow reading it") from error
     clips = []
-    for clip in sorted(walk.clips, key=lambda clip: clip.id):
+    for clip in sorted(walked, key=lambda clip: clip.id):
         try:
             archive_path(clip.id)
         except UsageError as error:
             walk.skipped.append((clip.path, str(error)))
         else:
             clips.append(clip)
-    return Found(clips=tuple(clips), skipped=tuple(sorted(walk.skipped)))
+    return Found(tuple(clips), tuple(sorted(walk.skipped)), tuple(sorted(walk.beside)))
 
 
 def is_unchanged(clip: Clip) -> bool:
     """Whether a clip's file, or each of its images, is as it was when it was found. Raises OSError."""
-    if clip.kind == "video":
-        return clip == _video(clip.id, clip.path, clip.path.stat())
-    return clip == _images(clip.id, clip.path, [(path.name, path.stat()) for path in image_files(clip.path)])
+    paths = [clip.path] if clip.kind == "video" else image_files(clip.path)
+    return _state(clip.kind, {path.name: path.stat() for path in paths}) == (clip.size, clip.mtime_ns, clip.images)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of one clip, in natural order: img_2 before img_10. Raises OSError."""
+    """The images of one clip, in the order of their numbers: img_2 before img_10. Raises OSError."""
     with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if _suffix(entry.name) in IMAGE_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-        ]
-    return [folder / name for name in sorted(names, key=natural_key)]
+        names = _clip_images(entry.name for entry in entries if entry.is_file())
+    return [folder / name for name in choose_series(names).names]
 
 
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sorting key under which numbers inside a name count as numbers.
-
-    >>> sorted(["img_10", "img_2"], key=natural_key)
-    ['img_2', 'img_10']
-    """
-    parts = re.split(r"([0-9]+)", name)  # text and digits take turns, so like always meets like
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
-
-
-@dataclass
-class _Walk:
-    root: Path
-    real_root: str
-    follow_links: bool
-    clips: list[Clip] = field(default_factory=list)
-    skipped: list[tuple[Path, str]] = field(default_factory=list)
-
-    def folder(self, path: Path, *, parts: tuple[str, ...], above: Above, through_link: bool) -> None:
-        """Walk one folder and those below it. Raises OSError if it cannot be listed."""
-        here = path.stat()
-        above = (*above, (here.st_dev, here.st_ino))
-        files: Files = []
-        images: Files = []
-        skipped_before = len(self.skipped)
-        folders: list[tuple[str, bool]] = []
-        for entry, suffix, status in self._entries(path, above, through_link):
-            if stat.S_ISDIR(status.st_mode):
-                folders.append((entry.name, entry.is_symlink()))
-            elif suffix in IMAGE_SUFFIXES:
-                images.append((entry.name, status))
-            elif suffix in VIDEO_SUFFIXES:
-                files.append((entry.name, status))
-        refused = any(_suffix(where.name) in IMAGE_SUFFIXES for where, _ in self.skipped[skipped_before:])
-        before = len(self.clips)
-        self._add_videos(path, parts, files, {name for name, _ in folders})
-        for name, is_link in folders:
-            try:
-                self.folder(path / name, parts=(*parts, name), above=above, through_link=through_link or is_link)
-            except OSError as error:
-                self.skipped.append((path / name, f"cannot be read: {error.strerror}"))
-        if images and len(self.clips) == before:
-            if refused:  # the reader lists the folder again, and would take all of them
-                self.skipped.append((path, "some of its images are passed over, so it is not a clip"))
-            else:
-                self._add_images(path, parts, images)
-
-    def _entries(
-        self, path: Path, above: Above, through_link: bool
-    ) -> Iterator[tuple[os.DirEntry[str], str, os.stat_result]]:
-        """Entries worth a look, with suffix and status of what they lead to; the others are noted with a reason."""
-        with os.scandir(path) as entries:
-            listed = list(entries)
-        for entry in listed:
-            if entry.name.startswith("."):
-                continue
-            suffix = _suffix(entry.name)
-            try:
-                status = entry.stat()
-                reason = self._why_not(entry, suffix, status, above, through_link)
-            except OSError as error:
-                status, reason = None, _why_no_status(entry, error)
-            if reason:
-                self.skipped.append((path / entry.name, reason))
-            elif reason is None and status is not None:
-                yield entry, suffix, status
-
-    def _why_not(
-        self, entry: os.DirEntry[str], suffix: str, status: os.stat_result, above: Above, through_link: bool
-    ) -> str | None:
-        """None: take it. Empty: pass it over without a word. Else the reason why it is passed over."""
-        if stat.S_ISDIR(status.st_mode):
-            if suffix == STORE_SUFFIX:
-                return ""
-            if suffix in VIDEO_SUFFIXES:
-                return f"a folder named as a video ({suffix}); rename it if it holds a clip's images"
-            if len(above) > MAX_DEPTH:
-                return f"nested deeper than {MAX_DEPTH} folders"
-            if (status.st_dev, status.st_ino) in above:
-                return "a link that leads back to a folder above it"
-        elif not stat.S_ISREG(status.st_mode):
-            return f"not a regular file but {_kind(status.st_mode)}"
-        elif suffix in OTHER_SUFFIXES:
-            return ""
-        elif suffix not in VIDEO_SUFFIXES and suffix not in IMAGE_SUFFIXES:
-            return f"no video by its suffix {shown(suffix)!r}" if suffix else "a file without a suffix"
-        return self._why_not_link(entry, status, through_link) if entry.is_symlink() else None
-
-    def _why_not_link(self, entry: os.DirEntry[str], status: os.stat_result, through_link: bool) -> str | None:
-        if self.follow_links:
-            return None
-        target = os.path.realpath(entry.path)
-        if os.path.commonpath((self.real_root, target)) != self.real_root:
-            return "a link that leaves the videos folder; --follow-links follows it"
-        if through_link and stat.S_ISDIR(status.st_mode):
-            return "a folder link inside a linked folder; --follow-links follows it"  # bounds the walk
-        return None
-
-    def _add_videos(self, path: Path, parts: tuple[str, ...], files: Files, folders: set[str]) -> None:
-        stem_of = {name: os.path.splitext(name)[0] for name, _ in files}
-        stems, taken = Counter(stem_of.values()), folders | stem_of.keys()
-        for name, status in files:
-            if not parts:
-                self.skipped.append((path / name, "lies in no class folder; move it to CLASS/"))
-                continue
-            stem = stem_of[name]
-            own = name if stem in taken or stems[stem] > 1 else stem
-            self.clips.append(_video("/".join((*parts, own)), path / name, status))
-
-    def _add_images(self, path: Path, parts: tuple[str, ...], images: Files) -> None:
-        if len(parts) < 2:
-            if parts:
-                self.skipped.append((path, "images but no clips; give each clip a folder CLASS/CLIP/"))
-            return
-        self.clips.append(_images("/".join(parts), path, images))
-
-
-def _video(clip_id: str, path: Path, status: os.stat_result) -> Clip:
-    return Clip(clip_id, class_of(clip_id), path, "video", status.st_size, status.st_mtime_ns)
-
-
-def _images(clip_id: str, path: Path, files: Files) -> Clip:
-    states = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
-    size = sum(size for _, size, _ in states)
-    latest = max((mtime_ns for _, _, mtime_ns in states), default=0)
-    return Clip(clip_id, class_of(clip_id), path, "images", size, latest, fingerprint(states))
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "something else")
-
-
-def _why_no_status(entry: os.DirEntry[str], error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "a link that leads to itself"
-    if error.errno == errno.ENOENT and entry.is_symlink():
-        return "a link to nothing"
-    return f"cannot be read: {error.strerror}"
+def _clip_images(names: Iterable[str]) -> set[str]:
+    """Of the names in a folder, its images that are not named as a video beside them, which are thumbnails."""
+    names = set(names)
+    videos = {os.path.splitext(name)[0] for name in names if suffix_of(name) in VIDEO_SUFFIXES}
+    images = {name for name in names if suffix_of(name) in IMAGE_SUFFIXES and not name.startswith(".")}
+    return {name for name in images if os.path.splitext(name)[0] not in videos}
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a video lies (a file, or a folder of images) and its size in bytes; None where that is not recorded."""
+class _Folder:
+    """One folder as it was listed: its folders with clips in them maybe (name: is a link), videos and images."""
 
     path: Path
-    size: int | None
+    above: Above
+    through_link: bool
+    folders: dict[str, bool]
+    videos: Files
+    images: Files
+    refused: frozenset[str]
 
 
-def duplicates(sources: Mapping[str, Source]) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Groups of ids with the same bytes, sorted; and the ids of equally large ones that cannot be read any more."""
-    groups: list[tuple[str, ...]] = []
-    unread: list[str] = []
-    for equally_large in _groups((source.size, video) for video, source in sources.items()):
-        hashed = [(content_sha256(sources[video].path), video) for video in equally_large]
-        groups += _groups(pair for pair in hashed if pair[0] is not None)
-        unread += [video for content, video in hashed if content is None]
-    return sorted(groups), unread
+class _Walk:
+    def __init__(self, root: Path, *, follow_links: bool) -> None:
+        self._root = root
+        self._listing = Listing(os.path.realpath(root), follow_links)
+        self.skipped, self.beside = self._listing.skipped, self._listing.beside
+
+    def clips(self) -> list[Clip]:
+        """All clips below the root, whose folders are classes, or parts above the classes. Raises OSError."""
+        root = self._listed(self._root, (), through_link=False)
+        noted = len(self.skipped), len(self.beside)
+        parts = [name for name in root.folders if name.lower() in PARTS]
+        if len(parts) > 1 or (parts and len(root.folders) == 1):
+            clips = [clip for part in parts for clip in self._below(root, part, ())]
+            if clips:
+                self._skip(root.path, [*root.videos, *root.images], IN_NO_CLASS)
+                others = [name for name in root.folders if name not in parts]
+                self._skip(root.path, others, f"lies beside {parts[0]}, which is above the classes: is not a class")
+                return self._of_parts(clips)
+            del self.skipped[noted[0] :], self.beside[noted[1] :]
+        clips = self._decided(root, ())
+        kinds = sorted({clip.class_name for clip in clips})
+        if len(kinds) > 1 and not any(map(without_kind, kinds)):
+            raise UsageError(
+                f"`{shown(self._root)}` holds no classes but kinds of pictures: {', '.join(kinds)}; give the folder of "
+                f"one kind, such as {shown(self._root / kinds[-1])}"
+            )
+        return clips
+
+    def _of_parts(self, clips: list[Clip]) -> list[Clip]:
+        """Clips of one id in two parts get the part into their ids."""
+        times = Counter(clip.id for clip in clips)
+        named: dict[str, Clip] = {}
+        for clip in clips:
+            part = clip.source.split("/", 1)[0]
+            own = clip.id.replace("/", f"/{part}/", 1) if times[clip.id] > 1 else clip.id
+            if named.setdefault(own, replace(clip, id=own)).path != clip.path:
+                self.skipped.append((clip.path, f"has the id of {named[own].source}; rename one of them"))
+        return list(named.values())
+
+    def _listed(self, path: Path, above: Above, *, through_link: bool) -> _Folder:
+        here = path.stat()
+        noted = len(self.skipped)
+        folder = _Folder(path, (*above, (here.st_dev, here.st_ino)), through_link, {}, {}, {}, frozenset())
+        for entry, status in self._listing.worth_a_look(path, folder.above, through_link):
+            if stat.S_ISDIR(status.st_mode):
+                folder.folders[entry.name] = entry.is_symlink()
+            else:
+                (folder.videos if suffix_of(entry.name) in VIDEO_SUFFIXES else folder.images)[entry.name] = status
+        return replace(folder, refused=frozenset(where.name for where, _ in self.skipped[noted:]))
+
+    def _below(self, folder: _Folder, name: str, parts: tuple[str, ...]) -> list[Clip]:
+        """The clips of a folder inside another; one that cannot be read costs itself alone."""
+        path, through_link = folder.path / name, folder.through_link or folder.folders[name]
+        try:
+            return self._decided(self._listed(path, folder.above, through_link=through_link), parts)
+        except OSError as error:
+            self.skipped.append((path, f"cannot be read: {error.strerror}"))
+            return []
+
+    def _decided(self, folder: _Folder, parts: tuple[str, ...]) -> list[Clip]:
+        """The clips of one folder and of those below it. `parts` lead to it: none to the root, one to a class."""
+        if len(parts) > 1 and folder.images:
+            choice = choose_series(_clip_images([*folder.images, *folder.videos, *folder.refused]))
+            if _are_the_clip(choice, folder.videos):
+                self._skip(folder.path, [*folder.folders, *folder.videos], "lies in the folder of a clip's pictures")
+                return self._image_clip(folder, parts, choice)
+        below = {name: self._below(folder, name, (*parts, name)) for name in folder.folders}
+        if parts:
+            clips = self._one_of_each(folder, parts, below)
+        else:
+            clips = [clip for clips in below.values() for clip in clips]
+            self._skip(folder.path, folder.videos, IN_NO_CLASS)
+        if folder.images and len(parts) == 1 and not clips:
+            self.skipped.append((folder.path, "images but no clips; give each clip a folder CLASS/CLIP/"))
+        elif folder.images:
+            self.beside.append((folder.path, "pictures in no clip's folder"))
+        return clips
+
+    def _skip(self, folder: Path, names: Iterable[str], reason: str) -> None:
+        self.skipped += [(folder / name, reason) for name in names]
+
+    def _image_clip(self, folder: _Folder, parts: tuple[str, ...], choice: Choice) -> list[Clip]:
+        if not folder.images.keys() >= set(choice.names):  # the reader lists the folder again, and would take them
+            self.skipped.append((folder.path, "some of its images are passed over, so it is not a clip"))
+            return []
+        others = [other.label for other in choice.others]
+        self._skip(folder.path, others, f"another series of pictures than {choice.series.label}")
+        images = {name: folder.images[name] for name in choice.names or folder.images}
+        return [self._clip("/".join(parts), folder.path, "images", images, fault=choice.fault)]
+
+    def _one_of_each(self, folder: _Folder, parts: tuple[str, ...], below: dict[str, list[Clip]]) -> list[Clip]:
+        """Of videos and of folders with clips those that no other one stands for."""
+        sizes = {name: status.st_size for name, status in folder.videos.items()}
+        frames = {name for name, clips in below.items() if clips and clips[0].path == folder.path / name}
+        kept = self._without_auxiliary(folder.path, [*sizes, *(name for name, clips in below.items() if clips)])
+        of = {name: recording_of(name, folder=name in frames) for name in kept if name in sizes or name in frames}
+        taken = {f"{name}/": name for name in kept if name not in of}
+        stems = {name for name in of if os.path.splitext(name)[0] == of[name]}  # not one format, nor of two suffixes
+        for name in sorted(of, key=lambda name: (name in frames, name not in stems, -sizes.get(name, 0), name)):
+            if taken.setdefault(of[name], name) != name:
+                self._skip(folder.path, [name], f"the same recording as {taken[of[name]]}, by its name")
+        folders = {name for name in taken.values() if name in below}
+        found = [clip for name in folders for clip in below[name]]
+        for name in sizes.keys() & taken.values():
+            stem = os.path.splitext(name)[0]
+            own = "/".join((*parts, name if stem in folders else stem))
+            found.append(self._clip(own, folder.path / name, "video", {name: folder.videos[name]}))
+        return found
+
+    def _without_auxiliary(self, path: Path, names: Sequence[str]) -> list[str]:
+        """Names without those of the flow, depth or masks of another one, or of one that is not there."""
+        if not any(map(AUXILIARY.search, names)):
+            return [*names]
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(without_kind(recording_of(name, folder=False)), []).append(name)
+        kept: list[str] = []
+        for group in alike.values():
+            plain = [name for name in group if len(group) == 1 or not AUXILIARY.search(name)]
+            of = f"of {plain[0]}" if plain else f"{' or '.join(group[:3])}, of which none can be told to be the clip"
+            self._skip(path, {*group} - {*plain}, f"flow, depth, masks or the like, by its name: {of}")
+            kept += plain
+        return kept
+
+    def _clip(
+        self, clip_id: str, path: Path, kind: Literal["video", "images"], files: Files, fault: str | None = None
+    ) -> Clip:
+        source = str(path)[len(str(self._root)) :].lstrip("/")
+        return Clip(clip_id, class_of(clip_id), path, kind, *_state(kind, files), source, fault)
 
 
-def content_sha256(path: Path) -> str | None:
-    """The SHA-256 of a file, or of a clip's images in their order; None where it cannot be read."""
-    try:
-        return fingerprint([file_sha256(image) for image in image_files(path)]) if path.is_dir() else file_sha256(path)
-    except OSError:
-        return None
+def _are_the_clip(choice: Choice, videos: Iterable[str]) -> bool:
+    """Whether a folder's pictures are the clip, and not thumbnails of the videos among them."""
+    if not choice.names and not choice.fault:
+        return False
+    others = [name for name in videos if not AUXILIARY.search(name) and suffix_of(name) != ".gif"]
+    return not others or not any(choice.series.rank)
 
 
-def _groups(pairs: Iterable[tuple[object, str]]) -> list[tuple[str, ...]]:
-    """The ids that share their first item with another one."""
-    found: dict[object, list[str]] = {}
-    for key, video in pairs:
-        found.setdefault(key, []).append(video)
-    return [tuple(sorted(videos)) for videos in found.values() if len(videos) > 1]
+def _state(kind: Literal["video", "images"], files: Files) -> tuple[int, int, str | None]:
+    """Size, time and fingerprint of a clip of these files."""
+    states = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files.items())
+    size, mtime_ns = sum(size for _, size, _ in states), max((mtime for _, _, mtime in states), default=0)
+    return size, mtime_ns, fingerprint(states) if kind == "images" else None

@@ -2,21 +2,41 @@
 
 The class name is what `failures.jsonl` records and a user reads. Every message states the path, what was found, and
 the fix.
+
+What the header promises is held against the frames that came:
+
+- A frame count is believed only as a promise of at least so many frames (fragmented files say 0 or 4 for 30), less what
+  an edit list hides, the empty chunks of an AVI, and leading frames of an open group of pictures, whose reference lies
+  before the file. One tenth of it, and always 2, may be missing: AVI headers are often one or two off.
+- Matroska and FLV say how long the video lasts: frames may end a tenth of it, and always 2 frames, earlier.
+- Where the file ends before its container says, or the chain of its pieces breaks (containers.py), it is damaged,
+  whatever decodes; an AVI, where chains are sloppy, only if its count of frames is off too.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 import av.logging
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from amefu_cli.artefacts.videos.containers import (
+    broken_at,
+    empty_chunks,
+    known_container,
+    names_encryption,
+    promised_size,
+)
 from amefu_cli.errors import VideoError, shown
 
 
@@ -54,6 +74,10 @@ class EncryptedVideo(VideoError):
 
 class UnreadableFile(VideoError):
     """The operating system refuses to open or read the file."""
+
+
+class AmbiguousClip(VideoError):
+    """It cannot be told what the clip is: pictures of several series."""
 
 
 class VanishedFile(VideoError):
@@ -132,80 +156,105 @@ def encrypted_message(path: Path) -> str:
     return f"{shown(path)}: its video is encrypted; decrypt it, or move it out of the videos folder"
 
 
-_MAX_BOXES = 100_000  # an hour of one-second fragments has 7,200
-_MAX_SCAN = 1 << 20  # bytes of header searched for an encrypted sample entry
+DURATION = re.compile(r"(\d+):(\d+):(\d+\.?\d*)$")  # of one Matroska track: hours, minutes, seconds
 
 
-def known_container(file: BinaryIO) -> bool:
-    """Whether the first bytes are those of a common video container, whatever else is wrong with the file."""
-    head = _at(file, 0, 12)
-    return (
-        head[4:8] in (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip")
-        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"GIF8", b"OggS", b"\x00\x00\x01\xba", b"0&\xb2u"))
+@dataclass
+class Tally:
+    """What came so far. Times are of the earliest and the latest frame, in the stream's time base; `leading` counts
+    packets behind that of the first frame whose time is before it; `undecodable` are packets before the first frame."""
+
+    decoded: int = 0
+    first: int = 0
+    last: int = -1
+    leading: int = 0
+    undecodable: bool = False
+    packet_cut: bool = False
+    early: list[int] = field(default_factory=list)
+
+    def packet(self, packet: Packet[VideoStream]) -> None:
+        self.packet_cut |= packet.is_corrupt
+        if packet.pts is not None and self.last < self.first:
+            self.early.append(packet.pts)
+        elif packet.pts is not None:
+            self.leading += packet.pts < self.first
+
+    def frame(self, frame: VideoFrame) -> None:
+        self.decoded += 1
+        if frame.pts is None:
+            return
+        if self.last < self.first:
+            self.first = self.last = frame.pts
+            behind = self.early[self.early.index(frame.pts) :] if frame.pts in self.early else []
+            self.leading = sum(time < frame.pts for time in behind)
+        self.first, self.last = min(self.first, frame.pts), max(self.last, frame.pts)
+
+
+def shortfall(
+    path: Path, file: BinaryIO, container: InputContainer, stream: VideoStream, tally: Tally
+) -> VideoError | None:
+    """What is wrong with a video that ended without an exception."""
+    name, codec = shown(path), shown(stream.codec_context.name)
+    if tally.decoded == 0 and tally.undecodable:
+        return CorruptVideo(f"{name}: no frame of its {codec} stream decodes: invalid data throughout; fetch it again")
+    if tally.decoded == 0:
+        return NoFrames(f"{name}: its {codec} stream holds no frame; fetch it again")
+    claimed = _claimed(file, container, stream, tally) if tally.decoded < stream.frames else stream.frames
+    missing = claimed - tally.decoded
+    cut = is_cut(file) and (missing != 0 or tally.packet_cut)
+    if cut or missing > slack(claimed):
+        return truncated(path, file, stream, tally)
+    broken = broken_at(file) if missing or container.format.name != "avi" else None
+    if broken is not None and broken < os.fstat(file.fileno()).st_size:
+        return CorruptVideo(
+            f"{name}: {tally.decoded} frames decode, but the file is damaged at byte {broken:,}; fetch it again, or "
+            "keep what decodes with --allow-partial"
+        )
+    early = _ends_early(container, stream, tally)
+    return truncated(path, file, stream, tally, early) if broken is not None or early else None
+
+
+def slack(claimed: int) -> int:
+    """By how many frames a sound header may be off."""
+    return max(2, claimed // 10)
+
+
+def is_cut(file: BinaryIO) -> bool:
+    promised = promised_size(file)
+    return promised is not None and promised > os.fstat(file.fileno()).st_size
+
+
+def truncated(path: Path, file: BinaryIO, stream: VideoStream, tally: Tally, early: str = "") -> TruncatedVideo:
+    size, promised = os.fstat(file.fileno()).st_size, promised_size(file)
+    found = f"{tally.decoded} frames decode" + (
+        f" of the {stream.frames} that its header promises" if stream.frames else early
     )
+    if promised is not None and promised > size:
+        found += f", and the file ends at byte {size:,} of {promised:,}"
+    return TruncatedVideo(f"{shown(path)}: {found}; fetch it again, or keep what decodes with --allow-partial")
 
 
-def promised_size(file: BinaryIO) -> int | None:
-    """How many bytes the container says that it has; None for kinds that do not say (streams, recordings).
-
-    MP4 and QuickTime: the end of the last box. AVI: the RIFF header. Matroska and WebM: the segment header.
-    """
-    head = _at(file, 0, 12)
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        return _matroska_size(file)
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return int.from_bytes(head[4:8], "little") + 8
-    return _boxes_end(file) if known_container(file) and head[4:8].isalpha() else None
+def _claimed(file: BinaryIO, container: InputContainer, stream: VideoStream, tally: Tally) -> int:
+    claimed = stream.frames
+    if container.format.name == "avi":
+        return claimed - empty_chunks(file, stream.index)
+    if container.format.name.startswith("mov"):
+        shows = sum(not entry.is_discard for entry in stream.index_entries)
+        claimed = min(claimed, shows) if shows else claimed
+    return claimed - tally.leading
 
 
-def names_encryption(file: BinaryIO) -> bool:
-    """Whether an MP4 header describes its video as encrypted (sample entry `encv`, ISO/IEC 23001-7)."""
-    return known_container(file) and b"encv" in _at(file, 0, _MAX_SCAN)
-
-
-def _boxes_end(file: BinaryIO) -> int | None:
-    size, position = os.fstat(file.fileno()).st_size, 0
-    for _ in range(_MAX_BOXES):
-        header = _at(file, position, 16)
-        if len(header) < 8 or not header[4:8].isascii() or not header[4:8].isalnum():
-            return position  # some writers leave a few bytes of padding behind the last box
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length == 0:  # "to the end of the file": no promise
-            return None
-        if length < 8:
-            return position
-        position += length
-        if position >= size:
-            return position
-    return None
-
-
-def _matroska_size(file: BinaryIO) -> int | None:
-    header = _at(file, 0, 128)
-    length, position = _vint(header, 4)
-    if length is None:
-        return None
-    segment = position + length
-    header = _at(file, segment, 12)
-    if header[:4] != b"\x18S\x80g":
-        return None
-    length, position = _vint(header, 4)
-    return None if length is None else segment + position + length
-
-
-def _vint(data: bytes, start: int) -> tuple[int | None, int]:
-    """An EBML size at `start` and where it ends (RFC 8794 §4); None where it means "unknown"."""
-    if start >= len(data) or data[start] == 0:
-        return None, start
-    width = 9 - data[start].bit_length()
-    value = int.from_bytes(data[start : start + width], "big") & ((1 << 7 * width) - 1)
-    unknown = len(data) < start + width or value == (1 << 7 * width) - 1
-    return (None if unknown else value), start + width
-
-
-def _at(file: BinaryIO, position: int, count: int) -> bytes:
-    """`count` bytes at `position` (fewer at the end of the file), the file's own position untouched."""
-    return os.pread(file.fileno(), count, position)
+def _ends_early(container: InputContainer, stream: VideoStream, tally: Tally) -> str:
+    """Where the frames end, and where its header says, in words; empty for a video that lasts as long as it says."""
+    if not container.format.name.startswith(("matroska", "flv")) or tally.decoded < 2 or not stream.time_base:
+        return ""
+    lasts = 0.0
+    if tag := DURATION.match(stream.metadata.get("DURATION", "")):
+        lasts = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    elif len(container.streams) == 1:  # else it may be the sound that lasts so long
+        lasts = (container.duration or 0) / av.time_base
+    first, last = float(tally.first * stream.time_base), float(tally.last * stream.time_base)
+    step = (last - first) / (tally.decoded - 1)
+    if last + step + max(2 * step, lasts / 10) >= lasts:
+        return ""
+    return f" and end at {last + step:.2f} s of the {lasts:.2f} s that its header promises"

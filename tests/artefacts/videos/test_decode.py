@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -27,6 +27,7 @@ from amefu_cli.artefacts.videos import decode as decoding
 from amefu_cli.artefacts.videos.decode import open_clip
 from amefu_cli.artefacts.videos.find import Clip
 from amefu_cli.artefacts.videos.opening import (
+    AmbiguousClip,
     CorruptVideo,
     EmptyFile,
     EncryptedVideo,
@@ -700,6 +701,56 @@ def test_any_mode_becomes_rgb(
 ) -> None:
     folder = images(tmp_path / "clip", ("1.png", Image.new(mode, (8, 6), colour)))
     assert read(folder, kind="images").frames[0][0, 0].tolist() == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "levels"),
+    [
+        ([np.float32(0), np.float32(0.5), np.float32(1)], [0, 128, 255]),
+        ([np.float32(0.2), np.float32(0.01)], [51, 3]),  # all by one range, also a dark frame
+        ([np.float32(1), np.float32(128), np.float32(255)], [1, 128, 255]),
+        ([np.int32(7), np.int32(255)], [7, 255]),
+        ([np.int32(257), np.int32(65535)], [1, 255]),
+    ],
+)
+def test_pictures_of_floats_and_of_32_bits_are_scaled_by_the_range_of_the_clip(
+    tmp_path: Path, pixels: list[np.number[Any]], levels: list[int]
+) -> None:
+    made = [(f"{number}.tif", Image.fromarray(np.full((6, 8), value))) for number, value in enumerate(pixels)]
+    found = read(images(tmp_path / "clip", *made), kind="images")
+    assert [frame[0, 0].tolist() for frame in found.frames] == [[level] * 3 for level in levels]
+
+
+@pytest.mark.parametrize(
+    ("pixel", "message"),
+    [
+        (np.float32(-3), "pictures of mode F that run from -3 to -3"),
+        (np.float32("nan"), "pictures of mode F that run from nan to nan"),
+        (np.float32(1e6), r"pictures of mode F that run from 1e\+06"),
+        (np.int32(-9), "pictures of mode I that run from -9"),
+    ],
+)
+def test_pictures_of_which_white_is_not_known_are_refused_with_their_mode(
+    tmp_path: Path, pixel: np.number[Any], message: str
+) -> None:
+    folder = images(tmp_path / "clip", *((f"{n}.tif", Image.fromarray(np.full((6, 8), pixel))) for n in range(2)))
+    with pytest.raises(CorruptVideo, match=message):
+        read(folder, kind="images")
+    with pytest.raises(NoFrames):
+        read(folder, kind="images", allow_partial=True)
+
+
+def test_only_one_series_of_pictures_is_read(tmp_path: Path) -> None:
+    made = [(f"{name}_{number}.png", Image.new("L", (8, 6), level)) for number in range(12)
+            for name, level in (("flow_x", 1), ("img", 100 + number))]  # fmt: skip
+    found = read(images(tmp_path / "clip", *made), kind="images")
+    assert found.levels == [100 + number for number in range(12)]
+
+
+def test_a_clip_that_cannot_be_told_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    clip = Clip("a/v", "a", tmp_path / "v", "images", 0, 0, fault="holds several series of pictures")
+    with pytest.raises(AmbiguousClip, match="v: holds several series"), open_clip(clip, allow_partial=True):
+        pass
 
 
 def test_a_palette_with_transparency_and_cmyk(tmp_path: Path) -> None:

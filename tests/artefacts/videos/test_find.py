@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from amefu_cli.artefacts.videos.find import Found, find_clips, image_files, is_unchanged, natural_key
+from amefu_cli.artefacts.videos.copies import one_of_each
+from amefu_cli.artefacts.videos.entries import choose_series, natural_key
+from amefu_cli.artefacts.videos.find import Found, find_clips, image_files, is_unchanged
 from amefu_cli.errors import UsageError, shown
 from amefu_cli.flows.frames import source_identity
 
@@ -51,15 +53,12 @@ def test_a_clip_knows_its_class_path_size_and_time(tmp_path: Path) -> None:
     [
         (["b/2.avi", "b/10.MKV", "a/z.webm"], ["a/z", "b/10", "b/2"]),
         (["a/v.mp4", "b/v.mp4"], ["a/v", "b/v"]),  # one base name, two folders: two videos
-        (["a/v.mp4", "a/v.avi", "a/w.mp4"], ["a/v.avi", "a/v.mp4", "a/w"]),  # twins keep their suffix
         (["a/v.mp4", "a/v/1.mp4"], ["a/v.mp4", "a/v/1"]),  # no id is a folder on the way to another
-        (["a/v.mp4.avi", "a/v.mp4", "a/v.avi"], ["a/v.avi", "a/v.mp4", "a/v.mp4.avi"]),
         (["a/v.tar.mp4"], ["a/v.tar"]),
         # what PyAV reads besides: cameras' own, elementary streams, old and rare containers
         ([f"a/{name}.{name}" for name in RARE], [f"a/{name}" for name in RARE]),
-        (["a/1/img_1.jpg", "a/1/img_2.PNG", "a/1.mp4"], ["a/1", "a/1.mp4"]),
+        (["a/1/img_1.jpg", "a/1/img_2.PNG"], ["a/1"]),
         (["a/v.mp4", "a/thumbnail.jpg", "a/v.txt", "a/.v.mp4", "notes.json"], ["a/v"]),
-        (["a/1/x.jpg", "a/1/deep/y.jpg"], ["a/1/deep"]),  # images above clips are no clip
         (["frames.zarr/videos/a/b.mp4", ".staging/a/b.mp4", "a/b.mp4"], ["a/b"]),
         (
             ['a/it\'s "q".mp4', "a/two\nlines.mp4", "踊り/歩く.mp4"],
@@ -74,6 +73,141 @@ def test_ids(tmp_path: Path, names: list[str | bytes], expected: list[str]) -> N
     found = find_clips(tmp_path, follow_links=False)
     assert ids(found) == expected
     assert found.skipped == ()
+
+
+TWICE = "the same recording as {}, by its name"
+PICTURES = "lies in the folder of a clip's pictures"
+SYSTEM = "a folder of the system, not of yours"
+LEFT_OVER = "left over from a download that did not end"
+KIND = "flow, depth, masks or the like, by its name: {}"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "skipped"),
+    [
+        # a folder that holds pictures is one clip
+        (["a/1/image_1.jpg", "a/1/image_2.jpg", "a/1/monodepth/image_1_disp.jpeg", "a/1/n_frames"], ["a/1"],
+         {"a/1/monodepth": PICTURES, "a/1/n_frames": "a file without a suffix"}),
+        (["a/1/x.jpg", "a/1/deep/y.jpg"], ["a/1"], {"a/1/deep": PICTURES}),
+        (["a/1/img_1.jpg", "a/1/img_2.jpg", "a/1/depth.mp4", "a/1/preview.gif"], ["a/1"],
+         {"a/1/depth.mp4": PICTURES, "a/1/preview.gif": PICTURES}),
+        (["a/1/img_1.jpg", "a/1/img_2.jpg", "a/1/source.mp4"], ["a/1"], {"a/1/source.mp4": PICTURES}),
+        (["a/s/v.mp4", "a/s/v.jpg", "a/s/w.mp4", "a/s/w.jpg"], ["a/s/v", "a/s/w"], {}),  # thumbnails
+        (["a/s/v.mp4", "a/s/poster.jpg"], ["a/s/v"], {}),
+        (["a/1.mp4", "a/1.jpg", "a/cover.jpg"], ["a/1"], {}),
+        (["a/img_1.jpg", "a/1/img_1.jpg"], ["a/1"], {}),  # a class is no clip
+        # system folders and what is left over from downloads
+        (["a/1/@eaDir/img_1.jpg/THUMB.jpg", "a/1/img_1.jpg"], ["a/1"], {"a/1/@eaDir": SYSTEM}),
+        (["#recycle/a/v.mp4", "$RECYCLE.BIN/S-1/v.mp4", "lost+found/v.mp4", "__MACOSX/a/v.mp4", "System Volume "
+          "Information/x.mp4", "a/v.mp4"], ["a/v"],
+         {"#recycle": SYSTEM, "$RECYCLE.BIN": SYSTEM, "lost+found": SYSTEM, "__MACOSX": SYSTEM,
+          "System Volume Information": SYSTEM}),
+        (["a/1/.ipynb_checkpoints/img_1-checkpoint.jpg", "a/1/img_1.jpg"], ["a/1"], {}),
+        (["a/v.mp4.part", "a/v.mp4.ytdl", "a/w.mp4.part-Frag3.part", "a/w.temp.mp4", "a/x.crdownload", "a/y.mp4",
+          "a/y.mp4.aria2", "a/v.mp4"], ["a/v"],
+         dict.fromkeys(["a/v.mp4.part", "a/v.mp4.ytdl", "a/w.mp4.part-Frag3.part", "a/w.temp.mp4", "a/x.crdownload",
+                        "a/y.mp4", "a/y.mp4.aria2"], LEFT_OVER)),
+        # the same recording twice, by its name: the largest file, then the folder of frames
+        (["a/v.f137.mp4", "a/v.mp4"], ["a/v"], {"a/v.f137.mp4": TWICE.format("v.mp4")}),
+        (["a/v.f137.mp4", "a/w.mp4"], ["a/v.f137", "a/w"], {}),
+        (["a/v.mp4", "a/v.avi", "a/w.mp4"], ["a/v", "a/w"], {"a/v.mp4": TWICE.format("v.avi")}),
+        (["a/v.mp4.avi", "a/v.mp4", "a/v.avi"], ["a/v"],
+         {"a/v.mp4": TWICE.format("v.avi"), "a/v.mp4.avi": TWICE.format("v.avi")}),
+        (["a/1/img_1.jpg", "a/1/img_2.PNG", "a/1.mp4"], ["a/1"], {"a/1": TWICE.format("1.mp4")}),
+        (["a/1_frames/1.jpg", "a/1.mp4"], ["a/1"], {"a/1_frames": TWICE.format("1.mp4")}),
+        (["a/v.mp4", "a/v/1.mp4", "a/v/2.mp4"], ["a/v.mp4", "a/v/1", "a/v/2"], {}),  # clips of their own
+        # flow, depth, masks by the names of folders and files
+        (["a/1/img/1.jpg", "a/1/flow_x/1.jpg", "a/1/flow_y/1.jpg"], ["a/1/img"],
+         {"a/1/flow_x": KIND.format("of img"), "a/1/flow_y": KIND.format("of img")}),
+        (["a/s1_rgb.avi", "a/s1_depth.avi", "a/s1_masks/1.png", "a/s2.avi"], ["a/s1_rgb", "a/s2"],
+         {"a/s1_depth.avi": KIND.format("of s1_rgb.avi"), "a/s1_masks": KIND.format("of s1_rgb.avi")}),
+        (["a/1/depth/1.png", "a/2/depth/1.png"], ["a/1/depth", "a/2/depth"], {}),  # what somebody asked for
+        (["a/1/flow_x/1.jpg", "a/1/flow_y/1.jpg", "a/2.mp4"], ["a/2"],
+         dict.fromkeys(["a/1/flow_x", "a/1/flow_y"],
+                       KIND.format("flow_x or flow_y, of which none can be told to be the clip"))),
+        (["wear_mask/mask_1.mp4", "wear_mask/mask_2.mp4"], ["wear_mask/mask_1", "wear_mask/mask_2"], {}),
+    ],
+)  # fmt: skip
+def test_which_of_what_lies_together_is_the_clip(
+    tmp_path: Path, names: list[str], expected: list[str], skipped: dict[str, str]
+) -> None:
+    lay(tmp_path, *names)
+    found = find_clips(tmp_path, follow_links=False)
+    assert ids(found) == expected
+    assert reasons(found, tmp_path) == skipped
+    assert [clip.source for clip in found.clips] == [str(clip.path.relative_to(tmp_path)) for clip in found.clips]
+
+
+def test_of_two_containers_the_larger_is_taken(tmp_path: Path) -> None:
+    lay(tmp_path, "a/v.avi", "a/v.webm")
+    (tmp_path / "a/v.webm").write_bytes(b"two")
+    found = find_clips(tmp_path, follow_links=False)
+    assert [clip.path.name for clip in found.clips] == ["v.webm"]
+
+
+def test_one_series_of_pictures_is_the_clip_or_it_is_refused_by_name(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        lay(tmp_path, *(f"a/1/{name}_{number:05d}.jpg" for name in ("flow_x", "flow_y", "img")))
+        lay(tmp_path, *(f"a/2/{name}_{number:05d}.jpg" for name in ("left", "right")))
+    found = find_clips(tmp_path, follow_links=False)
+    one, two = found.clips
+    assert [path.name for path in image_files(one.path)] == ["img_00001.jpg", "img_00002.jpg", "img_00003.jpg"]
+    assert (one.size, one.fault) == (3, None)
+    assert reasons(found, tmp_path) == dict.fromkeys(
+        ["a/1/flow_x_*.jpg", "a/1/flow_y_*.jpg"], "another series of pictures than img_*.jpg"
+    )
+    assert two.fault == (
+        "holds several series of pictures: left_*.jpg (3), right_*.jpg (3); which is the clip cannot be told: keep one"
+    )
+    before = one
+    (tmp_path / "a/1/flow_x_00001.jpg").write_bytes(b"another")  # no picture of the clip
+    assert is_unchanged(before)
+
+
+def test_parts_above_the_classes_are_no_classes(tmp_path: Path) -> None:
+    lay(tmp_path, "train/run/1.mp4", "train/run/2/img_1.jpg", "val/jump/1.mp4", "test/run/1.mp4", "test/swim/s/9.mp4",
+        "lists/train.txt", "extra/x.mp4")  # fmt: skip
+    found = find_clips(tmp_path, follow_links=False)
+    assert [(clip.id, clip.class_name, clip.source) for clip in found.clips] == [
+        ("jump/1", "jump", "val/jump/1.mp4"), ("run/2", "run", "train/run/2"), ("run/test/1", "run", "test/run/1.mp4"),
+        ("run/train/1", "run", "train/run/1.mp4"), ("swim/s/9", "swim", "test/swim/s/9.mp4"),
+    ]  # fmt: skip
+    assert reasons(found, tmp_path)["extra"] == "lies beside test, which is above the classes: is not a class"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train/1.mp4", "test/2.mp4"], ["test/2", "train/1"]),  # classes of that name
+        (["train/1/img_1.jpg", "test/2/img_1.jpg"], ["test/2", "train/1"]),
+        (["train/deep/1.mp4", "bus/2.mp4"], ["bus/2", "train/deep/1"]),
+        (["train/run/1.mp4", "train/jump/1.mp4"], ["jump/1", "run/1"]),  # one part alone
+    ],
+)
+def test_what_is_called_as_a_part_may_be_a_class(tmp_path: Path, names: list[str], expected: list[str]) -> None:
+    lay(tmp_path, *names)
+    found = find_clips(tmp_path, follow_links=False)
+    assert (ids(found), found.skipped) == (expected, ())
+
+
+def test_kinds_of_pictures_above_the_classes_are_refused(tmp_path: Path) -> None:
+    lay(tmp_path, "rgb/a/1/1.jpg", "flow/a/1/1.jpg")
+    with pytest.raises(UsageError, match=r"no classes but kinds of pictures: flow, rgb; give the folder of one kind"):
+        find_clips(tmp_path, follow_links=False)
+
+
+def test_of_the_same_bytes_the_oldest_of_each_class_is_taken(tmp_path: Path) -> None:
+    lay(tmp_path, "a/new.mp4", "a/old.avi", "a/1/1.jpg", "a/2/1.jpg", "b/v.mp4", "b/empty.mp4", "b/empty2.mp4")
+    for name in ("a/1/1.jpg", "a/2/1.jpg"):
+        (tmp_path / name).write_bytes(b"picture")
+    for name in ("b/empty.mp4", "b/empty2.mp4"):  # each says for itself what is wrong with it
+        (tmp_path / name).write_bytes(b"")
+    os.utime(tmp_path / "a/old.avi", ns=(1, 1))
+    os.utime(tmp_path / "a/2/1.jpg", ns=(1, 1))
+    found = one_of_each(find_clips(tmp_path, follow_links=False))
+    assert ids(found) == ["a/2", "a/old", "b/empty", "b/empty2", "b/v"]
+    assert reasons(found, tmp_path) == {"a/new.mp4": "the same bytes as a/old", "a/1": "the same bytes as a/2"}
+    assert found.in_two_classes == (("a/old", "b/v"),)
 
 
 def test_an_image_folder_is_one_clip_of_all_its_images(tmp_path: Path) -> None:
@@ -112,6 +246,52 @@ def test_natural_order() -> None:
     assert sorted(names, key=natural_key) == [
         "2", "10", "b", "f02.jpg", "f2.jpg", "f2_9.jpg", "f2_11.jpg", "f10.jpg", "²",
     ]  # fmt: skip
+
+
+def test_decimals_are_in_their_order_unless_they_count_on() -> None:
+    def ordered(*names: str) -> list[str]:
+        return list(choose_series(names).names)
+
+    decimals = ["0.jpg", "0.125.jpg", "0.25.jpg", "0.5.jpg", "1.jpg", "1.375.jpg", "10.jpg"]
+    assert ordered(*sorted(decimals)) == decimals
+    assert ordered("1.10.jpg", "1.9.jpg", "1.1.jpg") == ["1.1.jpg", "1.9.jpg", "1.10.jpg"]
+    assert ordered("t_1.000.jpg", "t_0.960.jpg") == ["t_0.960.jpg", "t_1.000.jpg"]
+
+
+def numbered(*words: str, count: int = 3) -> list[str]:
+    return [f"{word.replace('#', f'{number:03d}')}" for word in words for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (numbered("img_#.jpg", "flow_x_#.jpg", "flow_y_#.jpg"), "img_*.jpg"),
+        (numbered("image_#.jpg", "image_#_disp.jpeg"), "image_*.jpg"),
+        (numbered("frame#.png", "mask#.png", "depthmap#.png"), "frame*.png"),
+        (numbered("#.jpg", "#_mask.png"), "*.jpg"),
+        (numbered("clip_#.jpg", "clip_#_depth.jpg"), "clip_*.jpg"),
+        ([*numbered("#.jpg"), "cover.jpg", "thumb_1.jpg"], "*.jpg"),
+        (numbered("flow_x_#.jpg"), "flow_x_*.jpg"),  # nothing else is there
+        ([f"f_{number:03d}_{number * 0.04:.2f}s.jpg" for number in range(30)], "f_*s.jpg"),  # number and time
+        (["IMG_1.JPG", "img_2.jpg", "img_10.jpg"], "*"),
+        (["rgb.png", "depth.png", "mask.png"], "rgb.png"),
+        (numbered("cam1_#.jpg", "cam2_#.jpg"), None),
+        (["cam1_1.jpg", "cam1_2.jpg", "cam2_98.jpg", "cam2_99.jpg"], None),  # no two of one number
+        (numbered("left_#.jpg", "right_#.jpg"), None),
+        (numbered("img_#.jpg", "image_#.jpg"), None),
+        (numbered("flow_x_#.jpg", "flow_y_#.jpg"), None),
+        (numbered("#.jpg", "#.png"), None),
+        (["img_1.jpg", "img_01.jpg"], None),
+        (["IMG_1.jpg", "img_1.jpg"], None),
+        (["a.jpg", "b.jpg"], None),
+        ([*numbered("img_#.jpg", count=2), *numbered("other_#.jpg", count=9)], None),  # few are named as frames are
+    ],
+)
+def test_which_series_of_pictures_is_a_clip(names: list[str], taken: str | None) -> None:
+    choice = choose_series(names)
+    assert (choice.series.label if choice.names else None) == taken
+    assert (choice.fault is None) == (taken is not None)
+    assert choose_series(names[::-1]) == choice
 
 
 def test_what_is_passed_over_has_a_reason(tmp_path: Path) -> None:
