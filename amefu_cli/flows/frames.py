@@ -85,15 +85,10 @@ def source_identity(clip: Clip, checksum: bool) -> dict[str, object]:
 
 
 class Sources:
-    """What clips are made from, beside what a store says of them.
-
-    A record notes size, time and SHA-256 of its source. Where the time alone differs, as after `cp -r`, the bytes are
-    compared once; what they told is noted in COPIES, so that the next command does not read them again. Where the store
-    knows sources by checksum, no times are looked at.
-    """
+    """What clips are made from. Where the time alone is not that of a record, as after `cp -r`, the bytes are compared
+    with its SHA-256, once: COPIES notes what they told. Without `compare` only what stands there is known."""
 
     def __init__(self, store: VideoStore[FramesHeader], *, compare: bool = True) -> None:
-        """Without `compare` a copy is known only where it was compared before."""
         self._store, self._compare, self._path = store, compare, store.path / COPIES
         self._checksum, self._found = store.header.settings.checksum, set[str]()
         with suppress(FileNotFoundError, ValueError):

@@ -132,7 +132,7 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
 
 
 def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
-    """Features (n, dim) as float16, which keeps three digits of what lies between 6e-5 and 65504.
+    """Features (n, dim) as float16, which keeps three digits from 6e-5 to 65504.
 
     Raises:
         NotFinite: some are NaN or infinity.
@@ -141,14 +141,11 @@ def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
     largest = features.float().abs().amax(1)  # of each image
     if not bool(largest.isfinite().all()):
         raise NotFinite(f"{what} are not finite")
-    beyond = largest > HALF.max, (largest > 0) & (largest < HALF.tiny)
-    for few, word in zip(beyond, ("reach", "are no more than"), strict=True):
-        if bool(few.any()):
-            raise AmefuError(
-                f"{what} {word} {float(largest[few][0]):.3g}, and float16, in which they are stored, keeps the digits "
-                f"of {HALF.tiny:.2g} to {HALF.max:.0f} alone; give other --weights for {backbone}, or scale those of "
-                "its last layer"
-            )
+    if len(beyond := largest[(largest > HALF.max) | (largest > 0) & (largest < HALF.tiny)]):
+        raise AmefuError(
+            f"{what} reach {float(beyond[0]):.3g}, and float16, in which they are stored, keeps the digits of "
+            f"{HALF.tiny:.2g} to {HALF.max:.0f} alone; give other --weights for {backbone}, or scale its last layer"
+        )
     return features.to(torch.float16)
 
 

@@ -11,8 +11,7 @@ from amefu_cli.artefacts.files.fingerprint import Provenance
 from amefu_cli.artefacts.weights.checkpoint import read_checkpoint, read_header
 from amefu_cli.artefacts.weights.downloads import cache_from_environment
 from amefu_cli.artefacts.weights.public import NETWORK
-from amefu_cli.artefacts.weights.sources import imagenet_weights, select_tensors
-from amefu_cli.artefacts.weights.tensors import read_tensors
+from amefu_cli.artefacts.weights.sources import imagenet_weights, read_tensors, select_tensors
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.method.backbones import build_backbone, imagenet_source
 from amefu_cli.method.backbones.network import Backbone

@@ -30,7 +30,7 @@ from amefu_cli.artefacts.weights.checkpoint import (
     open_stream,
     write_checkpoint,
 )
-from amefu_cli.artefacts.weights.tensors import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
@@ -43,7 +43,7 @@ from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.settings import ClipSettings, FeaturesSettings
 from amefu_cli.stages.evaluate import load_fusion
 from amefu_cli.stages.networks import load_backbone
-from amefu_cli.stages.public import public_fusion, read_public, write_public
+from amefu_cli.stages.public import public_fusion, read_public, write_public, write_tensors
 
 STREAM_SHAPES = json.loads((FIXTURES / "amefu_submodel_keys.json").read_text())
 FUSION_SHAPES = {

@@ -13,7 +13,9 @@ from amefu_cli.artefacts.stores.failures import read_failures
 from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.errors import AmefuError, NotFinite
+from amefu_cli.method.backbones import build_backbone
 from amefu_cli.stages.features import storable
+from amefu_cli.stages.public import write_tensors
 
 SHORT = """
 import sys
@@ -55,9 +57,7 @@ def test_features_within_float16_keep_three_digits(largest: float) -> None:
     assert (kept[1] == 0).all()  # of an image that no channel answers to
 
 
-@pytest.mark.parametrize(
-    ("largest", "said"), [(3e5, "reach 3e+05"), (-1e6, "reach 1e+06"), (1e-6, "are no more than 1e-06")]
-)
+@pytest.mark.parametrize(("largest", "said"), [(3e5, "reach 3e+05"), (-1e6, "reach 1e+06"), (1e-6, "reach 1e-06")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_features_beyond_float16_are_refused_with_the_cause(largest: float, said: str, dtype: torch.dtype) -> None:
     features = torch.tensor([[1.0, 1.0], [largest, 0.0]], dtype=dtype)
@@ -79,9 +79,6 @@ def test_features_that_are_no_numbers_are_called_so(value: float) -> None:
 
 
 def test_a_network_whose_features_leave_float16_is_refused_by_the_command(workspace: Path) -> None:
-    from amefu_cli.artefacts.weights.tensors import write_tensors
-    from amefu_cli.method.backbones import build_backbone
-
     tensors = build_backbone("resnet18").network.state_dict()
     tensors["layer4.1.bn2.weight"] = tensors["layer4.1.bn2.weight"] * 3e6
     weights, out = workspace / "large.pth", workspace / "large.zarr"

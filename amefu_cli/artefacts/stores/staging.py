@@ -154,8 +154,8 @@ def discard_store(path: Path, kind: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        shutil.rmtree(path / "videos", ignore_errors=True)  # a folder below an overlay; its header is the last to go
-        shutil.rmtree(path)
+        for part in (path / "videos", path):  # of an overlay's lower layer; the header is the last to go
+            shutil.rmtree(part)
     clear_discarded(path)
 
 

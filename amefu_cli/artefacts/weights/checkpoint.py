@@ -227,17 +227,11 @@ def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
     return labelled_sha256(parts)
 
 
-def is_finished(path: Path, wanted: AnyCheckpoint) -> bool:
+def is_finished(path: Path, wanted: AnyCheckpoint, *, done: str = "made") -> bool:
     """Whether `path` already holds what training as `wanted` would give.
 
-    Raises SettingsMismatch where it holds the result of other settings or of other data.
+    Raises SettingsMismatch where what it holds was `done` with other settings or from other data.
     """
-    return refuse_other(path, wanted, "made")
-
-
-def refuse_other(path: Path, wanted: AnyCheckpoint, done: str) -> bool:
-    """Whether a checkpoint is there; raises SettingsMismatch where it was `done` by other settings or from other
-    data."""
     found, fix = read_header(path), FIXES[wanted.role]
     if found is not None and found.compared() != wanted.compared():
         lines = "; ".join(differences(found.compared(), wanted.compared()))

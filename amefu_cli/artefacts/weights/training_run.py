@@ -27,7 +27,6 @@ from amefu_cli.artefacts.weights.checkpoint import (
     is_finished,
     read_checkpoint,
     read_header,
-    refuse_other,
     write_checkpoint,
 )
 from amefu_cli.errors import Interrupted, UsageError
@@ -39,11 +38,7 @@ State = Mapping[str, Tensors]
 
 
 def beside(out: Path, ending: str) -> Path:
-    """A file of the training of `out`: its whole name but for .safetensors, and an ending.
-
-    >>> beside(Path("runs/lr0.001"), ".lock").name
-    'lr0.001.lock'
-    """
+    """A file of the training of `out`: its whole name, dots and all, but for .safetensors, and an ending."""
     return out.with_name(out.name.removesuffix(SUFFIX) + ending)
 
 
@@ -94,7 +89,7 @@ class TrainingRun(Generic[Kind]):
         of other data.
         """
         if not is_finished(self.out, self.header):
-            refuse_other(self._snapshot, self.header, "started")
+            is_finished(self._snapshot, self.header, done="started")
             return False
         if any(path.exists() for path in (self._snapshot, self._best, self._lock)):
             with suppress(UsageError):  # unless another process ends at this moment

@@ -17,10 +17,10 @@ from synthetic_features import amefu
 from amefu_cli.artefacts.files.fingerprint import Provenance, path_identity
 from amefu_cli.artefacts.weights import sources as weights
 from amefu_cli.artefacts.weights.checkpoint import open_stream
-from amefu_cli.artefacts.weights.tensors import write_tensors
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.stages import networks as streams
+from amefu_cli.stages.public import write_tensors
 
 BACKBONE = ("--backbone", "squeezenet1_1", "--crop", "32")
 

@@ -30,10 +30,10 @@ from safetensors.torch import load_file, save, save_file
 
 from amefu_cli.artefacts.weights import downloads
 from amefu_cli.artefacts.weights import sources as weights
-from amefu_cli.artefacts.weights import tensors as readers
 from amefu_cli.artefacts.weights.downloads import Cache, cache_from_environment, fetch
-from amefu_cli.artefacts.weights.sources import imagenet_weights, load_depth_weights
-from amefu_cli.artefacts.weights.tensors import (
+from amefu_cli.artefacts.weights.sources import (
+    imagenet_weights,
+    load_depth_weights,
     read_pickle,
     read_safetensors,
     read_tensors,
@@ -468,7 +468,7 @@ def test_zip_members_are_taken_by_name_and_never_from_outside(tmp_path: Path, mo
     path.write_bytes(zipped(**{"../depth.pth": b"evil", "a/b/depth.pth": b"deep", "a/depth.pth": b"good"}))
     assert read_zip(path, ("depth.pth",)) == {"depth.pth": b"good"}
     assert [child.name for child in tmp_path.iterdir()] == ["model.zip"]
-    monkeypatch.setattr(readers, "LARGEST_MEMBER_BYTES", 3)
+    monkeypatch.setattr(weights, "LARGEST_MEMBER_BYTES", 3)
     with pytest.raises(DamagedFile, match=r"depth\.pth is larger than 0 MiB"):
         read_zip(path, ("depth.pth",))
 
