@@ -19,7 +19,7 @@ from amefu_cli.method import Row, either
 from amefu_cli.method.backbones import FAMILIES
 from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
-from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, LOSSES, MODELS, TEST_CLIPS, Model
+from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
 
 DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where what the depth stream sees is clipped
 
@@ -281,9 +281,34 @@ class MetaTrainSettings(Sgd, TaskShape):
     temperature: float = option(1.0, "factor on the logits", minimum=1e-3, maximum=1e4)
     learn_temperature: bool = option(False, "train the temperature too, from where it is set")
     loss: str = option("cross_entropy", each(LOSSES), choices=(*LOSSES,))
-    classifier: str = option("cosine", "how a query is compared with the prototypes", choices=(*CLASSIFIERS,))
+    classifier: str = option(
+        "cosine", "how a query is compared with the prototypes in training; evaluate: --head", choices=(*CLASSIFIERS,)
+    )
     validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
+
+
+LEARNED = tuple(name for name, row in HEADS.items() if row.learns)  # what `meta-train --head` takes
+
+
+@dataclass(frozen=True)
+class HeadTrainSettings(MetaTrainSettings):
+    """How a head is meta-trained, beside what a fusion's training says; `--head` sets defaults of its own."""
+
+    model: str = option("amefu", "with --head: whose frames it reads, as evaluate spells it; a fusion stays as it is")
+    optimizer: str = option("sgd", "with --head: the optimizer", choices=("sgd", "adam"))
+    nesterov: bool = option(False, "with --head: Nesterov's momentum")
+    accumulation: int = option(1, "with --head: episodes a step, whose mean loss it lowers", minimum=1, maximum=10_000)
+
+    def of_head(self) -> HeadTrainSettings:
+        """What a head's training depends on: what only a fusion's does is as it would be if it were not given."""
+        of_fusion = ("fusion", "num_aug", "temperature", "learn_temperature", "loss", "classifier")
+        return dataclasses.replace(self, **{name: getattr(MetaTrainSettings, name) for name in of_fusion})
+
+    def of_fusion(self) -> MetaTrainSettings:
+        """What a fusion's training depends on."""
+        names = (field.name for field in dataclasses.fields(MetaTrainSettings))
+        return MetaTrainSettings(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -294,7 +319,7 @@ class EpisodesSettings(TaskShape):
     seed: int = option(0, "seed of the episodes", minimum=0)
 
 
-_OTHERS = [f"{row.classifier} for {name}" for name, row in MODELS.items() if row.classifier != Model.classifier]
+_OTHERS = [f"{row.head} for {name}" for name, row in MODELS.items() if row.head != Model.head]
 
 
 @dataclass(frozen=True)
@@ -311,8 +336,10 @@ class EvaluateSettings(Settings):
         str(EpisodesSettings.count),
         "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
     )
-    classifier: str | None = unsaid(
-        MetaTrainSettings, "classifier", f"that of the model: {', or '.join([Model.classifier, *_OTHERS])}"
+    head: str | None = option(
+        None,
+        f"how queries are scored: {', '.join(HEADS)} [that of the model: {', or '.join([Model.head, *_OTHERS])}]",
+        choices=(*HEADS,),
     )
     seed: int | None = unsaid(EpisodesSettings, "seed")
 
@@ -438,7 +465,7 @@ TABLES: Mapping[str, tuple[type[Settings], ...]] = {
     "depth": (DepthSettings, NetworkRun),
     "pretrain": (PretrainSettings, StreamSettings, ClipSettings, DeviceRun),
     "features": (FeaturesSettings, FallbackSettings, ClipSettings, NetworkRun),
-    "meta-train": (MetaTrainSettings, DeviceRun),
+    "meta-train": (HeadTrainSettings, DeviceRun),
     "episodes": (EpisodesSettings,),
     "evaluate": (EvaluateSettings, DeviceRun),
     "ablate": (AblateSettings, DeviceRun),

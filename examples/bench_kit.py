@@ -120,6 +120,7 @@ def noise_videos(folder: Path, count: int, frames: int, size: tuple[int, int]) -
     pixels = wide[0].clamp(0, 255).byte().permute(1, 2, 0).numpy()
     clip = np.stack([pixels[t : t + height, t : t + width] for t in range(frames)])
     for index in range(count):
+        clip[:, :16, :16] = rng.integers(0, 255, 3, np.uint8)  # of clips that are the same, `frames` takes one
         write_mp4(folder / f"class_{index % 4}" / f"clip_{index:03d}.mp4", clip, 25)
 
 

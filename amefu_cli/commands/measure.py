@@ -39,6 +39,9 @@ def episodes(
 def evaluate(
     session: Session, answer: Answer, settings: EvaluateSettings, split_settings: SplitSettings, run: DeviceRun,
     features: options.FeaturesPath, fusion: options.FusionPath, split: options.SplitOption = None,
+    head_weights: Annotated[
+        Path | None, typer.Option(help="checkpoint of a head that learns [WORKSPACE/MODEL-HEAD.safetensors]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="results file to write [one in WORKSPACE/results]")] = None,
     by_class: Annotated[
         bool, typer.Option("--by-class", help="also the interval over novel classes, which a few of them widen")
@@ -51,7 +54,7 @@ def evaluate(
     from amefu_cli.flows.evaluate import EvaluateOrder, SplitOrder, evaluate
 
     asked_split = SplitOrder(split, split_settings)
-    order = EvaluateOrder(features, asked_split, settings, fusion, run.device, out, by_class)
+    order = EvaluateOrder(features, asked_split, settings, fusion, head_weights, run.device, out, by_class)
     result, interval = evaluate(session, order)
     asked, found = result.asked, result.found
     rows = [["", "accuracy"], ["all episodes", accuracy(found.accuracy, found.half_width_95)]]
@@ -64,7 +67,7 @@ def evaluate(
         if missing:
             rows.append([f"novel {what} of the split that are missing", str(missing)])
     rows += [[f"  {name}", f"{share:.2%}"] for name, share in found.by_class.items()]
-    title = f"{asked.model}: {_task(result)}, {asked.episodes} episodes ({found.seconds:.1f} s)"
+    title = f"{asked.model}, {asked.head}: {_task(result)}, {asked.episodes} episodes ({found.seconds:.1f} s)"
     answer.show(document, title=title, rows=rows)
 
 
@@ -102,7 +105,7 @@ def compare(
 
 
 def _compared(result: Result) -> list[str]:
-    title = f"{result.path.name} ({result.asked.model}, {_task(result)})"
+    title = f"{result.path.name} ({result.asked.model}, {result.asked.head}, {_task(result)})"
     return [title, accuracy(result.found.accuracy, result.found.half_width_95)]
 
 

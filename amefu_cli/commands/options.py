@@ -20,7 +20,7 @@ import typer
 from amefu_cli.commands.console import Answer, Terminal
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, config_of, defaults_of
-from amefu_cli.settings import BUILT_IN, PRESETS, RECIPES, Settings, check_type
+from amefu_cli.settings import BUILT_IN, LEARNED, PRESETS, RECIPES, Settings, check_type
 
 SplitOption = Annotated[
     Path | None,
@@ -51,12 +51,15 @@ Rebuild = Annotated[bool, typer.Option("--rebuild", help="throw what is there aw
 DryRun = Annotated[Session, typer.Option("--dry-run", help="only say what would be done")]
 """The session of a command that can be run dry."""
 
+LONGEST = 60  # characters of choices beside an option's name, on a terminal of 80
+
 Value = TypeVar("Value")
 
 OPTIONS: dict[str, dict[str, object]] = {}
 """The options of every command with their types, as `command` below finds them."""
 
 VARIANTS = {"pretrain-rgb": "pretrain", "pretrain-depth": "pretrain"}
+VARIANTS |= {f"meta-train-{head}": "meta-train" for head in LEARNED}
 """Tables of `amefu.toml` that hold for one variant of a command."""
 
 
@@ -68,6 +71,7 @@ class Known:
     preset: str | None = None
     recipe: str | None = None
     modality: str | None = None
+    head: str | None = None
     config: Config = dataclasses.field(default_factory=Config)
 
 
@@ -125,6 +129,8 @@ def _options_of(kind: type[Settings]) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         metavar = "|".join(field.metadata["choices"]) or None
+        if metavar and len(metavar) > LONGEST:
+            metavar = "NAME"  # the help text says which
         option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
         yield _keyword(field.name, Annotated[hints[field.name], option], field.default)
 
@@ -154,7 +160,7 @@ def _remember(context: typer.Context, option: typer.CallbackParam, value: Value)
     if known.workspace is not None:
         command = _name_of(context)
         chosen = chosen_sets(known.config, known.preset, known.recipe)
-        defaults = defaults_of(command, known.config, chosen, known.modality)
+        defaults = defaults_of(command, known.config, chosen, known.modality or known.head)
         context.default_map = {key: value for key, value in defaults.items() if key in OPTIONS[command]}
     return value
 
@@ -165,6 +171,10 @@ def _name_of(context: typer.Context) -> str:
 
 FROM_CONFIG = "that of amefu.toml, else paper"
 Modality = Annotated[str, typer.Option(help="the stream to train: rgb or depth", is_eager=True, callback=_remember)]
+LearnedHead = Annotated[str | None, typer.Option(
+    help=f"a head to train in place of the fusion, by defaults of its own for queries, rate and optimizer: "
+    f"{', '.join(LEARNED)}", is_eager=True, callback=_remember, metavar="NAME",
+)]  # fmt: skip
 SESSION = [
     _keyword("workspace", Annotated[Path, typer.Option(
         help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True, callback=_remember,

@@ -44,22 +44,33 @@ def pretrain(
 
 @command
 def meta_train(
-    session: options.DryRun, answer: Answer, settings: groups.MetaTrainSettings, split_settings: groups.SplitSettings,
+    session: options.DryRun, answer: Answer, settings: groups.HeadTrainSettings, split_settings: groups.SplitSettings,
     run: groups.DeviceRun, features: options.FeaturesPath,
-    out: Annotated[Path, options.Place("checkpoint to write", lambda workspace: workspace.fusion)],
-    split: options.SplitOption = None, rebuild: options.Rebuild = False,
+    fusion_weights: Annotated[
+        Path, options.Place("with --head: the fusion whose frames it reads", lambda workspace: workspace.fusion)
+    ],
+    head: options.LearnedHead = None, split: options.SplitOption = None,
+    out: Annotated[Path | None, typer.Option(
+        help="checkpoint to write [WORKSPACE/fusion.safetensors, of a head WORKSPACE/MODEL-HEAD.safetensors]"
+    )] = None,
+    rebuild: options.Rebuild = False,
 ) -> None:  # fmt: skip
-    """Meta-train the fusion on features.zarr alone; the same command resumes one that was interrupted.
+    """Meta-train the fusion, or a head, on features.zarr alone; the same command resumes one that was interrupted.
 
     Example: amefu meta-train --num-aug 2
     """
-    from amefu_cli.flows.training import SplitOrder, meta_train
+    from amefu_cli.flows.head_training import HeadOrder, SplitOrder, train_fusion_or_head
 
     asked_split = SplitOrder(split, split_settings)
-    notes = meta_train(session, features, asked_split, settings, out, device=run.device, rebuild=rebuild)
+    name = f"{settings.model}-{head}" if head else "fusion"
+    place = out or session.workspace.stream(name)
+    order = HeadOrder(head, features, fusion_weights, asked_split, settings, place, run.device, rebuild)
+    notes = train_fusion_or_head(session, order)
+    of_fusion = {"fusion": settings.fusion, "num_aug": settings.num_aug}
+    what = {"head": head, "model": settings.model} if head else of_fusion
     if notes is not None:
         document = {
-            "checkpoint": str(out), "fusion": settings.fusion, "num_aug": settings.num_aug,
+            "checkpoint": str(place), **what,
             "best_epoch": "-" if notes.epoch is None else notes.epoch, "validation_accuracy": notes.validation_accuracy,
         }  # fmt: skip
         answer.show(document, title="meta-train")

@@ -18,6 +18,7 @@ from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, read_header
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.flows import evaluate
+from amefu_cli.flows.candidates import candidate_of
 from amefu_cli.flows.chain import Ready, features_with_split
 from amefu_cli.flows.compare import MARK, Comparison, compare, interval_over
 from amefu_cli.flows.features import FeaturesOrder
@@ -183,14 +184,14 @@ def _results(
     """The result of every row and shot; vectors are computed once a row, if at all."""
     novel, results = evaluate.Novel(ready, plan.streams), {}
     for row in plan.rows:
-        candidate, vectors = evaluate.candidate_of(row.model, fusions.get(row.name, order.out)), None
+        candidate, vectors = candidate_of(row.model, fusions.get(row.name, order.out)), None
         for shot, episodes in drawn.items():
             asked = evaluate.settings_of_result(novel, candidate, episodes, seed=order.settings.seed)
             path = order.out / "results" / f"{row.name}-{asked.file_name}"
             result = evaluate.stored_result(path, asked)
             if result is None:
                 vectors = vectors or novel.vectors(candidate, order.device)
-                result = evaluate.classify(vectors, episodes, asked, path, source=ready.store.path)
+                result = evaluate.classify(session, vectors, episodes, asked, path)
             results[row.name, shot] = result
         accuracies = ", ".join(f"{results[row.name, shot].found.accuracy:.2%}" for shot in drawn)
         session.say.note(f"ablate: {row.title}: {accuracies}")

@@ -13,13 +13,13 @@ import numpy as np
 from amefu_cli.artefacts.files import results
 from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
-from amefu_cli.artefacts.files.fingerprint import differences
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord, header_of
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, open_fusion
-from amefu_cli.errors import SettingsMismatch, UsageError
+from amefu_cli.artefacts.weights.checkpoint import FIXES, FusionHeader
+from amefu_cli.errors import UsageError
+from amefu_cli.flows.candidates import Candidate, candidate_with_head, refuse_other_streams
 from amefu_cli.flows.chain import Ready, features_with_split
 from amefu_cli.flows.compare import interval_by_class
 from amefu_cli.flows.features import FeaturesOrder
@@ -29,7 +29,7 @@ from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
 from amefu_cli.method.episodes import draw_episodes
-from amefu_cli.method.heads import MODELS, Model
+from amefu_cli.method.heads import HEADS
 from amefu_cli.settings import EpisodesSettings, EvaluateSettings
 
 if TYPE_CHECKING:
@@ -110,21 +110,10 @@ class EvaluateOrder:
     split: SplitOrder
     settings: EvaluateSettings
     fusion: Path
+    head_weights: Path | None = None
     device: str = "auto"
     out: Path | None = None
     by_class: bool = False
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is evaluated: a model by its name, how its vectors are classified, and where it fuses streams its checkpoint
-    with the header of that."""
-
-    name: str
-    model: Model
-    classifier: str
-    checkpoint: Path | None = None
-    fusion: FusionHeader | None = None
 
 
 class Novel:
@@ -144,11 +133,29 @@ class Novel:
         return read_features(self.store, self._records, self._classes, streams=self._streams, views=1)
 
     def vectors(self, candidate: Candidate, device: str) -> ModelVectors:
-        """The vectors that one model gives the videos."""
-        from amefu_cli.stages.evaluate import model_vectors
+        """What one model gives the videos, for its head to score.
 
-        made = self.store.header
-        return model_vectors(self.table, candidate.model, made, fusion=candidate.checkpoint, device=device)
+        Raises:
+            UsageError: the store was made before the frames were asked for that the head reads.
+        """
+        from amefu_cli.stages.evaluate import Weights, model_vectors
+
+        made, test_frames = self.store.header, candidate.test_frames(self.store.header)
+        self._refuse_without(test_frames)
+        return model_vectors(
+            self.table, candidate.model, made, head=candidate.head, test_frames=test_frames,
+            weights=Weights(candidate.checkpoint, candidate.head_checkpoint), device=device, source=self.store.path,
+        )  # fmt: skip
+
+    def _refuse_without(self, test_frames: str) -> None:
+        wanted = set(self._classes)
+        for video, record in self._records.items():
+            rules = record.made_from.get("kept") if record.class_name in wanted else None
+            if rules and test_frames not in rules:
+                raise UsageError(
+                    f"{self.store.path}: lacks the {test_frames!r} frames of {video}, which only has those of "
+                    f"{', '.join(rules)}; add them with `amefu features`"
+                )
 
 
 def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, Interval | None]:
@@ -161,7 +168,10 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
     """
     to_draw = order.settings.episodes_to_draw()
     given = None if to_draw else _given_episodes(order.settings)
-    candidate = _candidate(order)
+    candidate = candidate_with_head(
+        session, order.settings.model, head=order.settings.head, features=order.features, fusion=order.fusion,
+        head_weights=order.head_weights,
+    )  # fmt: skip
     check_device(order.device)
     ready = features_with_split(
         session, FeaturesOrder(order.features, order.split, basenet=IMAGENET in candidate.model.streams),
@@ -178,7 +188,9 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
         session.say.note(f"evaluate: {path} is up to date")
     else:
         require_writable(path)
-        result = classify(novel.vectors(candidate, order.device), drawn, asked, path, source=ready.store.path)
+        result = classify(session, novel.vectors(candidate, order.device), drawn, asked, path)
+    if (row := HEADS[candidate.head]).classifier is None:
+        session.say.note(f"evaluate: {candidate.head} ({row.citation}): {row.exactness}")
     return result, interval_by_class(result) if order.by_class else None
 
 
@@ -194,26 +206,6 @@ def _given_episodes(settings: EvaluateSettings) -> DrawnEpisodes:
     return drawn
 
 
-def _candidate(order: EvaluateOrder) -> Candidate:
-    """The model that was asked for: a row of MODELS, or the mean of the frames of a further stream."""
-    name = order.settings.model
-    if name in MODELS:
-        return candidate_of(name, order.fusion, order.settings.classifier)
-    there = header_of(order.features, FeaturesHeader)
-    streams = sorted(there.streams.keys() - MODELS.keys()) if there else []
-    if name not in streams:
-        raise UsageError(
-            f"--model {name!r}: must be one of {', '.join([*MODELS, *streams])}; `amefu features --stream` adds others"
-        )
-    return Candidate(name, Model(name, (name,)), order.settings.classifier or Model.classifier)
-
-
-def candidate_of(name: str, fusion: Path, classifier: str | None = None) -> Candidate:
-    """A row of MODELS; `fusion` is opened where it fuses streams."""
-    found = Candidate(name, MODELS[name], classifier or MODELS[name].classifier)
-    return replace(found, checkpoint=fusion, fusion=open_fusion(fusion)) if len(found.model.streams) > 1 else found
-
-
 def _check(
     videos: Videos, split: Split, settings: EvaluateSettings, given: DrawnEpisodes | None, candidate: Candidate
 ) -> None:
@@ -226,6 +218,9 @@ def _check(
         )
     if candidate.fusion:
         refuse_seen(split, candidate.fusion.trained_on, str(candidate.checkpoint), "amefu meta-train --rebuild")
+    if head := candidate.trained_head:
+        fix = f"{FIXES['head']} --rebuild".replace("HEAD", head.head)
+        refuse_seen(split, head.trained_on, str(candidate.head_checkpoint), fix)
 
 
 def settings_of_result(
@@ -236,18 +231,21 @@ def settings_of_result(
     Raises:
         SettingsMismatch: the fusion is of other streams than the features.
     """
-    _refuse_other_streams(candidate, novel.store)
+    refuse_other_streams(candidate, novel.store)
     made, fusion, shape = novel.store.header, candidate.fusion, drawn.shape
     trained = fusion.training.settings if fusion and fusion.training else None
     return results.ResultSettings(
         model=candidate.name, fusion=fusion.fusion if fusion else None, num_aug=trained.num_aug if trained else None,
-        classifier=candidate.classifier, test_frames=candidate.model.test_frames or made.settings.test_frames,
+        head=candidate.head, test_frames=candidate.test_frames(made),
         way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
         episodes_fingerprint=drawn.fingerprint,
         recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),
         switches=_switches(made, fusion), missing_videos=novel.missing_videos,
         missing_classes=novel.missing_classes,
-        fingerprints=results.Fingerprints(novel.fingerprint, fusion.fingerprint if fusion else None),
+        fingerprints=results.Fingerprints(
+            novel.fingerprint, fusion.fingerprint if fusion else None,
+            candidate.trained_head.fingerprint if candidate.trained_head else None,
+        ),
     )  # fmt: skip
 
 
@@ -259,16 +257,6 @@ def _switches(made: FeaturesHeader, fusion: FusionHeader | None) -> results.Swit
     return replace(switches, loss=fusion.imported.loss) if fusion and fusion.imported else switches
 
 
-def _refuse_other_streams(candidate: Candidate, store: VideoStore[FeaturesHeader]) -> None:
-    there = {name: store.header.streams[name].fingerprint for name in candidate.model.streams if candidate.fusion}
-    if candidate.fusion and candidate.fusion.streams != there:
-        lines = "; ".join(differences(candidate.fusion.streams, there))
-        raise SettingsMismatch(
-            f"{candidate.checkpoint}: learned from features of other streams than those of {store.path} ({lines}); "
-            "train it again with `amefu meta-train --rebuild`"
-        )
-
-
 def stored_result(path: Path, asked: results.ResultSettings) -> results.Result | None:
     """The result at `path`, if it is of what is asked for."""
     result = results.read_result(path)
@@ -276,11 +264,12 @@ def stored_result(path: Path, asked: results.ResultSettings) -> results.Result |
 
 
 def classify(
-    vectors: ModelVectors, drawn: DrawnEpisodes, asked: results.ResultSettings, path: Path, *, source: Path
+    session: Session, vectors: ModelVectors, drawn: DrawnEpisodes, asked: results.ResultSettings, path: Path
 ) -> results.Result:
     """Classify the episodes, and write the result down."""
     from amefu_cli.stages.evaluate import evaluate as found_by
 
-    result = results.Result(path, asked, found_by(vectors, drawn, classifier=asked.classifier, source=str(source)))
+    with session.say.progress("evaluate") as progress:
+        result = results.Result(path, asked, found_by(vectors, drawn, progress=progress))
     results.write_result(result)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_to_draw
 from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams, streams_of
 from amefu_cli.flows.work import WHOLE, Made, Work, check_device, recipe_noted
+from amefu_cli.method.heads import HEADS, MODELS
 from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import (
     RECIPES,
@@ -183,7 +184,7 @@ class _Making:
         streams = {
             name: row.fingerprint for name, row in self.plan.header.streams.items() if novel or not row.novel_only
         }
-        rules = self._rules(streams) if novel and settings.novel_frames == "auto" else []
+        rules = self._rules() if novel and settings.novel_frames == "auto" else []
         numbers = kept_frames(record.frames, rules, stride=settings.stride, clip=self.plan.header.clip)
         made_from = {
             "frames": record.fingerprint, "depth": disparity.fingerprint, "part": part, "kept": rules,
@@ -193,9 +194,12 @@ class _Making:
         lacking = tuple(name for name in streams if name not in copied)
         return VideoJob(record, made_from, numbers, 1 + (settings.views if part == "base" else 0), lacking, copied)
 
-    def _rules(self, streams: Collection[str]) -> list[str]:
-        """By which rules testing reads frames of a novel video; empty where all are kept."""
-        return [self.plan.header.settings.test_frames, *(["consecutive"] if IMAGENET in streams else [])]
+    def _rules(self) -> list[str]:
+        """By which rules testing reads frames of a novel video: those of every model and head, so that one that is
+        evaluated later finds its frames; 40 at most of a clip of 16."""
+        every = (model.test_frames for model in MODELS.values()), (head.frames for head in HEADS.values())
+        asked = sorted({rule for rules in every for rule in rules if rule})
+        return [*dict.fromkeys([self.plan.header.settings.test_frames, *asked])]
 
     def _sound_streams(self, video: str, made_from: Mapping[str, object]) -> tuple[str, ...]:
         """The streams of a stored video that making it now would give again, frame by frame."""

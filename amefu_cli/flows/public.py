@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
-from amefu_cli.artefacts.weights.checkpoint import Kind, Tensors, open_stream, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import HeadHeader, Kind, Tensors, open_stream, read_header, write_checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
@@ -71,7 +71,8 @@ def refuse_others(file: Path, paths: Iterable[Path]) -> None:
     """Before anything is written: a checkpoint that is there and not from `file` is not replaced unasked."""
     for path in paths:
         found = read_header(path)
-        if found is not None and not (found.imported and found.imported.file == path_identity(file)):
+        imported = None if found is None or isinstance(found, HeadHeader) else found.imported
+        if found is not None and not (imported and imported.file == path_identity(file)):
             raise SettingsMismatch(
                 f"{path}: holds another checkpoint than {file} gives; replace it with `amefu import … --rebuild`, or "
                 "write elsewhere with --rgb, --depth-stream and --fusion"

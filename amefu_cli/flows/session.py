@@ -10,7 +10,9 @@ from typing import Protocol, TypeVar, get_type_hints
 from amefu_cli.artefacts.files.atomic import create_atomic
 from amefu_cli.artefacts.files.workspace import Config, Workspace, read_config
 from amefu_cli.errors import UsageError
-from amefu_cli.settings import DEPTH_PRETRAIN, Settings, preset_defaults, recipe_defaults
+from amefu_cli.method.heads import HEADS
+from amefu_cli.method.heads.training import Training
+from amefu_cli.settings import DEPTH_PRETRAIN, LEARNED, Settings, preset_defaults, recipe_defaults
 from amefu_cli.stages import Progress
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -81,15 +83,24 @@ def chosen_sets(config: Config, preset: str | None, recipe: str | None) -> Chose
 
 
 def defaults_of(command: str, config: Config, chosen: Chosen, variant: str | None = None) -> dict[str, object]:
-    """What variant (pretrain's modality), preset, recipe and amefu.toml set for one command; the later one wins."""
+    """What variant (pretrain's modality, meta-train's head), preset, recipe and amefu.toml set for one command; the
+    later one wins."""
     layers: list[Mapping[str, object]] = [DEPTH_PRETRAIN if (command, variant) == ("pretrain", "depth") else {}]
     for name in (command, f"{command}-{variant}"):
         layers += [preset_defaults(chosen.preset, name), recipe_defaults(chosen.recipe, name)]
+        layers += [_of_head(variant)] if name == "meta-train" and variant is not None and variant in LEARNED else []
         layers += [config.tables.get(name, {})]
     merged: dict[str, object] = {}
     for layer in layers:
         merged |= {key.replace("-", "_"): value for key, value in layer.items()}
     return merged
+
+
+def _of_head(head: str) -> dict[str, object]:
+    """What a head's training does where nothing else is said: its own values win over those that suit a fusion."""
+    training: Training = HEADS[head].load().training_defaults
+    same = ("optimizer", "momentum", "nesterov", "weight_decay", "queries", "accumulation")
+    return {name: getattr(training, name) for name in same} | {"learning_rate": training.rate}
 
 
 def write_config(session: Session, text: str, *, replace: bool) -> None:

@@ -3,7 +3,7 @@ gone on with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +11,7 @@ from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.files.workspace import noted_weights, weights_identity
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import (
-    DepthHeader,
-    FeaturesHeader,
-    FramesHeader,
-    VideoRecord,
-    header_of,
-)
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
@@ -69,16 +63,16 @@ def pretrain(session: Session, order: PretrainOrder) -> tuple[checkpoint.Checkpo
     if ready is None:
         return None
     listed = ready.split.listed(ready.store.records())
-    base = _base_classes(ready.split, listed, ready.store.path)
+    base = base_classes(ready.split, listed, ready.store.path)
     records = {video: record for video, record in listed.items() if record.class_name in base}
     files = TrainingRun(order.out, _stream_header(session, order, records, base))
     task = f"{order.modality} on {len(records)} videos for {order.settings.epochs} epochs"
-    if _is_due(session, files, order.rebuild, task):
+    if is_due(session, files, order.rebuild, task):
         _train_stream(session, order, ready.store, records, files)
-    return _notes(order.out), len(records)
+    return notes_of(order.out), len(records)
 
 
-def _base_classes(split: Split, records: Mapping[str, VideoRecord], store: Path) -> tuple[str, ...]:
+def base_classes(split: Split, records: Mapping[str, VideoRecord], store: Path) -> tuple[str, ...]:
     """The base classes that `records` are of. Raises UsageError where they are of none."""
     base = split.present("base", {record.class_name for record in records.values()})
     if not base:
@@ -86,7 +80,7 @@ def _base_classes(split: Split, records: Mapping[str, VideoRecord], store: Path)
     return base
 
 
-def _is_due(session: Session, files: TrainingRun[checkpoint.Kind], rebuild: bool, task: str) -> bool:
+def is_due(session: Session, files: TrainingRun[checkpoint.Kind], rebuild: bool, task: str) -> bool:
     """Whether `task` is to be trained now; says where it is done, and in a dry run where it is not.
 
     Raises:
@@ -100,7 +94,7 @@ def _is_due(session: Session, files: TrainingRun[checkpoint.Kind], rebuild: bool
     return due and not session.dry_run
 
 
-def _notes(path: Path) -> checkpoint.CheckpointNotes:
+def notes_of(path: Path) -> checkpoint.CheckpointNotes:
     """What the checkpoint notes, if there is one."""
     header = checkpoint.read_header(path)
     return header.notes if header else checkpoint.CheckpointNotes()
@@ -179,12 +173,12 @@ def meta_train(
     if ready is None:
         return None
     files = TrainingRun(out, fusion_header(session, ready, settings))
-    if _is_due(session, files, rebuild, f"{settings.fusion} for {settings.epochs} × {settings.episodes} episodes"):
+    if is_due(session, files, rebuild, f"{settings.fusion} for {settings.epochs} × {settings.episodes} episodes"):
         tables = training_tables(session, ready, settings)
         if rebuild:
             files.start_over()
         train_fusion(session, ready, tables, files, device=device)
-    return _notes(out)
+    return notes_of(out)
 
 
 def check_episodes(videos: Videos, split: Split, settings: MetaTrainSettings) -> None:
@@ -202,7 +196,7 @@ def fusion_header(
 ) -> checkpoint.FusionHeader:
     """What the checkpoint of a fusion that is trained on a feature store will say of itself."""
     store, records = ready.store, ready.split.listed(ready.store.records())
-    base = _base_classes(ready.split, records, store.path)
+    base = base_classes(ready.split, records, store.path)
     validation = ready.split.present("validation", {record.class_name for record in records.values()})
     return checkpoint.FusionHeader(
         role="fusion", fusion=settings.fusion, dim=dim_of(store, records), clip=store.header.clip,
@@ -216,14 +210,14 @@ def fusion_header(
 
 
 def training_tables(
-    session: Session, ready: Ready[FeaturesHeader], settings: MetaTrainSettings
+    session: Session, ready: Ready[FeaturesHeader], settings: MetaTrainSettings, streams: Sequence[str] = STREAMS
 ) -> tuple[FeatureTable, FeatureTable | None]:
     """The features of the base classes, and of the validation classes or None where there are fewer than two."""
     store, split = ready.store, ready.split
     check_episodes(store, split, settings)  # of some frames features may have failed
     records, views = split.listed(store.records()), 1 + store.header.settings.views
-    base = read_features(store, records, split.base, streams=STREAMS, views=views)
-    validation = read_features(store, records, split.validation, streams=STREAMS, views=1)
+    base = read_features(store, records, split.base, streams=streams, views=views)
+    validation = read_features(store, records, split.validation, streams=streams, views=1)
     if len(validation.class_names) < 2:
         session.say.warn("fewer than two validation classes: the last epoch is kept, as there is nothing to choose by")
         return base, None

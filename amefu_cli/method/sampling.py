@@ -75,6 +75,14 @@ def consecutive_clip(frames: int, *, segments: int, frames_per_segment: int) -> 
     return np.minimum(max(frames - count, 0) // 2 + np.arange(count), frames - 1)
 
 
+def eight_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
+    """Frame numbers (8,) int64, the middle of every eighth of the video: what temporal heads read, whatever the clip.
+
+    Raises UsageError if the video holds no frame.
+    """
+    return middle_clip(frames, segments=8, frames_per_segment=1)
+
+
 def clip_by_rule(rule: str, frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
     """The clip that testing reads by one of the rules of TEST_CLIPS."""
     clip = TEST_CLIPS[rule].load()(frames, segments=segments, frames_per_segment=frames_per_segment)

@@ -12,60 +12,77 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
 from amefu_cli.artefacts.files.results import Found, PackedOutcomes
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
-from amefu_cli.artefacts.weights.checkpoint import open_fusion, read_checkpoint
-from amefu_cli.artefacts.weights.public import KEPT
 from amefu_cli.method.comparison import accuracy_by_class, accuracy_with_interval
 from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.heads import Model, build_fusion
+from amefu_cli.method.heads import HEADS, Model, build_head
+from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.prototypes import classify_episodes
+from amefu_cli.stages import Progress
 from amefu_cli.stages.networks import choose_device
-from amefu_cli.stages.training import to_torch
-from amefu_cli.stages.vectors import video_vectors
+from amefu_cli.stages.scoring import Reading, by_head, load_fusion, load_head, video_frames, video_vectors
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The checkpoints of what has learned: a fusion, a head."""
+
+    fusion: Path | None
+    head: Path | None
 
 
 @dataclass(frozen=True)
 class ModelVectors:
-    """One model's vectors, float32 (videos, dim), of the videos of a feature table."""
+    """What one model gives the videos of a feature table, for a head to score: for prototypes a vector each, float32
+    (videos, dim), for other heads the frames (videos, frames, dim)."""
 
     ids: tuple[str, ...]
     class_names: tuple[str, ...]
     labels: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    source: str  # the store that they are from
+    head: str
+    scorer: Head
+    device: torch.device
     seconds: float
 
 
-def load_fusion(path: Path, device: torch.device) -> nn.Module:
-    """The fusion of a checkpoint, ready for evaluation; what an import keeps of the public code is passed over."""
-    header, tensors = open_fusion(path), read_checkpoint(path)
-    fusion = build_fusion(header.fusion, header.dim)
-    fusion.load_state_dict(to_torch({name: tensors[name] for name in tensors if not name.startswith(KEPT)}))
-    return fusion.eval().to(device)
-
-
 def model_vectors(
-    table: FeatureTable, model: Model, made: FeaturesHeader, *, fusion: Path | None, device: str
-) -> ModelVectors:
-    """The vectors that `model` gives the videos of `table`, of a store that was made as `made` says."""
+    table: FeatureTable, model: Model, made: FeaturesHeader, *, head: str, test_frames: str, weights: Weights,
+    device: str, source: Path,
+) -> ModelVectors:  # fmt: skip
+    """What `model` gives the videos of `table`, of a store that was made as `made` says, for a row of HEADS."""
     started, place = time.monotonic(), choose_device(device)
-    module, test_frames = load_fusion(fusion, place) if fusion else None, model.test_frames or made.settings.test_frames
-    vectors = video_vectors(
-        table, test_frames=test_frames, clip=made.clip, model=model, fusion=module, device=place
+    reading = Reading(
+        model, test_frames, made.clip, load_fusion(weights.fusion, place) if weights.fusion else None, place
+    )
+    vectors = video_vectors(table, reading) if HEADS[head].classifier else video_frames(table, reading)
+    scorer = load_head(weights.head) if weights.head else build_head(head, vectors.shape[-1])
+    return ModelVectors(
+        table.ids, table.class_names, table.labels, vectors, str(source), head, scorer.eval().to(place), place,
+        time.monotonic() - started,
     )  # fmt: skip
-    return ModelVectors(table.ids, table.class_names, table.labels, vectors, time.monotonic() - started)
 
 
-def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, classifier: str, source: str) -> Found:
-    """Classify episodes. UsageError: `source`, which the vectors are from, lacks videos of theirs."""
+def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> Found:
+    """Classify episodes; `progress` is told of heads that take their time, with the accuracy so far.
+
+    Raises:
+        UsageError: the store that the vectors are from lacks videos of the episodes.
+    """
     started = time.monotonic()
-    support, query = drawn.placed_in(of.ids, source=source)
+    support, query = drawn.placed_in(of.ids, source=of.source)
     episodes = Episodes(of.labels[support[..., 0]], support, query)
-    outcomes = classify_episodes(of.vectors, episodes, classifier=classifier)
+    classifier = HEADS[of.head].classifier
+    outcomes = (
+        classify_episodes(of.vectors, episodes, classifier=classifier)
+        if classifier
+        else by_head(of.scorer, of.vectors, episodes, device=of.device, progress=progress)
+    )
     accuracy, half_width = accuracy_with_interval(outcomes)
     by_class = accuracy_by_class(outcomes, episodes.classes)
     return Found(

@@ -24,8 +24,8 @@ from amefu_cli.method.sampling import asynchronous_clips
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
+from amefu_cli.stages.scoring import Reading, video_vectors
 from amefu_cli.stages.training import Training
-from amefu_cli.stages.vectors import video_vectors
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,7 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None
     if table is None:
         return None
     fusion.eval()
-    vectors = video_vectors(
-        table, test_frames=setup.test_frames, clip=setup.clip, model=MODELS["amefu"], fusion=fusion, device=setup.device
-    )
+    vectors = video_vectors(table, Reading(MODELS["amefu"], setup.test_frames, setup.clip, fusion, setup.device))
     fusion.train()
     episodes = draw_episodes(
         table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position, StreamHeader
+from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Position, StreamHeader
 from amefu_cli.artefacts.weights.training_run import State, TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import HeldSignals
 from amefu_cli.stages import Progress
 
 SNAPSHOT_SECONDS = 60.0
-AnyRun = TrainingRun[StreamHeader] | TrainingRun[FusionHeader]
+AnyRun = TrainingRun[StreamHeader] | TrainingRun[FusionHeader] | TrainingRun[HeadHeader]
 
 
 @dataclass(frozen=True)

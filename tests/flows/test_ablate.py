@@ -124,9 +124,9 @@ def counted(monkeypatch):
     models, compute = [], evaluate.video_vectors
     names = {model: name for name, model in MODELS.items()}
 
-    def count(*tables, model, **named):
-        models.append(names[model])
-        return compute(*tables, model=model, **named)
+    def count(table, reading):
+        models.append(names[reading.model])
+        return compute(table, reading)
 
     monkeypatch.setattr(evaluate, "video_vectors", count)
     return models

@@ -31,7 +31,7 @@ def result(path, right, classes, *, episodes="e1", names=NAMES, queries=1, shot=
     right, classes = np.array(right), np.array(classes)
     shares = right.mean(1) / queries
     asked = ResultSettings(
-        model=model, classifier="cosine", test_frames="middle", way=right.shape[1], shot=shot, queries=queries,
+        model=model, head="prototype-cosine", test_frames="middle", way=right.shape[1], shot=shot, queries=queries,
         episodes=len(right), seed=0, episodes_fingerprint=episodes, recipe=Recipes("paper"),
         switches=Switches(0.0, "middle", "square"), missing_videos=0, missing_classes=(),
         fingerprints=Fingerprints("f"),
@@ -140,7 +140,5 @@ def test_refusals(pair, tmp_path):
         amefu(tmp_path, "compare", pair[0], absent)
     old = tmp_path / "old.json"
     old.write_text('{"model": "rgb", "fingerprints": {}, "episodes_fingerprint": "e1"}')
-    with pytest.raises(
-        DamagedFile, match=re.escape(f"{old}: not an amefu result") + ".* lacks classifier, test_frames, way"
-    ):
+    with pytest.raises(DamagedFile, match=re.escape(f"{old}: not an amefu result") + ".* lacks head, test_frames, way"):
         amefu(tmp_path, "compare", pair[0], old)

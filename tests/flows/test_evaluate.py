@@ -28,9 +28,11 @@ from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows import session
 from amefu_cli.method.heads import MODELS
 from amefu_cli.method.heads.fusion import DGAdaIN
+from amefu_cli.method.sampling import middle_clip
 from amefu_cli.settings import EvaluateSettings
 
 MIDDLE = [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]  # of 20 frames: 4 of each 5 from place (5 - 4) // 2
+EIGHT = {"segments": 8, "frames_per_segment": 1}
 CONSECUTIVE = list(range(2, 18))  # 16 frames, two left over on either side
 
 
@@ -83,7 +85,7 @@ def test_every_model_agrees_with_a_plain_loop(feature_space, tmp_path, model):
     told = json.loads(amefu(feature_space, "evaluate", "--model", model, "--episodes", tmp_path / "file", "--json"))
     result = open_result(feature_space / "results" / told["file"].rpartition("/")[2])
     assert result.found.right == plain_loop(model, read_episodes(tmp_path / "file"), fusion)
-    assert result.asked.classifier == ("euclidean" if model == "rgb-basenet" else "cosine")
+    assert result.asked.head == f"prototype-{'euclidean' if model == 'rgb-basenet' else 'cosine'}"
     assert result.asked.test_frames == ("consecutive" if model == "rgb-basenet" else "middle")
     assert result.found.accuracy == pytest.approx(np.mean(result.found.right) / 10)
     assert told["accuracy"] == result.found.accuracy
@@ -125,15 +127,69 @@ def test_the_interval_over_classes_is_the_wider_one(feature_space, tmp_path):
     assert "over 6 classes too" in amefu(feature_space, *words[:-1], "--by-class")
 
 
-def test_a_classifier_can_be_set_for_any_model(feature_space, tmp_path):
+def test_a_head_can_be_set_for_any_model(feature_space, tmp_path):
     """One support a class and vectors of length 1: Euclidean and cosine agree; the basenet's are not of length 1."""
     for model, same in (("rgb", True), ("rgb-basenet", False)):
         outs = [tmp_path / f"{model}-{classifier}.json" for classifier in ("cosine", "euclidean")]
         for out in outs:
-            classifier = out.stem.rpartition("-")[2]
-            amefu(feature_space, "evaluate", "--model", model, "--classifier", classifier, "--out", out)
+            head = f"prototype-{out.stem.rpartition('-')[2]}"
+            amefu(feature_space, "evaluate", "--model", model, "--head", head, "--out", out)
         first, second = (open_result(out).found.right for out in outs)
         assert (first == second) is same
+
+
+@pytest.mark.parametrize("head", ["otam", "bi-mhm", "chamfer", "logistic", "knn", "svm", "tsl", "baseline++"])
+def test_a_head_without_weights_needs_no_checkpoint(feature_space, tmp_path, head):
+    words = ("evaluate", "--model", "rgb", "--shot", "2", "--queries", "2", "--episodes", "40", "--head", head)
+    told = json.loads(amefu(feature_space, *words, "--json"))
+    assert told["accuracy"] > 0.3  # chance is 0.2
+    assert told["head"] == head
+    assert told["test_frames"] == ("eight" if head in ("otam", "bi-mhm", "chamfer") else "middle")
+    assert f"rgb-{head}-5way-2shot" in told["file"]
+    assert not [*feature_space.glob("*.safetensors")]
+    assert f"rgb, {head}: 5-way 2-shot, 40 episodes" in " ".join(amefu(feature_space, *words).split())
+
+
+def test_a_head_that_compares_frames_agrees_with_a_plain_loop(feature_space, tmp_path):
+    """Chamfer on the middles of the eight parts."""
+    amefu(feature_space, "episodes", "--count", "60", "--out", tmp_path / "file")
+    words = ("evaluate", "--model", "rgb", "--head", "chamfer", "--episodes", tmp_path / "file")
+    amefu(feature_space, *words, "--out", tmp_path / "r.json")
+    drawn, frames = read_episodes(tmp_path / "file"), {}
+    for video in drawn.ids:
+        name, _, number = video.partition("/v_")
+        clip = clip_features(name, int(number))["rgb"][0].astype(np.float32)[middle_clip(20, **EIGHT)]
+        frames[video] = clip / np.linalg.norm(clip, axis=1, keepdims=True)
+    right = []
+    for support, query in zip(drawn.support[..., 0], drawn.query[..., 0], strict=True):
+        cosines = [[frames[drawn.ids[one]] @ frames[drawn.ids[other]].T for other in support] for one in query]
+        scores = [[of.max(1).mean() + of.max(0).mean() for of in row] for row in cosines]
+        right.append(int((np.argmax(scores, 1) == np.arange(5)).sum()))
+    assert open_result(tmp_path / "r.json").found.right == tuple(right)
+
+
+def test_a_head_scores_the_frames_that_a_fusion_gives(feature_space, tmp_path):
+    """With one shot the mean of the cosines to the shots is the cosine of the fused mean: the prototype's."""
+    amefu(feature_space, "meta-train")
+    for head in ("prototype-cosine", "mean-frames-cosine", "otam"):
+        amefu(feature_space, "evaluate", "--head", head, "--out", tmp_path / f"{head}.json")
+    found = {path.stem: open_result(path).found.right for path in tmp_path.glob("*.json")}
+    assert found["mean-frames-cosine"] == found["prototype-cosine"] != found["otam"]
+
+
+def test_a_store_that_lacks_the_frames_of_a_head_names_the_fix(feature_space):
+    there = open_store(feature_space / "features.zarr", FeaturesHeader, fix="")
+    with prepare_store(feature_space / "more.zarr", there.header, rebuild=False) as store:
+        for video, record in there.records().items():
+            arrays = {name: there.read(video).array(name) for name in ("frame", *there.header.streams)}
+            with feature_writer(store, video, [*there.header.streams]) as writer:
+                writer.append(arrays)
+                writer.commit(frames=record.frames, fps=None, source="", made_from={"kept": ["middle"]})
+    words = ("evaluate", "--model", "rgb", "--features", store.path)
+    amefu(feature_space, *words)
+    message = "lacks the 'eight' frames of run/v_00, which only has those of middle; add them with `amefu features`"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        amefu(feature_space, *words, "--head", "otam")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +242,7 @@ def test_a_further_stream_of_the_store_is_a_model(feature_space):
         amefu(feature_space, "evaluate", "--model", model, "--features", store.path, "--out", out)
         found[model] = open_result(out)
     assert found["clip"].found.right == found["rgb"].found.right
-    assert (found["clip"].asked.model, found["clip"].asked.classifier) == ("clip", "cosine")
+    assert (found["clip"].asked.model, found["clip"].asked.head) == ("clip", "prototype-cosine")
     message = (
         "--model 'dino': must be one of amefu, rgb, depth, rgb-basenet, rgb-basenet++, clip; `amefu features --stream"
     )
@@ -213,9 +269,11 @@ def test_outcomes_that_do_not_fit_are_damage(feature_space, tmp_path, change, me
 
 
 def test_the_basenets_add_their_features_to_novel_videos_only(workspace, run_amefu):
-    """Asked for the first time on a finished store: base and validation videos stay, novel ones are made again."""
+    """Asked for the first time on a finished store: base and validation videos stay, novel ones gain a stream."""
     path = workspace / "features.zarr"
-    before = open_store(path, FeaturesHeader, fix="").records()
+    store = open_store(path, FeaturesHeader, fix="")
+    before = store.records()
+    before_rgb = {video: store.read(video).array("rgb").tolist() for video in before}
     made = run_amefu("evaluate", "--workspace", workspace, "--model", "rgb-basenet")
     assert "6 videos to make, 15 already in" in made.stderr
     store = open_store(path, FeaturesHeader, fix="")
@@ -224,8 +282,9 @@ def test_the_basenets_add_their_features_to_novel_videos_only(workspace, run_ame
         novel = record.class_name in ("spin", "wave")
         assert (record.fingerprint != before[video].fingerprint) is novel
         assert ("imagenet" in store.read(video).names()) is novel
-        if novel:  # 8 frames, 2 × 2 of them: middles 1, 2 and 5, 6, and 2 to 5 in a row
-            assert store.read(video).array("frame").tolist() == [1, 2, 3, 4, 5, 6]
+        if novel:  # of 8 frames temporal heads read all
+            assert store.read(video).array("frame").tolist() == [*range(8)]
+            assert store.read(video).array("rgb").tolist() == before_rgb[video]
             assert store.read(video).shape("imagenet") == store.read(video).shape("rgb")
     again = run_amefu("evaluate", "--workspace", workspace, "--model", "rgb-basenet++")
     assert "is up to date (21 videos)" in again.stderr  # and stays so for the commands that do not ask for them

@@ -34,16 +34,17 @@ from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
+from amefu_cli.flows.candidates import candidate_of
 from amefu_cli.flows.chain import Ready
-from amefu_cli.flows.evaluate import Novel, candidate_of, settings_of_result
+from amefu_cli.flows.evaluate import Novel, settings_of_result
 from amefu_cli.flows.public import refuse_others
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.streams import streams_of
 from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.settings import ClipSettings, FeaturesSettings
-from amefu_cli.stages.evaluate import load_fusion
 from amefu_cli.stages.networks import load_backbone
 from amefu_cli.stages.public import public_fusion, read_public, write_public, write_tensors
+from amefu_cli.stages.scoring import load_fusion
 
 STREAM_SHAPES = json.loads((FIXTURES / "amefu_submodel_keys.json").read_text())
 FUSION_SHAPES = {

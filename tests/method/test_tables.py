@@ -11,10 +11,10 @@ from amefu_cli.method import Row
 from amefu_cli.method.backbones import FAMILIES
 from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
-from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, LOSSES, TEST_CLIPS
+from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, HEADS, LOSSES, TEST_CLIPS, build_head
 
 HEAVY = ("torch", "torchvision", "timm", "matplotlib", "numpy", "av", "zarr", "sklearn")
-TABLES = (FUSIONS, CLASSIFIERS, LOSSES, TEST_CLIPS, ESTIMATORS, ENCODINGS, GEOMETRIES, FAMILIES)
+TABLES = (FUSIONS, HEADS, CLASSIFIERS, LOSSES, TEST_CLIPS, ESTIMATORS, ENCODINGS, GEOMETRIES, FAMILIES)
 
 
 def run(program: str, *words: str) -> str:
@@ -41,7 +41,7 @@ def test_the_tiny_estimator_loads_neither_torchvision_nor_matplotlib() -> None:
     [
         ("heads.FUSIONS", "mine", "Row('my fusion', 'heads.fusion:TwoWay')", ("meta-train",), "|mine"),
         ("heads.CLASSIFIERS", "mine", "Row('my classifier', 'heads.prototypes:cosine')", ("meta-train",), "|mine"),
-        ("heads.CLASSIFIERS", "mine", "Row('my classifier', 'heads.prototypes:cosine')", ("evaluate",), "|mine"),
+        ("heads.HEADS", "mine", "heads.HeadRow('my head', 'heads.otam:OTAM')", ("evaluate",), ", mine ["),
         ("heads.LOSSES", "mine", "Row('my loss', 'heads.prototypes:double_softmax')", ("meta-train",), "mine: my loss"),
         ("heads.MODELS", "mine", "heads.Model('My model', ('rgb',))", ("evaluate",), "mine"),
         ("heads.TEST_CLIPS", "mine", "Row('my rule', 'sampling:middle_clip')", ("features",), "|mine"),
@@ -72,3 +72,13 @@ def test_a_further_row_is_found_in_the_help(table: str, name: str, row: str, wor
 @pytest.mark.parametrize("row", [row for table in TABLES for row in table.values()], ids=lambda row: row.where)
 def test_every_row_leads_to_something(row: Row) -> None:
     assert row.load() is not None
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_is_built_from_the_width_alone_and_says_how_exact_it_is(name: str) -> None:
+    head, row = build_head(name, 16), HEADS[name]
+    assert head.dim == 16
+    assert row.citation
+    assert row.exactness.endswith(".")
+    assert row.frames is None or row.frames in TEST_CLIPS
+    assert bool([*head.parameters()]) is row.learns

@@ -20,6 +20,7 @@ from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.stores.writing import feature_writer
 from amefu_cli.artefacts.weights.checkpoint import StreamHeader, read_checkpoint, read_header, write_checkpoint
+from amefu_cli.flows.features import kept_frames
 from amefu_cli.settings import ClipSettings
 
 STORES = ("frames", "depth", "features")
@@ -54,8 +55,17 @@ def test_the_stored_frames_are_those_of_the_clip(finished_workspace: Path) -> No
 def test_features_keep_what_each_part_is_read_for(finished_workspace: Path) -> None:
     store = open_store(finished_workspace / "work/features.zarr", FeaturesHeader, fix="")
     shapes = {video: store.read(video).shape("rgb") for video in ("bow/clip_0", "jump/clip_0", "wave/clip_0")}
-    assert shapes == {"bow/clip_0": (2, 8, 512), "jump/clip_0": (1, 8, 512), "wave/clip_0": (1, 4, 512)}
-    assert store.read("wave/clip_0").array("frame").tolist() == [1, 2, 5, 6]
+    assert shapes == {"bow/clip_0": (2, 8, 512), "jump/clip_0": (1, 8, 512), "wave/clip_0": (1, 8, 512)}
+    assert store.read("wave/clip_0").array("frame").tolist() == [*range(8)]  # heads read one of each eighth
+    assert store.read("wave/clip_0").record.made_from["kept"] == ["middle", "consecutive", "eight"]
+
+
+def test_novel_videos_keep_the_frames_of_every_rule_once() -> None:
+    """Of 40: 2 × 2 in the middle of the halves, 4 in a row in the middle of all, and the middles of 8 parts of 5."""
+    clip = ClipSettings(segments=2, frames_per_segment=2)
+    kept = kept_frames(40, ["middle", "consecutive", "eight"], stride=1, clip=clip)
+    assert kept.tolist() == sorted({9, 10, 29, 30} | {18, 19, 20, 21} | {2, 7, 12, 17, 22, 27, 32, 37})
+    assert kept_frames(5, [], stride=2, clip=clip).tolist() == [0, 2, 4]
 
 
 def test_a_second_run_of_everything_changes_nothing(workspace: Path, run_amefu: RunAmefu) -> None:

@@ -46,10 +46,11 @@ class Switches:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What was evaluated: the features of the novel videos, and the fusion."""
+    """What was evaluated: the features of the novel videos, the fusion, and the head that was trained."""
 
     features: str
     fusion: str | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,8 @@ class ResultSettings:
     model: str
     fusion: str | None = None
     num_aug: int | None = None
-    classifier: str
-    test_frames: str
+    head: str
+    test_frames: str  # which frames of a video were read
     way: int
     shot: int
     queries: int
@@ -76,7 +77,7 @@ class ResultSettings:
     @property
     def file_name(self) -> str:
         """Tells the main settings, and differs where any setting or fingerprint does."""
-        return f"{self.model}-{self.way}way-{self.shot}shot-{fingerprint(asdict(self))[:8]}.json"
+        return f"{self.model}-{self.head}-{self.way}way-{self.shot}shot-{fingerprint(asdict(self))[:8]}.json"
 
 
 @dataclass(frozen=True)

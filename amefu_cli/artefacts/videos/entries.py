@@ -260,7 +260,7 @@ class Listing:
             return ""
         elif UNFINISHED.search(entry.name):
             return LEFT_OVER
-        elif suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        elif suffix not in VIDEO_SUFFIXES and suffix not in IMAGE_SUFFIXES:
             return f"no video by its suffix {shown(suffix)!r}" if suffix else "a file without a suffix"
         return self._why_not_link(entry, status, through_link) if entry.is_symlink() else None
 

@@ -273,6 +273,9 @@ def _are_the_clip(choice: Choice, videos: Iterable[str]) -> bool:
 
 def _state(kind: Literal["video", "images"], files: Files) -> tuple[int, int, str | None]:
     """Size, time and fingerprint of a clip of these files."""
+    if kind == "video":
+        (status,) = files.values()
+        return status.st_size, status.st_mtime_ns, None
     states = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files.items())
     size, mtime_ns = sum(size for _, size, _ in states), max((mtime for _, _, mtime in states), default=0)
-    return size, mtime_ns, fingerprint(states) if kind == "images" else None
+    return size, mtime_ns, fingerprint(states)

@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, labelled_sha256, recorded
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
-from amefu_cli.settings import ClipSettings, MetaTrainSettings, PretrainSettings, StreamSettings
+from amefu_cli.settings import ClipSettings, HeadTrainSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
 NO_HEADER = "safetensors, but without the header of an amefu checkpoint"
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
@@ -30,6 +30,7 @@ FIXES = {
     "rgb": "amefu pretrain --modality rgb",
     "depth": "amefu pretrain --modality depth",
     "fusion": "amefu meta-train",
+    "head": "amefu meta-train --head HEAD",
 }
 """By role of a checkpoint, the command that makes one."""
 
@@ -163,9 +164,43 @@ class FusionHeader(CheckpointHeader):
         return self.training.classes.base + self.training.classes.validation if self.training else ()
 
 
-AnyCheckpoint = StreamHeader | FusionHeader
-KINDS: Mapping[str, type[AnyCheckpoint]] = {"rgb": StreamHeader, "depth": StreamHeader, "fusion": FusionHeader}
-Kind = TypeVar("Kind", StreamHeader, FusionHeader)
+@dataclass(frozen=True)
+class HeadTraining:
+    """How a head was trained, on which classes, and on which features of them (hashes)."""
+
+    settings: HeadTrainSettings
+    classes: FusionClasses
+    base: str
+    validation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadHeader(CheckpointHeader):
+    """MODEL-HEAD.safetensors: a learned row of HEADS for frames `dim` wide of one model, bound to the fingerprints of
+    its streams and, where it fuses them, of its fusion."""
+
+    head: str
+    options: Mapping[str, int]
+    model: str
+    dim: int
+    streams: Mapping[str, str]
+    fusion: str | None
+    training: HeadTraining
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """All classes that it has seen."""
+        return self.training.classes.base + self.training.classes.validation
+
+
+AnyCheckpoint = StreamHeader | FusionHeader | HeadHeader
+KINDS: Mapping[str, type[AnyCheckpoint]] = {
+    "rgb": StreamHeader,
+    "depth": StreamHeader,
+    "fusion": FusionHeader,
+    "head": HeadHeader,
+}
+Kind = TypeVar("Kind", StreamHeader, FusionHeader, HeadHeader)
 
 
 def write_checkpoint(path: Path, tensors: Tensors, header: AnyCheckpoint) -> None:
@@ -200,6 +235,11 @@ def open_stream(path: Path, modality: str) -> StreamHeader:
 def open_fusion(path: Path) -> FusionHeader:
     """As `open_stream`, of a fusion."""
     return _open(path, FusionHeader, "fusion")
+
+
+def open_head(path: Path) -> HeadHeader:
+    """As `open_stream`, of a head."""
+    return _open(path, HeadHeader, "head")
 
 
 def _open(path: Path, kind: type[Kind], role: str) -> Kind:

@@ -6,6 +6,8 @@ Features are (..., frames, dim) float tensors, a row of FUSIONS is a module buil
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -88,3 +90,8 @@ class Concatenation(nn.Module):
 def video_vector(fusion: nn.Module, rgb: Tensor, depth: Tensor) -> Tensor:
     """One vector of length 1 per video (..., dim): the mean of its fused frames, L2-normalised."""
     return functional.normalize(fusion(rgb, depth), dim=-1)
+
+
+def fused_frames(fusion: nn.Module, rgb: Tensor, depth: Tensor) -> Tensor:
+    """The fused frames (..., frames, dim) of a row of FUSIONS, which all have them."""
+    return cast(DGAdaIN, fusion).fuse_frames(rgb, depth)

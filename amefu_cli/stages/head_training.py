@@ -1,0 +1,168 @@
+"""features.zarr -> MODEL-HEAD.safetensors: a head that learns, from episodes of the base classes.
+
+It reads the frames of one stream, or those that a fusion gives, which stays as it is: one frame of each of 8 parts of a
+video, at a random place in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from amefu_cli.artefacts.stores.features import FeatureTable
+from amefu_cli.artefacts.weights.checkpoint import HeadHeader, Position
+from amefu_cli.artefacts.weights.training_run import TrainingRun
+from amefu_cli.method.episodes import draw_episodes
+from amefu_cli.method.heads import EIGHT, Model, build_head
+from amefu_cli.method.heads.base import Head
+from amefu_cli.method.heads.fusion import fused_frames
+from amefu_cli.method.sampling import random_clips
+from amefu_cli.settings import HeadTrainSettings
+from amefu_cli.stages import Progress
+from amefu_cli.stages.computing import ahead
+from amefu_cli.stages.networks import choose_device
+from amefu_cli.stages.scoring import Reading, by_head, load_fusion, video_frames
+from amefu_cli.stages.training import Training
+
+Clips = tuple[list[Tensor], NDArray[np.int64]]
+"""The clips of one episode by stream, float16 (way, shot + queries, frames, dim), and its base classes (way,)."""
+
+
+@dataclass(frozen=True)
+class HeadSetup:
+    """All that one head's training needs besides the head. `validation` is None where there are too few classes."""
+
+    base: FeatureTable
+    validation: FeatureTable | None
+    model: Model
+    header: HeadHeader
+    fusion: nn.Module | None
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, base: FeatureTable, validation: FeatureTable | None, model: Model, header: HeadHeader, *,
+        fusion: Path | None, device: str,
+    ) -> Self:  # fmt: skip
+        """With the fusion of a checkpoint, on the device of that name."""
+        place = choose_device(device)
+        return cls(base, validation, model, header, load_fusion(fusion, place) if fusion else None, place)
+
+    @property
+    def settings(self) -> HeadTrainSettings:
+        return self.header.training.settings
+
+
+def train_head(setup: HeadSetup, files: TrainingRun[HeadHeader], *, progress: Progress) -> Position:
+    """Train, or go on training, a head; returns where the best epoch was.
+
+    Raises:
+        UsageError: too few base classes, or too few videos in one, for the episodes asked for.
+        NotFinite: a loss is NaN or infinite; names epoch and step.
+    """
+    settings, header = setup.settings, setup.header
+    torch.manual_seed(settings.seed)
+    head = build_head(header.head, header.dim, header.options).to(setup.device)
+    optimizer = _optimizer(head, settings)
+
+    def steps_from(epoch: int, first: int) -> Iterator[float]:
+        """The steps of an epoch from number `first` on: `accumulation` episodes each, whose mean loss is lowered."""
+        episodes = _episodes(setup, epoch, first * settings.accumulation)
+        for begin in range(first * settings.accumulation, settings.episodes, settings.accumulation):
+            count = min(settings.accumulation, settings.episodes - begin)
+            torch.manual_seed(hash((settings.seed, epoch, begin)) % 2**63)  # of dropout: as a resumed one draws it
+            optimizer.zero_grad()
+            total = 0.0
+            for _ in range(count):
+                loss = _loss(setup, head, next(episodes)) / count
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+            optimizer.step()
+            yield total
+
+    training = Training(
+        model=head, kept=head, optimizer=optimizer, epochs=settings.epochs,
+        steps=-(-settings.episodes // settings.accumulation), rates=(settings.learning_rate,),
+        decay_after=settings.decay_after, steps_from=steps_from,
+        validate=lambda: {"validation_accuracy": _validation_accuracy(setup, head)},
+        metric="validation_accuracy", advice="lower --learning-rate",
+    )  # fmt: skip
+    with files:
+        return training.run(files, progress)
+
+
+def _optimizer(head: Head, settings: HeadTrainSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        head.parameters(), lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+    )  # fmt: skip
+
+
+def _episodes(setup: HeadSetup, epoch: int, first: int) -> Iterator[Clips]:
+    """The episodes of one epoch from number `first` on."""
+    settings, table = setup.settings, setup.base
+    drawn = draw_episodes(
+        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
+        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
+    )  # fmt: skip
+    videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
+
+    def gather(episode: int) -> Clips:
+        rng = np.random.default_rng([settings.seed, epoch, episode])
+        return _gathered(setup, videos[episode], rng), drawn.classes[episode]
+
+    return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
+
+
+def _gathered(setup: HeadSetup, videos: NDArray[np.int64], rng: np.random.Generator) -> list[Tensor]:
+    """The clips of `videos` (way, each) by stream, of the same places and the same view."""
+    table, flat = setup.base, videos.ravel()
+    rows = table.start[flat][:, None] + random_clips(table.kept[flat], rng=rng, **vars(setup.header.clip))
+    views = table.streams[setup.model.streams[0]].shape[0]
+    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
+    clips = (torch.from_numpy(table.streams[name][view, rows]) for name in setup.model.streams)
+    return [clip.view(*videos.shape, *clip.shape[1:]) for clip in clips]
+
+
+def _loss(setup: HeadSetup, head: Head, episode: Clips) -> Tensor:
+    """What one episode's loss is, a scalar."""
+    shot, (streams, classes) = setup.settings.shot, episode
+    clips = [clip.to(setup.device).float() for clip in streams]
+    with torch.no_grad():
+        frames = fused_frames(setup.fusion, *clips) if setup.fusion else clips[0]
+    way, each = frames.shape[:2]
+    states = head.embed(frames.flatten(0, 1))
+    states = states.view(way, each, *states.shape[1:])
+    targets = torch.arange(way, device=setup.device).repeat_interleave(each - shot)
+    of_base = torch.from_numpy(classes).to(setup.device)
+    support, query = states[:, :shot], states[:, shot:].flatten(0, 1)
+    return head.loss(support.unsqueeze(0), query.unsqueeze(0), targets.unsqueeze(0), of_base.unsqueeze(0))[0]
+
+
+def _validation_accuracy(setup: HeadSetup, head: Head) -> float | None:
+    """Accuracy on episodes of the validation classes, the same ones after every epoch; None without any.
+
+    They have fewer ways where there are fewer classes.
+    """
+    table, settings = setup.validation, setup.settings
+    if table is None:
+        return None
+    frames = video_frames(table, Reading(setup.model, EIGHT, setup.header.clip, setup.fusion, setup.device))
+    episodes = draw_episodes(
+        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
+        count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, 0x7A1]),
+        class_names=table.class_names,
+    )  # fmt: skip
+    head.eval()
+    outcomes = by_head(head, frames, episodes, device=setup.device, progress=lambda done, total, item: None)
+    head.train()
+    return float(outcomes.mean())

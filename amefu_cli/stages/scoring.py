@@ -1,0 +1,125 @@
+"""Videos as vectors or frames of one model, fusions and heads as they were trained, and episodes scored by a head: what
+evaluation and validation share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from amefu_cli.artefacts.stores.features import FeatureTable
+from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_head, read_checkpoint
+from amefu_cli.artefacts.weights.public import KEPT
+from amefu_cli.method.episodes import Episodes
+from amefu_cli.method.heads import Model, build_fusion, build_head
+from amefu_cli.method.heads.base import Head
+from amefu_cli.method.heads.fusion import fused_frames, video_vector
+from amefu_cli.method.heads.routes import hits, scored_chunks
+from amefu_cli.method.sampling import clip_by_rule
+from amefu_cli.settings import ClipSettings
+from amefu_cli.stages import Progress
+from amefu_cli.stages.training import to_torch
+
+VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model reads the videos of a feature table."""
+
+    model: Model
+    test_frames: str
+    clip: ClipSettings
+    fusion: nn.Module | None
+    device: torch.device
+
+    def clips(self, table: FeatureTable) -> Iterator[list[torch.Tensor]]:
+        """Some videos at a time, the clip (videos, frames, dim) of each stream, from view 0 of the frames that testing
+        reads."""
+        read = [clip_by_rule(self.test_frames, int(count), **vars(self.clip)) for count in table.frames]
+        rows = [table.nearest_rows(video, numbers) for video, numbers in enumerate(read)]
+        for begin in range(0, len(rows), VIDEOS_AT_ONCE):
+            some = np.stack(rows[begin : begin + VIDEOS_AT_ONCE])  # (videos, frames)
+            streams = (table.streams[name][0][some] for name in self.model.streams)
+            yield [torch.from_numpy(stream).to(self.device).float() for stream in streams]
+
+
+@torch.inference_mode()
+def video_vectors(table: FeatureTable, reading: Reading) -> NDArray[np.float32]:
+    """One vector a video, float32 (videos, dim): what the model's prototypes are made from.
+
+    A model of two streams is fused; a model of one is the mean of its frames. Vectors are of length 1 unless the
+    model's row says otherwise.
+    """
+    vectors = []
+    for clips in reading.clips(table):
+        if len(clips) == 2:
+            assert reading.fusion is not None
+            vector = video_vector(reading.fusion, *clips)
+        else:
+            vector = clips[0].mean(1)
+            if reading.model.unit_length:
+                vector = functional.normalize(vector, dim=-1)
+        vectors.append(vector.cpu().numpy())
+    dim = table.streams[reading.model.streams[0]].shape[-1]
+    return np.concatenate(vectors) if vectors else np.empty((0, dim), np.float32)
+
+
+@torch.inference_mode()
+def video_frames(table: FeatureTable, reading: Reading) -> NDArray[np.float32]:
+    """The frames of every video, float32 (videos, frames, dim): of the model's stream, or fused. What heads read."""
+    frames = [fused_frames(reading.fusion, *clips) if reading.fusion else clips[0] for clips in reading.clips(table)]
+    return np.concatenate([some.cpu().numpy() for some in frames])
+
+
+def load_fusion(path: Path, device: torch.device) -> nn.Module:
+    """The fusion of a checkpoint, ready for evaluation; what an import keeps of the public code is passed over."""
+    header, tensors = open_fusion(path), read_checkpoint(path)
+    fusion = build_fusion(header.fusion, header.dim)
+    fusion.load_state_dict(to_torch({name: tensors[name] for name in tensors if not name.startswith(KEPT)}))
+    return fusion.eval().to(device)
+
+
+def load_head(path: Path) -> Head:
+    """The head of a checkpoint."""
+    header = open_head(path)
+    head = build_head(header.head, header.dim, header.options)
+    head.load_state_dict(to_torch(read_checkpoint(path)))
+    return head
+
+
+def by_head(
+    head: Head, frames: NDArray[np.float32], episodes: Episodes, *, device: torch.device, progress: Progress
+) -> NDArray[np.bool_]:
+    """Whether each query falls to its own class, (episodes, way, queries), by the frames (videos, frames, dim).
+
+    Only the videos of the episodes are embedded. `progress` is told the accuracy so far.
+    """
+    used = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
+    states = _embedded(head, frames[used], device)
+    support, query = np.searchsorted(used, episodes.support), np.searchsorted(used, episodes.query)
+    episodes, so_far = Episodes(episodes.classes, support, query), Counter[str]()
+
+    def tell(done: int, total: int) -> None:
+        share = f"accuracy so far {so_far['right'] / so_far['queries']:.2%}" if so_far else "comparing videos"
+        progress(done, total, share)
+
+    outcomes = np.empty(query.shape, dtype=np.bool_)
+    for chunk, logits in scored_chunks(head, states, episodes, progress=tell):
+        outcomes[chunk] = found = hits(logits, query.shape[2])
+        so_far.update(right=int(found.sum()), queries=found.size)
+    return outcomes
+
+
+@torch.inference_mode()
+def _embedded(head: Head, frames: NDArray[np.float32], device: torch.device) -> torch.Tensor:
+    """The head's states of frames (videos, frames, dim)."""
+    parts = (frames[begin : begin + VIDEOS_AT_ONCE] for begin in range(0, len(frames), VIDEOS_AT_ONCE))
+    return torch.cat([head.embed(torch.from_numpy(part).to(device)) for part in parts])
