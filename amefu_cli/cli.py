@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 
@@ -17,6 +18,8 @@ def main() -> None:
     for stream in ("stdout", "stderr"):  # one that is closed from the start is None
         if getattr(sys, stream) is None:
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":  # it may not have ±
+        sys.stdout.reconfigure(errors="replace")
     # Threads that spin while they wait make a shared machine ten times slower; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Pillow keeps the memory of a frame for the next one: 3% of `frames`; read when Pillow is loaded.
@@ -46,4 +49,8 @@ def main() -> None:
 def _fail(message: str) -> None:
     from amefu_cli.commands.console import fail
 
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        message += "; the working folder was deleted: change to one that is there"
     fail(message)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from amefu_cli.artefacts.files.atomic import to_json, write_atomic
+from amefu_cli.artefacts.files.atomic import require_writable, to_json, write_atomic
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
 from amefu_cli.artefacts.files.results import Recipes, Result
 from amefu_cli.artefacts.files.split import Split
@@ -132,6 +132,8 @@ def ablate(session: Session, order: AblateOrder) -> Ablation | None:
         check_episodes(videos, split, training)
 
     check_device(order.device)
+    if not session.dry_run:
+        require_writable(order.out)
     of_features = FeaturesOrder(order.features, order.split, basenet=IMAGENET in plan.streams)
     ready = features_with_split(session, of_features, check)
     if ready is None:

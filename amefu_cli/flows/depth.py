@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amefu_cli.artefacts.files.workspace import located, located_estimator, noted
+from amefu_cli.artefacts.files.workspace import located, located_estimator, noted, noted_estimator
 from amefu_cli.artefacts.stores.header import DepthHeader, DepthNotes, EstimatorIdentity, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.flows.frames import FramesOrder
@@ -49,7 +49,7 @@ def refuse_depth(session: Session, order: DepthOrder) -> DepthPlan:
     there = None if order.rebuild else header_of(order.out, DepthHeader)
     settings, weights = order.settings, order.weights
     if settings is None and there is not None:
-        settings = there.settings
+        settings = replace(there.settings, estimator=located_estimator(there.settings.estimator, order.out))
         weights = located(there.notes.weights, order.out) if there.notes.weights else None
     settings = settings or session.settings(DepthSettings, "depth")
     run = order.run or session.settings(NetworkRun, "depth")
@@ -65,12 +65,11 @@ def make_depth(
     """Bring depth.zarr up to date with frames.zarr; `before` is what was done to that."""
     path, work = plan.order.out, plan.work
     recorded = plan.there.settings.precision if plan.there else None
-    settings = replace(
-        plan.settings, estimator=located_estimator(plan.settings.estimator),
-        precision=settled_precision(plan.settings.precision, recorded, plan.run.device),
-    )  # fmt: skip
+    precision = settled_precision(plan.settings.precision, recorded, plan.run.device)
+    settings = replace(plan.settings, precision=precision)
     header = DepthHeader(
-        settings=settings, made_from=EstimatorIdentity.of(settings.estimator, plan.weights),
+        settings=replace(settings, estimator=noted_estimator(settings.estimator, path)),
+        made_from=EstimatorIdentity.of(settings.estimator, plan.weights),
         notes=DepthNotes(
             frames=noted(frames.path, path), weights=noted(plan.weights, path) if plan.weights else None,
             recipe=recipe_noted(session, plan.there),

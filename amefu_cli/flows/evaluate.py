@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amefu_cli.artefacts.files import results
+from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
@@ -50,13 +51,15 @@ def make_episodes(
     Raises:
         UsageError: too few videos; the file holds other episodes.
     """
+    name = f"{settings.way}way-{settings.shot}shot-{settings.queries}query-{settings.count}-seed{settings.seed}"
+    path = out or session.workspace.folder / "episodes" / f"{name}.safetensors"
+    if not path.exists():
+        require_writable(path)
     ready = features_with_split(
         session, FeaturesOrder(features, order), lambda videos, split: check_novel(videos, split, settings)
     )
     assert ready is not None, "there is no dry run of this command"
     drawn = draw_novel(ready.store, ready.split, settings)
-    name = f"{settings.way}way-{settings.shot}shot-{settings.queries}query-{settings.count}-seed{settings.seed}"
-    path = out or session.workspace.folder / "episodes" / f"{name}.safetensors"
     if not path.exists():
         write_episodes(path, drawn)
     elif read_episodes(path).fingerprint == drawn.fingerprint:
@@ -184,6 +187,7 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
     if result:
         session.say.note(f"evaluate: {path} is up to date")
     else:
+        require_writable(path)
         result = classify(session, novel.vectors(candidate, order.device), drawn, asked, path)
     if (row := HEADS[candidate.head]).classifier is None:
         session.say.note(f"evaluate: {candidate.head} ({row.citation}): {row.exactness}")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
+from amefu_cli.artefacts.files.atomic import write_atomic
+from amefu_cli.artefacts.files.fingerprint import fingerprint
 from amefu_cli.artefacts.files.lists import part_above
 from amefu_cli.artefacts.files.workspace import located, noted
 from amefu_cli.artefacts.stores.header import FramesHeader, FramesNotes, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store
-from amefu_cli.artefacts.videos.copies import one_of_each
-from amefu_cli.artefacts.videos.find import Clip, Found, find_clips, image_files
+from amefu_cli.artefacts.videos.copies import content_sha256, one_of_each
+from amefu_cli.artefacts.videos.find import Clip, Found, find_clips
 from amefu_cli.engines.workers import usable_cores
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.flows.session import Session
@@ -23,6 +25,7 @@ from amefu_cli.settings import FramesRun, FramesSettings, WorkRun
 from amefu_cli.stages import ClipJob, Outcome
 
 FIX = "amefu frames VIDEOS"
+COPIES = "copies.json"
 SHOWN = 5  # paths named in one message; --json has all
 
 
@@ -54,12 +57,13 @@ def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
         session, "frames", order.work, order.out.parent, timeout=run.timeout, allow_partial=run.allow_partial
     )  # fmt: skip
     by_id = {clip.id: clip for clip in clips.clips}
-    checksum = store.header.settings.checksum
-    jobs = work.choose(by_id, store, lambda video: ClipJob(by_id[video], source_identity(by_id[video], checksum)))
+    sources = Sources(store)
+    jobs = work.choose(by_id, store, lambda video: ClipJob(by_id[video], sources.made_from(by_id[video])))
     _say_gone(session, gone, store, folder, prune=order.prune)
     outcome = None
     if not session.dry_run:
         with store:
+            sources.note_copies()
             for video in gone if order.prune else ():
                 store.remove(video)
             outcome = _extract(session, store, jobs, run, work, folder) if jobs else Outcome()
@@ -76,11 +80,40 @@ def source_identity(clip: Clip, checksum: bool) -> dict[str, object]:
     if not checksum:
         identity: dict[str, object] = {"size": clip.size, "mtime_ns": clip.mtime_ns}
         return identity if clip.images is None else identity | {"images": clip.images}
-    with suppress(OSError):  # the worker that opens it says what is wrong, as that video's failure
-        if clip.kind == "video":
-            return {"sha256": file_sha256(clip.path)}
-        return {"sha256": fingerprint([file_sha256(path) for path in image_files(clip.path)])}
-    return {"sha256": "unreadable"}
+    # Of one that is unreadable the worker that opens it says what is wrong, as that video's failure.
+    return {"sha256": content_sha256(clip.path) or "unreadable"}
+
+
+class Sources:
+    """What clips are made from. Where the time alone is not that of a record, as after `cp -r`, the bytes are compared
+    with its SHA-256, once: COPIES notes what they told. Without `compare` only what stands there is known."""
+
+    def __init__(self, store: VideoStore[FramesHeader], *, compare: bool = True) -> None:
+        self._store, self._compare, self._path = store, compare, store.path / COPIES
+        self._checksum, self._found = store.header.settings.checksum, set[str]()
+        with suppress(FileNotFoundError, ValueError):
+            self._found.update(json.loads(self._path.read_bytes()))
+        self._noted = len(self._found)
+
+    def made_from(self, clip: Clip) -> Mapping[str, object]:
+        """What identifies its source: as the store has it where that is the same."""
+        record, now = self._store.record(clip.id), source_identity(clip, self._checksum)
+        made = record.made_from if record else {}
+        if self._checksum or clip.fault or made.get("size") != clip.size or "sha256" not in made:
+            return now
+        pair = fingerprint(clip.id, made, now)
+        if {**now, "sha256": made["sha256"]} == made or pair in self._found:
+            return made
+        if self._compare and content_sha256(clip.path) == made["sha256"]:
+            self._found.add(pair)
+            return made
+        return now
+
+    def note_copies(self) -> None:
+        """Write down which copies were recognised, if some were."""
+        if len(self._found) > self._noted:
+            with suppress(OSError):  # a store that is read-only: compared again the next time
+                write_atomic(self._path, json.dumps(sorted(self._found)).encode("ascii"))
 
 
 def _noted_folder(path: Path, there: FramesHeader | None) -> Path:

@@ -17,8 +17,9 @@ from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.copies import one_of_each
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header, verify_checkpoint
+from amefu_cli.artefacts.weights.training_run import snapshot_path
 from amefu_cli.errors import DamagedFile, UsageError
-from amefu_cli.flows.frames import source_identity
+from amefu_cli.flows.frames import Sources
 from amefu_cli.flows.session import Session
 
 Identities = dict[str, Mapping[str, object]]
@@ -117,9 +118,10 @@ def _clips(frames: VideoStore[FramesHeader] | None, decoded: Records, failed: Ma
     folder = located(frames.header.notes.videos, frames.path) if frames else None
     if frames is None or folder is None or not folder.is_dir():
         return {video: {} for video in failed} | wanted
+    sources = Sources(frames, compare=False)
     for clip in one_of_each(find_clips(folder, follow_links=frames.header.notes.follow_links)).clips:
         if clip.id not in wanted or not frames.header.settings.checksum:
-            wanted[clip.id] = source_identity(clip, checksum=False)
+            wanted[clip.id] = sources.made_from(clip)
     return wanted
 
 
@@ -177,7 +179,7 @@ def _checkpoints(workspace: Workspace) -> Iterator[CheckpointStatus]:
 def _checkpoint(path: Path) -> CheckpointStatus:
     try:
         header = read_header(path)
-        snapshot = None if header else read_header(path.with_suffix(".snapshot.safetensors"))
+        snapshot = None if header else read_header(snapshot_path(path))
     except DamagedFile:
         return CheckpointStatus(str(path), "not a checkpoint", None)
     shown = header or snapshot

@@ -143,6 +143,7 @@ def _train_stream(
     from amefu_cli.stages.pretrain import prepare, pretrain
 
     setup = prepare(store, [*records.values()], files.header, weights=order.stream.weights, device=order.device)
+    files.header = replace(files.header, notes=replace(files.header.notes, started_from=setup.provenance))
     if order.rebuild:
         files.start_over()
     session.say.note(

@@ -174,14 +174,16 @@ class Work:
 
     def made(self, store: VideoStore[AnyHeader], outcome: Outcome | None, before: Outcome) -> Made[AnyHeader]:
         """What came of it: `outcome` is None in a dry run, `before` what the stages did that this one reads."""
-        planned = outcome is None and (before.planned or self._chosen > 0)
-        outcome = outcome or Outcome(planned=planned)
+        is_dry = outcome is None
+        outcome = outcome or Outcome(planned=before.planned or self._chosen > 0)
         outcome.kept = self._kept
-        outcome.failed |= self._given_up
-        for video, message in outcome.failed.items():
+        failed = outcome.failed | self._given_up
+        for video, message in failed.items():
             self._say.warn(f"{video}: {message}")
-        if outcome.failed:
-            self._say.warn(f"{len(outcome.failed)} videos failed; {self._folder / FILE_NAME} lists every attempt")
+        if failed:
+            self._say.warn(f"{len(failed)} videos failed; {self._folder / FILE_NAME} lists every attempt")
+        if not is_dry:  # in which nothing failed
+            outcome.failed = failed
         outcome.failed = before.failed | outcome.failed
         return Made(store if store.exists() else None, outcome)
 

@@ -26,6 +26,8 @@ from amefu_cli.stages import Outcome, Progress, VideoJob
 from amefu_cli.stages.computing import Piece, make_videos
 from amefu_cli.stages.networks import load_backbone
 
+HALF = torch.finfo(torch.float16)
+
 
 @dataclass(frozen=True)
 class LoadedStream:
@@ -124,10 +126,27 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
             images = encode_disparity(images, encoding=row.encoding, percentile=DEPTH_PERCENTILE)
         views = crop_views(images, piece.job, row, setup.seed, setup.flip)
         output = backbone(normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=setup.precision))
-        arrays[name] = output.to(torch.float16).cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
-        if not np.isfinite(arrays[name]).all():
-            raise NotFinite(f"{setup.features.path}: {name} features of {piece.job.id} are not finite")
+        found = storable(output, f"{setup.features.path}: {name} features of {piece.job.id}", row.backbone)
+        arrays[name] = found.cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
     return arrays
+
+
+def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
+    """Features (n, dim) as float16, which keeps three digits from 6e-5 to 65504.
+
+    Raises:
+        NotFinite: some are NaN or infinity.
+        AmefuError: some are larger, or all of an image smaller.
+    """
+    largest = features.float().abs().amax(1)  # of each image
+    if not bool(largest.isfinite().all()):
+        raise NotFinite(f"{what} are not finite")
+    if len(beyond := largest[(largest > HALF.max) | (largest > 0) & (largest < HALF.tiny)]):
+        raise AmefuError(
+            f"{what} reach {float(beyond[0]):.3g}, and float16, in which they are stored, keeps the digits of "
+            f"{HALF.tiny:.2g} to {HALF.max:.0f} alone; give other --weights for {backbone}, or scale its last layer"
+        )
+    return features.to(torch.float16)
 
 
 def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int, flip: float) -> torch.Tensor:

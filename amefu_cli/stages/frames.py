@@ -16,6 +16,7 @@ from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.pictures import append_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.artefacts.stores.writing import frame_writer
+from amefu_cli.artefacts.videos.copies import content_sha256
 from amefu_cli.artefacts.videos.decode import open_clip
 from amefu_cli.artefacts.videos.find import Clip, is_unchanged
 from amefu_cli.artefacts.videos.opening import VanishedFile
@@ -58,8 +59,11 @@ def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
     size_of = functools.partial(stored_size, geometry=settings.geometry, size=settings.size)
     with open_clip(clip, allow_partial=allow_partial) as reader, frame_writer(store, clip.id) as writer:
         count = append_frames(writer, reader.frames(size_of), quality=settings.quality)
+        made_from = job.made_from
+        if not settings.checksum:  # so that a copy of it can be recognised
+            made_from = {**made_from, "sha256": content_sha256(clip.path)}
         _check_unchanged(clip)
-        writer.commit(frames=count, fps=reader.fps, source=clip.source, made_from=job.made_from, partial=reader.partial)
+        writer.commit(frames=count, fps=reader.fps, source=clip.source, made_from=made_from, partial=reader.partial)
     return count
 
 

@@ -40,7 +40,7 @@ def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]
 
 def _file_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, torch.Tensor]:
     """The backbone's tensors of a stream's checkpoint, or of somebody else's file."""
-    if path.suffix == ".safetensors" and _is_checkpoint(path):
+    if _is_checkpoint(path):
         tensors = to_torch(read_checkpoint(path))
         return {name.removeprefix(NETWORK): part for name, part in tensors.items() if name.startswith(NETWORK)}
     return select_tensors(read_tensors(path), shapes, str(path))
@@ -49,7 +49,7 @@ def _file_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[
 def _is_checkpoint(path: Path) -> bool:
     try:
         return read_header(path) is not None
-    except DamagedFile:  # safetensors of somebody else's
+    except DamagedFile:  # a file of somebody else's
         return False
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from amefu_cli.artefacts.files.fingerprint import Provenance
 from amefu_cli.artefacts.stores.header import DepthHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
@@ -56,7 +57,8 @@ class StreamClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Pretraining:
-    """All that one pretraining needs: the data, the settings, the device, and the backbone that it starts from."""
+    """All that one pretraining needs: the data, the settings, the device, and the backbone that it starts from, with
+    where ImageNet weights of it are from."""
 
     store: Store
     train: Videos
@@ -67,6 +69,7 @@ class Pretraining:
     device: torch.device
     precision: torch.dtype
     backbone: Backbone
+    provenance: Provenance | None
 
 
 def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -> tuple[Videos, Videos]:
@@ -98,9 +101,11 @@ def prepare(
     settings, place = header.training.settings, choose_device(device)
     train, held_out = split_held_out(records, share=settings.held_out, seed=settings.seed)
     torch.manual_seed(settings.seed)  # of a backbone with random weights
-    backbone, _ = load_backbone(header.backbone, weights)
-    precision = choose_precision(settings.precision, place)
-    return Pretraining(store, train, held_out, settings, header.stream, header.clip, place, precision, backbone)
+    backbone, provenance = load_backbone(header.backbone, weights)
+    return Pretraining(
+        store, train, held_out, settings, header.stream, header.clip, device=place,
+        precision=choose_precision(settings.precision, place), backbone=backbone, provenance=provenance,
+    )  # fmt: skip
 
 
 def pretrain(setup: Pretraining, files: TrainingRun[StreamHeader], *, progress: Progress) -> Position:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor
 
+from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.checkpoint import CheckpointNotes, FusionHeader, StreamHeader
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
-from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.method.backbones.network import Backbone
@@ -139,3 +144,13 @@ def _read(path: Path, role: str) -> Arrays:
             f"{path}: its {field} is {found!r}; the public code has {needed!r} alone, so only that can be exported"
         )
     return checkpoint.read_checkpoint(path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors in their order, as safetensors where the name says so, else as a torch pickle."""
+    buffer = io.BytesIO()
+    if path.suffix == ".safetensors":
+        buffer.write(save(dict(tensors)))
+    else:
+        torch.save(OrderedDict(tensors), buffer)
+    write_atomic(path, buffer.getvalue())

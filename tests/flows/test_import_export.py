@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from amefu_cli.artefacts.weights.checkpoint import (
     open_stream,
     write_checkpoint,
 )
-from amefu_cli.artefacts.weights.sources import read_tensors, write_tensors
+from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
@@ -42,7 +43,7 @@ from amefu_cli.flows.streams import streams_of
 from amefu_cli.method.heads.fusion import video_vector
 from amefu_cli.settings import ClipSettings, FeaturesSettings
 from amefu_cli.stages.networks import load_backbone
-from amefu_cli.stages.public import public_fusion, read_public, write_public
+from amefu_cli.stages.public import public_fusion, read_public, write_public, write_tensors
 from amefu_cli.stages.scoring import load_fusion
 
 STREAM_SHAPES = json.loads((FIXTURES / "amefu_submodel_keys.json").read_text())
@@ -220,7 +221,7 @@ def small_stream(**changed: torch.Tensor) -> dict[str, torch.Tensor]:
     return tensors | changed
 
 
-def refusal(tensors: dict[str, torch.Tensor], role: str, tmp_path: Path) -> str:
+def refusal(tensors: Mapping[str, Any], role: str, tmp_path: Path) -> str:
     path = tmp_path / "model.pkl"
     torch.save(tensors, path)
     with pytest.raises(UsageError) as raised:
@@ -251,10 +252,22 @@ def test_names_of_another_program(tmp_path: Path) -> None:
 
 
 def test_names_that_another_module_wrapped(tmp_path: Path) -> None:
-    wrapped = {f"module.{name}": tensor for name, tensor in small_stream().items()}
+    wrapped = {f"net.{name}": tensor for name, tensor in small_stream().items()}
     assert refusal(wrapped, "rgb", tmp_path) == (
         "a file of --role rgb holds 320 tensors, this one holds 320: it lacks 'convnet.0.weight' and also holds "
-        "'module.convnet.0.weight' (it looks like none of the public code's)"
+        "'net.convnet.0.weight' (it looks like none of the public code's)"
+    )
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
+def test_what_data_parallel_and_trainers_put_around_the_names_is_no_part_of_them(
+    tmp_path: Path, key: str | None
+) -> None:
+    """Every name and shape is held against those of --role depth, and the first that differs is its own."""
+    changed = {"convnet.4.0.conv1.weight": torch.zeros(1).expand(32, 64, 1, 1)}
+    wrapped: dict[str, Any] = {f"module.{name}": tensor for name, tensor in small_stream(**changed).items()}
+    assert refusal({key: wrapped} if key else wrapped, "depth", tmp_path) == (
+        "'convnet.4.0.conv1.weight' is float32 (32, 64, 1, 1), float32 (64, 64, 1, 1) is expected of --role depth"
     )
 
 

@@ -118,6 +118,8 @@ def test_a_failure_is_tried_again_until_it_failed_too_often(tmp_path: Path, stor
     assert plan.made(store, Outcome(), Outcome()).outcome.failed == {
         "a/v": "left alone after 3 attempts (--max-attempts, --only-failed): a/v.mp4: decoding fails"
     }
+    outcome = plan.made(store, None, Outcome()).outcome
+    assert (outcome.failed, outcome.planned) == ({}, True)  # in a dry run, in which nothing fails
     assert chosen(work(tmp_path, max_attempts=4), [job], store) == [job]
     assert chosen(work(tmp_path, only=["a/v"]), [job, other], store) == [job]
 

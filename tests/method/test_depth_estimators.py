@@ -14,11 +14,11 @@ import torch
 from conftest import SHARED
 from torch import Tensor
 
+from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.weights.downloads import Cache
 from amefu_cli.artefacts.weights.sources import DEPTH_LOADERS, load_depth_weights
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.method.depth import ESTIMATORS, parse_estimator
-from amefu_cli.method.depth.hub import hub_size
 from amefu_cli.method.depth.monodepth2 import Monodepth2
 from amefu_cli.method.depth.network import Estimator, build_estimator, depth_to_disparity, resize
 from amefu_cli.method.depth.tiny import TinyDepth
@@ -126,6 +126,20 @@ def test_monodepth2_is_fed_640_by_192_and_answers_at_the_frames_size() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_monodepth2_is_fed_the_size_that_its_weights_name() -> None:
+    torch.manual_seed(0)
+    network, frames = Monodepth2().eval(), noise(1, 60, 100)
+    tensors = {name: value.clone() for name, value in network.state_dict().items()}
+    found = build("monodepth2", tensors | {"height": torch.tensor(320), "width": torch.tensor(1024)})(frames)
+    with torch.inference_mode():
+        images = resize(frames.permute(0, 3, 1, 2), (320, 1024)) / 255
+        expected = resize(network(images, scales=(0,))[0], (60, 100))[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    for height in (0, 100, 1 << 20):
+        with pytest.raises(UsageError, match=rf"monodepth2: weights for 640×{height} pixels; multiples of 32"):
+            build("monodepth2", tensors | {"height": torch.tensor(height)})
+
+
 def test_monodepth2_in_bfloat16_agrees_to_a_hundredth() -> None:
     torch.manual_seed(0)
     weights, frames = Monodepth2().state_dict(), noise(1, 64, 64)
@@ -230,8 +244,44 @@ def test_onnx_free_sizes_become_multiples_of_224() -> None:
     ]
 
 
+def test_onnx_weights_may_lie_in_a_file_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As exporters write them now: the map is 3 × the mean of the channels, and the 3 is in the second file."""
+    path = lay_onnx_with_data(tmp_path / "model", factor=3.0)
+    monkeypatch.chdir(tmp_path)
+    cache = Cache(tmp_path / "cache", offline=True)
+    for source in (path, Path("model/model.onnx")):
+        content, first = load_depth_weights("onnx", str(source), cache=cache)
+        found = build("onnx", content)(flat_frames(0, 51, 255))
+        torch.testing.assert_close(found[:, 0, 0], torch.tensor([0.0, 0.6, 3.0]))
+    identity = path_identity(path)
+    moved = path.parent.rename(tmp_path / "moved") / "model.onnx"
+    assert path_identity(moved) == identity
+    (moved.parent / "model.onnx.data").write_bytes(np.full(256, 2, np.float32).tobytes())
+    assert path_identity(moved) != identity
+    assert load_depth_weights("onnx", str(moved), cache=cache)[1].sha256 != first.sha256
+    (moved.parent / "model.onnx.data").unlink()
+    for read in (path_identity, lambda path: load_depth_weights("onnx", str(path), cache=cache)):
+        with pytest.raises(UsageError, match=r"has its weights in 'model\.onnx\.data', which is not beside it"):
+            read(moved)
+
+
+def lay_onnx_with_data(folder: Path, *, factor: float) -> Path:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(onnx_mean(["batch", 3, 16, 16]))
+    nodes = model.graph.node
+    nodes[2].output[0] = "mean"
+    nodes.append(onnx.helper.make_node("Mul", ["mean", "factor"], ["map"]))
+    values = np.full((1, 1, 16, 16), factor, np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(values, "factor"))
+    folder.mkdir()
+    onnx.save_model(
+        model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0
+    )
+    return folder / "model.onnx"
+
+
 def test_onnx_models_of_another_kind_are_refused() -> None:
-    with pytest.raises(UsageError, match="onnx: not a model that onnxruntime can load from one file: "):
+    with pytest.raises(UsageError, match="onnx: not a model that onnxruntime can load: "):
         build("onnx", b"no model")
     with pytest.raises(UsageError, match=r"onnx: input 'frames' has shape \[1, 4, 8, 8\]; one batch of RGB"):
         build("onnx", onnx_mean([1, 4, 8, 8]))
@@ -269,6 +319,7 @@ PREPROCESSOR = {
     "ensure_multiple_of": 14,
     "image_mean": [0.5, 0.4, 0.3],
     "image_std": [0.2, 0.25, 0.5],
+    "resample": 2,
 }
 
 
@@ -318,11 +369,12 @@ def test_hub_model_gives_what_transformers_gives(transformers: Any, tmp_path: Pa
     frames = noise(2, 56, 84)
     found = build("hf", saved(model, tmp_path))(frames)
     with torch.inference_mode():
-        images = resize(frames.permute(0, 3, 1, 2), (28, 42)) / 255
+        images = resize(frames.permute(0, 3, 1, 2), (28, 42)).round() / 255
         mean, std = (torch.tensor(PREPROCESSOR[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
         expected = model(pixel_values=(images - mean) / std).predicted_depth
     assert expected.std() > 0
-    torch.testing.assert_close(found, resize(expected[:, None], (56, 84))[:, 0], rtol=1e-3, atol=1e-5)
+    enlarged = torch.nn.functional.interpolate(expected[:, None], (56, 84), mode="bicubic")[:, 0]
+    torch.testing.assert_close(found, enlarged, rtol=1e-3, atol=1e-5)
 
 
 def test_hub_model_of_metric_depth_is_turned_into_disparity(transformers: Any, tmp_path: Path) -> None:
@@ -355,28 +407,6 @@ def test_hub_configuration_cannot_bring_code(transformers: Any, tmp_path: Path) 
     }
     weights["config"]["backbone_config"] |= {"attn_implementation": "someone/kernel"}
     assert build("hf", weights)(noise(1, 28, 28)).shape == (1, 28, 28)
-
-
-@pytest.mark.parametrize(
-    ("preprocessor", "given", "size"),
-    [
-        ({"size": {"height": 518, "width": 518}}, (256, 256), (518, 518)),
-        # factors 518/240 = 2.16 and 518/320 = 1.62; 1.62 is nearer to 1: 388.5 -> 27.75 -> 28 · 14 = 392
-        (
-            {"size": {"height": 518, "width": 518}, "keep_aspect_ratio": True, "ensure_multiple_of": 14},
-            (240, 320),
-            (392, 518),
-        ),
-        ({"size": {"shortest_edge": 224}}, (240, 320), (224, 299)),
-        ({"size": 384}, (10, 20), (384, 384)),
-        ({"size_divisor": 32}, (240, 320), (256, 320)),
-        ({"do_resize": False, "size": {"height": 9, "width": 9}}, (50, 60), (50, 60)),
-    ],
-)
-def test_sizes_are_those_of_the_image_processor(
-    preprocessor: dict[str, Any], given: tuple[int, int], size: tuple[int, int]
-) -> None:
-    assert hub_size(preprocessor, *given) == size
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def sync(path: str | Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in NOT_OFFERED or not os.path.isdir(path):
+        if error.errno in LOST or not os.path.isdir(path):
             raise
     finally:
         os.close(descriptor)
@@ -52,9 +52,7 @@ def create_atomic(path: Path, content: bytes) -> bool:
             os.link(written, path)
         except FileExistsError:
             return False
-        except OSError as error:
-            if error.errno not in NOT_OFFERED:
-                raise
+        except OSError:  # of file systems without hard links each says it in its own way
             with locked(path.with_name(f".{path.name[:64]}.lock")):
                 if path.exists():
                     return False
@@ -79,6 +77,8 @@ def _written(path: Path, content: bytes) -> Iterator[Path]:
 def require_writable(path: Path) -> None:
     """Raise UsageError where this process may not write at `path`, or where it would be made."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if there == path and not path.is_dir():  # it is replaced, for which its folder is written
+        there = path.absolute().parent
     if not os.access(there, os.W_OK):
         raise UsageError(f"{path}: may not be written to; choose another place with --out")
 
@@ -89,7 +89,10 @@ def to_json(document: Mapping[str, Any]) -> bytes:
 
 
 NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EPERM)
-"""What file systems answer to calls that they do not have: flock, link, fsync of a folder."""
+"""What file systems without flock answer to it."""
+
+LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+"""What an fsync of a folder fails with where it was tried; else its file system does not offer it."""
 
 DEAD_AFTER = 24 * 3600.0  # seconds without a sign of life, where the process that holds a lock cannot be looked at
 LOOK_EVERY = 0.005  # seconds

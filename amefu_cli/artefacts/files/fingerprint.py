@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -35,14 +36,37 @@ def labelled_sha256(parts: Iterable[tuple[str, Any]]) -> str:
     return digest.hexdigest()
 
 
+ONNX_DATA = re.compile(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])")
+"""Of a tensor whose values are in another file (protobuf): a key `location`, and the length of the name after it."""
+
+
+def onnx_data(path: Path) -> list[Path]:
+    """The files beside an ONNX model that hold its weights, sorted. Raises UsageError where one is not there."""
+    content, names = path.read_bytes(), set()
+    for match in ONNX_DATA.finditer(content):
+        length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(match[1]))
+        names.add(content[match.end() : match.end() + length].decode(errors="surrogateescape"))
+    for name in sorted(names):
+        if not (path.parent / name).is_file():
+            raise UsageError(f"{path}: has its weights in {name!r}, which is not beside it; copy that too")
+    return [path.parent / name for name in sorted(names)]
+
+
 def path_identity(path: Path) -> str:
-    """The hash of a file's bytes, or of all files of a folder by name. Raises UsageError where neither is there."""
+    """The hash of a file's bytes, or of several by name: all of a folder, an ONNX model with those of its weights.
+
+    Raises UsageError where nothing is there.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file of weights")
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        return fingerprint([[str(file.relative_to(path)), file_sha256(file)] for file in files])
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file of weights")
-    return file_sha256(path)[:16]
+    elif path.suffix == ".onnx" and (data := onnx_data(path)):
+        files = [path, *data]
+    else:
+        return file_sha256(path)[:16]
+    below = path if path.is_dir() else path.parent
+    return fingerprint([["" if file == path else str(file.relative_to(below)), file_sha256(file)] for file in files])
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:

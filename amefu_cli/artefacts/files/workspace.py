@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,14 +32,18 @@ class Workspace:
 
 
 def noted(path: Path, beside: Path) -> str:
-    """How the header of `beside` names another file: from their common folder, so that a workspace can be moved."""
+    """How the header of `beside` names another file: from its own folder where it lies in that or beside that, so that
+    a workspace can be moved, and a project with its videos."""
     path, folder = path.resolve(), beside.resolve().parent
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    if path.is_relative_to(folder):
+        return str(path.relative_to(folder))
+    project = folder.parent
+    return str(Path("..", path.relative_to(project))) if path.is_relative_to(project) and project.name else str(path)
 
 
 def located(path: str, beside: Path) -> Path:
     """Where the file is that `noted` wrote into the header of `beside`."""
-    return beside.resolve().parent / path
+    return Path(os.path.normpath(beside.resolve().parent / path))
 
 
 NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
@@ -59,10 +64,16 @@ def located_weights(noted_as: str, beside: Path) -> str:
     return noted_as if noted_as in NO_FILES else str(located(noted_as, beside))
 
 
-def located_estimator(estimator: str) -> str:
-    """`onnx:FILE` or `hf:FOLDER` with the absolute path, so that a store can be continued from any folder."""
+def noted_estimator(estimator: str, beside: Path) -> str:
+    """As `noted_weights`, of `onnx:FILE` or `hf:FOLDER`."""
     name, _, source = estimator.partition(":")
-    return f"{name}:{Path(source).resolve()}" if source and Path(source).exists() else estimator
+    return f"{name}:{noted(Path(source), beside)}" if source and Path(source).exists() else estimator
+
+
+def located_estimator(noted_as: str, beside: Path) -> str:
+    """What `noted_estimator` gave, as --estimator takes it."""
+    name, _, source = noted_as.partition(":")
+    return f"{name}:{located(source, beside)}" if source and located(source, beside).exists() else noted_as
 
 
 SETS = ("preset", "recipe")

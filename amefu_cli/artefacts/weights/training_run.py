@@ -1,8 +1,8 @@
 """What a training leaves on disk while it runs: a snapshot to resume from, the best epoch so far, its metrics.
 
 Beside `rgb.safetensors` stand, until it is finished, `rgb.snapshot.safetensors` and `rgb.best.safetensors`;
-`rgb.metrics.jsonl` stays. All randomness of a training is a function of (seed, epoch, step), so the position in
-the snapshot is its random state.
+`rgb.metrics.jsonl` stays. (Of a result called `lr0.001` it is `lr0.001.snapshot.safetensors`.) All randomness of a
+training is a function of (seed, epoch, step), so the position in the snapshot is its random state.
 """
 
 from __future__ import annotations
@@ -32,13 +32,24 @@ from amefu_cli.artefacts.weights.checkpoint import (
 from amefu_cli.errors import Interrupted, UsageError
 from amefu_cli.interruption import HeldSignals
 
+SUFFIX = ".safetensors"
 State = Mapping[str, Tensors]
 """Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
 
 
+def beside(out: Path, ending: str) -> Path:
+    """A file of the training of `out`: its whole name, dots and all, but for .safetensors, and an ending."""
+    return out.with_name(out.name.removesuffix(SUFFIX) + ending)
+
+
+def snapshot_path(out: Path) -> Path:
+    """Where the snapshot of a training is, until it is finished."""
+    return beside(out, f".snapshot{SUFFIX}")
+
+
 def started_header(out: Path) -> AnyCheckpoint | None:
     """A training's header, from its result or else from its snapshot; None before it was started."""
-    return read_header(out) or read_header(out.with_suffix(".snapshot.safetensors"))
+    return read_header(out) or read_header(snapshot_path(out))
 
 
 class TrainingRun(Generic[Kind]):
@@ -48,10 +59,8 @@ class TrainingRun(Generic[Kind]):
     def __init__(self, out: Path, header: Kind) -> None:
         self.out = out
         self.header: Kind = header
-        self._snapshot = out.with_suffix(".snapshot.safetensors")
-        self._best = out.with_suffix(".best.safetensors")
-        self.metrics = out.with_suffix(".metrics.jsonl")
-        self._lock = out.with_suffix(".lock")
+        self._snapshot, self._best = snapshot_path(out), beside(out, f".best{SUFFIX}")
+        self.metrics, self._lock = beside(out, ".metrics.jsonl"), beside(out, ".lock")
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -64,7 +73,8 @@ class TrainingRun(Generic[Kind]):
             raise
         if self._descriptor is None:
             raise UsageError(f"{self.out}: another process is training it; wait for it, or choose another --out")
-        for leftover in self.out.parent.glob(f".{glob.escape(self.out.stem)}.*.tmp"):  # of a writer that was killed
+        of_any = glob.escape(self.out.name.removesuffix(SUFFIX))
+        for leftover in self.out.parent.glob(f".{of_any}.*.tmp"):  # of a writer that was killed
             leftover.unlink(missing_ok=True)
         return self
 
@@ -75,9 +85,11 @@ class TrainingRun(Generic[Kind]):
     def is_finished(self) -> bool:
         """Whether the result is there; then nothing else is, even if the run that made it was killed at its very end.
 
-        Raises SettingsMismatch where what is there is the result of other settings or of other data.
+        Raises SettingsMismatch where what is there, a result or before there is one a snapshot, is of other settings or
+        of other data.
         """
         if not is_finished(self.out, self.header):
+            is_finished(self._snapshot, self.header, done="started")
             return False
         if any(path.exists() for path in (self._snapshot, self._best, self._lock)):
             with suppress(UsageError):  # unless another process ends at this moment

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -9,40 +11,52 @@ import torch
 from torch import Tensor, nn
 
 from amefu_cli.errors import UsageError, import_extra
-from amefu_cli.method.depth.network import nearest_multiple, per_channel, ready
-from amefu_cli.method.geometry import IMAGENET_MEAN, IMAGENET_STD
+from amefu_cli.method.depth.network import ready
 
 CODE_SETTINGS = {"auto_map", "attn_implementation", "use_pretrained_backbone", "quantization_config"}
 """Settings of a configuration that would make transformers run or fetch what nobody asked for."""
 
 UNUSED_TENSORS = {"backbone.embeddings.mask_token"}  # for training only
 METRIC_MODELS = {"zoedepth", "glpn", "depth_pro", "prompt_depth_anything"}  # depth, not disparity
+INVERTED_MODELS = {"depth_pro"}  # whose network gives inverse depth, which its image processor inverts at last
 
 
 class HubDepth:
-    """A depth model of Hugging Face transformers, built from its configuration; no code of the hub is run."""
+    """A depth model of Hugging Face transformers, built from its configuration; no code of the hub is run.
+
+    How pictures become its input, and its output a map of their size, is left to its own image processor, whose
+    defaults are those of the code that it was trained with.
+    """
 
     def __init__(
         self, weights: Mapping[str, Any], *, device: torch.device, precision: torch.dtype, **_: object
     ) -> None:
         transformers = import_extra("transformers", extra="transformers", needed_by="the estimator 'hf'")
-        config, self.preprocessor, self.precision = weights["config"], weights["preprocessor"], precision
-        kind = config.get("model_type")
-        model = _hub_model(transformers, config, weights["tensors"])
+        config, self.precision = weights["config"], precision
+        model: Any = _hub_model(transformers, config, weights["tensors"])
+        self.processor = _image_processor(transformers, weights["preprocessor"], model)
         self.network = ready(model, device=device, precision=precision)
+        kind = model.config.model_type
         self.larger_is_farther = kind in METRIC_MODELS or config.get("depth_estimation_type") == "metric"
-        mean, std = (0, 0, 0), (1, 1, 1)
-        if self.preprocessor.get("do_normalize", True):
-            mean = self.preprocessor.get("image_mean", IMAGENET_MEAN)
-            std = self.preprocessor.get("image_std", IMAGENET_STD)
-        self.mean, self.std = per_channel(mean, device), per_channel(std, device)
+        self.overshoots = self.larger_is_farther and kind not in INVERTED_MODELS
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        return hub_size(self.preprocessor, height, width)
+        return height, width  # its image processor resizes
 
     def __call__(self, images: Tensor) -> Tensor:
-        pixels = ((images - self.mean) / self.std).to(self.precision)
-        return cast(Tensor, self.network(pixel_values=pixels).predicted_depth)
+        pictures = images.mul(255).round().to(torch.uint8)
+        pixels = self.processor(images=[*pictures], return_tensors="pt")["pixel_values"]
+        output = self.network(pixel_values=pixels.to(images.device, self.precision))
+        for name in ("predicted_depth", "field_of_view"):
+            if output.get(name) is not None:
+                output[name] = output[name].float()
+        sizes = [tuple(picture.shape[1:]) for picture in pictures]
+        found = self.processor.post_process_depth_estimation(output, sizes)
+        maps = torch.stack([one["predicted_depth"] for one in found])
+        if self.overshoots:  # at edges, by bicubic resizing: beside 1 / nearly 0 all other disparity would be alike
+            low, high = torch.aminmax(output["predicted_depth"].flatten(1), dim=1)
+            maps = maps.clamp(low[:, None, None], high[:, None, None])
+        return maps
 
 
 def _hub_model(transformers: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -66,6 +80,22 @@ def _hub_model(transformers: Any, config: Mapping[str, Any], tensors: Mapping[st
     return cast(nn.Module, model)
 
 
+def _image_processor(transformers: Any, preprocessor: Mapping[str, Any], model: Any) -> Any:
+    """The image processor of a model, with what its file does not say as transformers has it for such a model."""
+    with tempfile.TemporaryDirectory() as folder:  # transformers reads files only, and of them what it may
+        with open(f"{folder}/preprocessor_config.json", "w") as file:
+            json.dump(harmless(preprocessor), file)
+        try:
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                folder, config=model.config, trust_remote_code=False, local_files_only=True
+            )
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise UsageError(f"hf {model.config.model_type}: no image processor of transformers: {error}") from error
+    if not hasattr(processor, "post_process_depth_estimation"):
+        raise UsageError(f"hf {model.config.model_type}: {type(processor).__name__} is not of a depth model")
+    return processor
+
+
 def harmless(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without private settings and without those that bring code along, at every depth."""
     return {
@@ -73,25 +103,3 @@ def harmless(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if not key.startswith("_") and key not in CODE_SETTINGS
     }
-
-
-def hub_size(preprocessor: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
-    """The size that a transformers image processor brings images of (height, width) to.
-
-    >>> size = {"height": 518, "width": 518}
-    >>> hub_size({"size": size, "keep_aspect_ratio": True, "ensure_multiple_of": 14}, 240, 320)
-    (392, 518)
-    """
-    step = int(preprocessor.get("ensure_multiple_of") or preprocessor.get("size_divisor") or 1)
-    size = preprocessor.get("size")
-    if isinstance(size, int):
-        size = {"height": size, "width": size}
-    if not size or not preprocessor.get("do_resize", True):
-        return nearest_multiple(height, step), nearest_multiple(width, step)
-    if "shortest_edge" in size:
-        high = wide = size["shortest_edge"] / min(height, width)
-    else:
-        high, wide = size["height"] / height, size["width"] / width
-        if preprocessor.get("keep_aspect_ratio"):  # the change nearer to 1 for both
-            high = wide = min(high, wide, key=lambda factor: abs(1 - factor))
-    return nearest_multiple(high * height, step), nearest_multiple(wide * width, step)

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 
+from amefu_cli.errors import UsageError
 from amefu_cli.method.depth.network import place
 
 ENCODER_WIDTHS = (64, 64, 128, 256, 512)
 DECODER_WIDTHS = (16, 32, 64, 128, 256)
+SIZE, LARGEST = {"height": 192, "width": 640}, 4096
 SCALES = (0, 1, 2, 3)  # scale s is 2^s times smaller than the input
 
 
@@ -73,7 +75,7 @@ class Monodepth2(nn.Module):
 
 
 class Monodepth2Depth:
-    """The paper's estimator: Monodepth2 of 640×192, its finest disparity."""
+    """The paper's estimator, its finest disparity: of 640×192, or of the `height` and `width` among its weights."""
 
     larger_is_farther = False
 
@@ -81,9 +83,13 @@ class Monodepth2Depth:
         self, weights: Mapping[str, Tensor], *, device: torch.device, precision: torch.dtype, **_: object
     ) -> None:
         self.network = place(Monodepth2(), weights, name="monodepth2", device=device, precision=precision)
+        own = [int(weights[name]) if name in weights else usual for name, usual in SIZE.items()]
+        if any(length % 32 or not 0 < length <= LARGEST for length in own):
+            raise UsageError(f"monodepth2: weights for {own[1]}×{own[0]} pixels; multiples of 32 are needed")
+        self.own_size = own[0], own[1]
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        return 192, 640
+        return self.own_size
 
     def __call__(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.network(images, scales=(0,))[0][:, 0])

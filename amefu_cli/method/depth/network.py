@@ -108,12 +108,3 @@ def ready(network: nn.Module, *, device: torch.device, precision: torch.dtype) -
     """The network as it runs fastest and without gradients."""
     network.eval().requires_grad_(False)
     return network.to(device, precision).to(memory_format=torch.channels_last)
-
-
-def nearest_multiple(length: float, step: int) -> int:
-    """The multiple of `step` nearest to `length`, at least one step."""
-    return max(step, round(length / step) * step)
-
-
-def per_channel(values: Any, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amefu_cli.errors import UsageError, import_extra
-from amefu_cli.method.depth.network import nearest_multiple, per_channel
 from amefu_cli.method.geometry import IMAGENET_MEAN, IMAGENET_STD
 
 ONNX_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
@@ -18,12 +17,12 @@ ONNX_STEP = 224  # of free sizes: a multiple of 32 for convolutions and of 14 fo
 
 
 class OnnxDepth:
-    """Any ONNX model from a batch of RGB images to a map per image, run by onnxruntime from memory."""
+    """Any ONNX model from a batch of RGB images to a map per image, run by onnxruntime from its bytes or path."""
 
     larger_is_farther = False
 
     def __init__(
-        self, weights: bytes, *, device: torch.device, threads: int, imagenet_input: bool, **_: object
+        self, weights: bytes | str, *, device: torch.device, threads: int, imagenet_input: bool, **_: object
     ) -> None:
         runtime = import_extra("onnxruntime", extra="onnx", needed_by="the estimator 'onnx'")
         options = runtime.SessionOptions()
@@ -34,7 +33,7 @@ class OnnxDepth:
         except UsageError:
             raise
         except Exception as error:  # onnxruntime's errors have no base class of their own
-            raise UsageError(f"onnx: not a model that onnxruntime can load from one file: {error}") from error
+            raise UsageError(f"onnx: not a model that onnxruntime can load: {error}") from error
         self.input, self.output = self.session.get_inputs()[0], self.session.get_outputs()[0]
         self.imagenet_input = imagenet_input
         shape = self.input.shape
@@ -50,14 +49,14 @@ class OnnxDepth:
     def size(self, height: int, width: int) -> tuple[int, int]:
         fixed = self.input.shape[2:4] if self.channels_first else self.input.shape[1:3]
         high, wide = (
-            own if isinstance(own, int) and own > 0 else nearest_multiple(given, ONNX_STEP)
+            own if isinstance(own, int) and own > 0 else max(1, round(given / ONNX_STEP)) * ONNX_STEP
             for own, given in zip(fixed, (height, width), strict=True)
         )
         return high, wide
 
     def __call__(self, images: Tensor) -> Tensor:
         if self.imagenet_input:
-            mean, std = (per_channel(values, images.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+            mean, std = images.new_tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 1, 3, 1, 1)
             images = (images - mean) / std
         kind = ONNX_TYPES[self.input.type]
         batch = images.mul(255).round().cpu().numpy() if kind == np.uint8 else images.cpu().numpy()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -496,3 +497,35 @@ def test_a_feature_store_is_written_like_any_other(tmp_path: Path) -> None:
     record = store.record("a/b")
     assert record is not None
     assert (record.frames, record.kept) == (5, 3)
+
+
+def test_what_other_systems_leave_in_a_store_is_no_video(store: VideoStore[FramesHeader]) -> None:
+    """A NAS's folder called as an archive, AppleDouble files of macOS, a folder that a file manager made."""
+    put_frames(store, "a/b")
+    ids, place = store.ids(), store.path / "videos/a"
+    for folder in ("b/thumbs", "@eaDir/b.zip", "c.zip", "d.bad"):
+        (place / folder).mkdir(parents=True)
+    for name in ("._b.zip", ".DS_Store", "Thumbs.db", "@eaDir/b.zip/SYNO@.fileindexdb"):
+        (place / name).write_bytes(b"\0\5\26\7")
+    fresh = open_store(store.path, FramesHeader, fix="")
+    assert [*fresh.records()] == fresh.ids() == ids
+    assert read_frames(fresh.read("a/b"), range(5)).shape == (5, 16, 16, 3)
+    findings = verify_store(store, progress=lambda *_: None)
+    assert (findings.videos, findings.damaged) == (len(ids), {})
+
+
+def test_a_store_whose_folder_cannot_be_renamed_is_rebuilt_all_the_same(
+    store: VideoStore[FramesHeader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one in the lower layer of an overlay mount."""
+    put_frames(store, "a/b")
+    store.close()
+
+    def across_devices(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "rename", across_devices)
+    with begin(store.path, frames_header(quality=50), rebuild=True) as rebuilt:
+        put_frames(rebuilt, "a/c")
+    assert open_store(store.path, FramesHeader, fix="").ids() == ["a/c"]
+    assert [path.name for path in store.path.parent.iterdir()] == [store.path.name]

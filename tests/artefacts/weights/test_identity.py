@@ -16,10 +16,11 @@ from synthetic_features import amefu
 
 from amefu_cli.artefacts.files.fingerprint import Provenance, path_identity
 from amefu_cli.artefacts.weights import sources as weights
-from amefu_cli.artefacts.weights.sources import write_tensors
+from amefu_cli.artefacts.weights.checkpoint import open_stream
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.stages import networks as streams
+from amefu_cli.stages.public import write_tensors
 
 BACKBONE = ("--backbone", "squeezenet1_1", "--crop", "32")
 
@@ -102,6 +103,20 @@ def test_the_same_weights_under_another_path_are_the_same(workspace: Path, run_a
     (sub / "mine.safetensors").write_bytes(b"other weights")
     said = run_amefu("features", "--weights", "mine.safetensors", "--workspace", there[1], cwd=sub, code=2).stderr
     assert "streams.depth.network: " in said
+
+
+def test_a_checkpoint_says_which_imagenet_weights_it_started_from(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "imagenet_weights", imagenet_of("a" * 64))
+    out = workspace / "rgb.v2"
+    amefu(workspace, "pretrain", "--modality", "rgb", *BACKBONE, "--weights", "imagenet", "--epochs", "1", "--out", out)
+    header = open_stream(out, "rgb")
+    source = "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"
+    assert header.notes.started_from == Provenance(source, "a" * 64, None)
+    assert header.training is not None
+    assert header.training.weights == "imagenet"
+    amefu(workspace, "features", "--out", workspace / "other.zarr", "--rgb", out)  # of any name
 
 
 def test_weights_that_are_not_there_have_no_identity(tmp_path: Path) -> None:

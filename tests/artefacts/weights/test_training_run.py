@@ -19,7 +19,7 @@ from amefu_cli.artefacts.weights.checkpoint import (
     read_header,
 )
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
-from amefu_cli.errors import UsageError
+from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 
 TRAINING = FusionTraining(MetaTrainSettings(epochs=3), FusionClasses(("run",), ("sit",)), base="01", validation="23")
@@ -137,6 +137,34 @@ def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
     with TrainingRun(tmp_path / "fusion.safetensors", HEADER):
         assert names(tmp_path) == [".rgb.safetensors.6.tmp", "fusion.lock"]
     assert names(tmp_path) == [".rgb.safetensors.6.tmp"]
+
+
+def test_a_name_with_dots_is_appended_to_and_never_cut(tmp_path: Path) -> None:
+    for name in ("lr0.001", "lr0.01", "lr0.01.safetensors.v2"):
+        with TrainingRun(tmp_path / name, HEADER) as run:
+            run.keep_best({"w": np.ones(1, np.float32)}, {"epoch": 0})
+            run.record(0, {})
+            run.save(STATE, Position(epoch=1))
+    assert [name for name in names(tmp_path) if ".snapshot" in name] == [
+        "lr0.001.snapshot.safetensors", "lr0.01.safetensors.v2.snapshot.safetensors", "lr0.01.snapshot.safetensors",
+    ]  # fmt: skip
+    run.finish()
+    assert TrainingRun(tmp_path / "lr0.001", HEADER).position() == Position(epoch=1)
+    assert len(names(tmp_path)) == 8
+
+
+def test_a_snapshot_of_another_training_is_refused_until_it_is_finished(tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path / "fusion.safetensors", HEADER)
+    run.save(STATE, Position())
+    assert not run.is_finished()
+    seven = replace(HEADER, training=replace(TRAINING, settings=MetaTrainSettings(epochs=3, seed=7)))
+    message = r"fusion\.snapshot\.safetensors: started with other .*seed: 0 in the file, 7 asked for.* --rebuild`"
+    with pytest.raises(SettingsMismatch, match=message):
+        TrainingRun(run.out, seven).is_finished()
+    assert run.position() == Position()
+    run.keep_best({"w": np.ones(1, np.float32)}, {"epoch": 0})
+    run.finish()
+    assert run.is_finished()
 
 
 def _train(out: Path, connection: Connection) -> None:

@@ -27,7 +27,6 @@ from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
-from torch import Tensor
 
 from amefu_cli.artefacts.weights import downloads
 from amefu_cli.artefacts.weights import sources as weights
@@ -281,6 +280,20 @@ def test_the_cache_is_where_the_environment_says() -> None:
     assert not cache_from_environment({"AMEFU_OFFLINE": "0", "HF_HUB_OFFLINE": ""}).offline
 
 
+def test_who_has_no_home_needs_a_cache_only_for_what_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    cache = cache_from_environment({})
+    assert load_depth_weights("tiny", None, cache=cache)[0]
+    message = r"~/\.cache/amefu: this user has no home to cache weights in; set AMEFU_CACHE to a folder"
+    with pytest.raises(UsageError, match=message):
+        load_depth_weights("monodepth2", None, cache=cache)
+    with pytest.raises(UsageError, match=message):
+        fetch("https://example.org/m.pth", digest=DIGEST, cache=cache)
+
+
 # Files ---------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +339,41 @@ def test_tensors_of_pickles_and_safetensors(tmp_path: Path) -> None:
         assert not any(tensor.requires_grad for tensor in found.values())
 
 
+STATE = {"conv1.weight": torch.arange(3.0), "bn1.num_batches_tracked": torch.zeros((), dtype=torch.int64)}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state},
+        lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {0: {"step": torch.ones(1)}}}},
+        lambda state: {"model": state, "loss": torch.tensor(0.5), "epoch": 3},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"net": state, "args": {"lr": 0.1}, "optimizer": {"state": {}, "param_groups": [{}]}},
+    ],
+)
+def test_weights_are_found_as_trainers_wrap_them(tmp_path: Path, wrap: Callable[..., Any], prefix: str) -> None:
+    torch.save(wrap({f"{prefix}{name}": tensor for name, tensor in STATE.items()}), tmp_path / "wrapped.pth")
+    found = read_tensors(tmp_path / "wrapped.pth")
+    assert [*found] == [*STATE]
+    assert all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+def test_a_prefix_that_only_some_names_have_is_part_of_them(tmp_path: Path) -> None:
+    save_file({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "some.safetensors")
+    assert read_tensors(tmp_path / "some.safetensors").keys() == {"module.a", "b"}
+    save_file({"module.a": torch.ones(1), "module.b": torch.ones(1)}, tmp_path / "lr0.001")
+    assert read_tensors(tmp_path / "lr0.001").keys() == {"a", "b"}  # safetensors under any name
+
+
+def test_of_two_state_dicts_of_unknown_names_neither_is_guessed(tmp_path: Path) -> None:
+    torch.save({"teacher": STATE, "student": STATE}, tmp_path / "two.pth")
+    with pytest.raises(DamagedFile, match=r"two\.pth: holds no tensors"):
+        read_tensors(tmp_path / "two.pth")
+
+
 def test_files_without_sound_tensors_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.pth: no such file of weights"):
         read_tensors(tmp_path / "absent.pth")
@@ -357,7 +405,7 @@ def cuts_and_flips(content: bytes) -> st.SearchStrategy[bytes]:
     return st.builds(spoilt, st.integers(0, len(content)), changes)
 
 
-def pickled(**content: Tensor) -> bytes:
+def pickled(**content: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
@@ -454,6 +502,21 @@ def test_monodepth2_from_folder_zip_and_safetensors_is_the_same(tmp_path: Path, 
     (tmp_path / "folder" / "depth.pth").unlink()
     with pytest.raises(UsageError, match=r"depth\.pth: no such file of weights"):
         load_depth_weights("monodepth2", str(tmp_path / "folder"), cache=cache)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_monodepth2s_own_size_is_kept_where_it_is_another(tmp_path: Path, cache: Cache, prefix: str) -> None:
+    sizes: dict[str, Any] = {"height": 320, "width": 1024, "use_stereo": False}
+    encoder, decoder = ({f"{prefix}{name}": value for name, value in part.items()} for part in (ENCODER, DECODER))
+    members = {"encoder.pth": pickled(**sizes, **encoder), "depth.pth": pickled(model=decoder)}
+    for name, content in members.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "model.zip").write_bytes(zipped(**members))
+    for source in (tmp_path, tmp_path / "model.zip"):
+        found, provenance = load_depth_weights("monodepth2", str(source), cache=cache)
+        assert (int(found.pop("height")), int(found.pop("width"))) == (320, 1024)
+        assert found.keys() == MONODEPTH2.keys()
+        assert provenance.sha256 != tensors_sha256(MONODEPTH2)
 
 
 def test_monodepth2_is_downloaded_and_converted_once(
