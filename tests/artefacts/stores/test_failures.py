@@ -143,7 +143,7 @@ def status_of(folder: Path) -> tuple[list[tuple[str, str, int]], dict[str, tuple
 
 def lay(clip: Path) -> Path:
     clip.parent.mkdir(parents=True, exist_ok=True)
-    clip.write_bytes(b"x")
+    clip.write_bytes(clip.name.encode())  # other bytes in each
     return clip
 
 
