@@ -39,7 +39,7 @@ ROOMS_OF_ARTEFACTS = {
     "stores": ("files", "stores"),
     "weights": ("files", "videos", "stores", "weights"),
 }
-SHARED_BY_STAGES = ("", "computing", "training", "networks", "vectors", "scoring")
+SHARED_BY_STAGES = ("", "computing", "training", "networks", "scoring")
 DEFERRED = {"cli": ("commands",), "commands": ("flows", "demo", "report", "rich"), "flows": ("stages", "torch")}
 NEVER_SEEN = {
     "flows": ("rich", "typer"),

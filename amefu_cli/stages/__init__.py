@@ -1,7 +1,7 @@
 """One room per stage, named as its command: artefacts in, artefact out. Stages never import one another.
 
 What they are given and give back stands here, and loads no torch. They share `computing.py` (work done ahead, videos
-through a network), `networks.py`, `training.py`, `vectors.py` and `scoring.py`.
+through a network), `networks.py`, `training.py` and `scoring.py`.
 """
 
 from __future__ import annotations
