@@ -101,13 +101,12 @@ class Sources:
         made = record.made_from if record else {}
         if self._checksum or clip.fault or made.get("size") != clip.size or "sha256" not in made:
             return now
+        if {**now, "sha256": made["sha256"]} == made:
+            return made
         pair = fingerprint(clip.id, made, now)
-        if {**now, "sha256": made["sha256"]} == made or pair in self._found:
-            return made
-        if self._compare and content_sha256(clip.path) == made["sha256"]:
+        if pair not in self._found and self._compare and content_sha256(clip.path) == made["sha256"]:
             self._found.add(pair)
-            return made
-        return now
+        return made if pair in self._found else now
 
     def note_copies(self) -> None:
         """Write down which copies were recognised, if some were."""

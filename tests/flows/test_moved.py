@@ -63,11 +63,11 @@ def test_a_dry_run_knows_copies_and_notes_nothing(workspace: Path) -> None:
 
 
 def test_copied_folders_of_images_are_known_and_a_changed_one_is_not(tmp_path: Path) -> None:
-    for clip in ("one", "two"):
+    for base, clip in enumerate(("one", "two")):
         folder = tmp_path / "videos/jump" / clip
         folder.mkdir(parents=True)
         for number in range(3):
-            picture = np.full((32, 32, 3), 40 * number + (clip == "two"), np.uint8)
+            picture = np.full((32, 32, 3), 40 * number + base, np.uint8)
             Image.fromarray(picture).save(folder / f"img_{number}.png")
     words = ("frames", tmp_path / "videos", "--size", "32", "--jobs", "1", "--workspace", tmp_path / "work")
     amefu(*words)
@@ -119,7 +119,7 @@ def test_a_depth_model_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path, mo
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     project = tmp_path / "project"
-    lay_clips(project / "videos", ("bow", "clap"), 1)
+    lay_clips(project / "videos", ("bow", "clap", "dive", "jump"), 1)
     model, work = project / "models/mean.onnx", project / "work"
     model.parent.mkdir()
     helper, types = onnx.helper, onnx.TensorProto
@@ -140,7 +140,7 @@ def test_a_depth_model_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path, mo
     else:
         there = tmp_path / ("mean.onnx" if moved == "model" else "other-name.onnx")
         words = ("depth", "--estimator", f"onnx:{model.rename(there)}")
-    assert "depth.zarr is up to date (2 videos)" in said(work, *words)
+    assert "depth.zarr is up to date (4 videos)" in said(work, *words)
     (work / "depth.zarr/videos/bow/clip_0.zip").unlink()
     assert "depth: 1 videos to make" in said(work, *words)
     if moved != "project":
