@@ -69,7 +69,7 @@ def bench_again(bench: Bench) -> None:
     videos, workspace = bench.folder / "many", bench.folder / "many-workspace"
     small_clips(videos, 1000)
     common = ["--workspace", workspace]
-    small = ["--backbone", "squeezenet1_1", "--weights", "none", "--crop", "32"]
+    small = ["--backbone", "resnet18", "--weights", "none", "--crop", "32"]
     evaluate = ["evaluate", "--way", 4, "--episodes", 1000]
     stages = {
         "frames": (["frames", videos, "--size", 32], ()),
