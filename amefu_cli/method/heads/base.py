@@ -58,6 +58,16 @@ class Head(nn.Module):
         return functional.cross_entropy(self.scaled(logits).flatten(0, 1), targets.flatten()), logits
 
 
+def base_class_loss(logits: Tensor, shot: int, targets: Tensor, classes: Tensor) -> Tensor:
+    """Cross entropy of base-class logits (episodes, way * shot + queries, frames, base classes), supports first.
+
+    Every frame has the base class of its video. `targets` and `classes` as for `Head.loss`.
+    """
+    of_videos = torch.cat((classes.repeat_interleave(shot, 1), classes.gather(1, targets)), 1)
+    labels = of_videos.unsqueeze(-1).expand(logits.shape[:-1])
+    return functional.cross_entropy(logits.flatten(0, 2), labels.flatten())
+
+
 class SeededHead(Head):
     """A head that draws random numbers within an episode: from the episode's number, so that chunks do not matter."""
 

@@ -38,12 +38,8 @@ def unit_frames(frames: Tensor) -> Tensor:
     return functional.normalize(frames, dim=-1, eps=SHORTEST)
 
 
-class SegmentAugmentation(VectorHead):
-    """Each support is joined by copies of itself, in each of which the nearest gallery segment replaces one segment.
-
-    With f the mean frame, n segments and G_s the gallery segment nearest to segment s, the mean of the video and its
-    n copies is (n f + mean_s G_s) / (n + 1): a support shrinks towards the gallery. State: [f; that mean], 2 dim wide.
-    """
+class GalleryHead(Head):
+    """A head that sees supports beside the segments of base videos: its gallery, empty until it is given."""
 
     gallery: Tensor
 
@@ -52,8 +48,16 @@ class SegmentAugmentation(VectorHead):
         self.register_buffer("gallery", torch.empty(0, dim), persistent=False)
 
     def use_gallery(self, frames: Tensor) -> None:
-        """Frames (gallery videos, frames, dim) of base videos, before `embed` is called."""
+        """Frames (gallery videos, frames, dim) of base videos, before `logits` or `embed` is called."""
         self.gallery = segments_of(unit_frames(frames)).flatten(0, 1)
+
+
+class SegmentAugmentation(GalleryHead, VectorHead):
+    """Each support is joined by copies of itself, in each of which the nearest gallery segment replaces one segment.
+
+    With f the mean frame, n segments and G_s the gallery segment nearest to segment s, the mean of the video and its
+    n copies is (n f + mean_s G_s) / (n + 1): a support shrinks towards the gallery. State: [f; that mean], 2 dim wide.
+    """
 
     def embed(self, frames: Tensor) -> Tensor:
         """(videos, frames, dim) to (videos, 2 * dim). Raises ValueError without a gallery or on odd frames."""
@@ -73,22 +77,12 @@ class SegmentAugmentation(VectorHead):
         return -(query_square - 2 * dot + prototype_square).clamp_min(0).sqrt()
 
 
-class PublishedSegmentAugmentation(Head):
+class PublishedSegmentAugmentation(GalleryHead):
     """The same with two faults of the public code, for comparison with it: they make a support depend on its episode.
 
     The copy called the original is segment i of the whole episode where video i is meant, and the smoothing runs over
     the episode's segments end to end, so that neighbouring videos mix. State: unit frames.
     """
-
-    gallery: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim)
-        self.register_buffer("gallery", torch.empty(0, dim), persistent=False)
-
-    def use_gallery(self, frames: Tensor) -> None:
-        """Frames (gallery videos, frames, dim) of base videos, before `logits` is called."""
-        self.gallery = segments_of(unit_frames(frames)).flatten(0, 1)
 
     def embed(self, frames: Tensor) -> Tensor:
         return unit_frames(frames)

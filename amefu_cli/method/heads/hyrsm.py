@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amefu_cli.method.heads.attention import FrameAttention, hyrsm_positions
-from amefu_cli.method.heads.base import Head
+from amefu_cli.method.heads.base import Head, base_class_loss
 from amefu_cli.method.heads.bi_mhm import hausdorff_score
 from amefu_cli.method.heads.training import Training
 
@@ -86,10 +86,8 @@ class HyRSM(Head):
         loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten()) + self.temporal_loss(units, wanted)
         if self.classes is None:
             return loss, logits
-        of_frames = self.class_logits(support, query)  # (episodes, videos, frames, base classes)
-        of_videos = torch.cat((classes.repeat_interleave(support.shape[2], 1), classes.gather(1, targets)), 1)
-        labels = of_videos.unsqueeze(-1).expand(of_frames.shape[:-1])
-        return loss + self.class_weight * functional.cross_entropy(of_frames.flatten(0, 2), labels.flatten()), logits
+        of_frames = base_class_loss(self.class_logits(support, query), support.shape[2], targets, classes)
+        return loss + self.class_weight * of_frames, logits
 
     def temporal_loss(self, units: Tensor, query: Tensor) -> Tensor:
         """What HyRSM++ adds to the loss, made from what `merged` gives; nothing here."""

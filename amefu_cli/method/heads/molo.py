@@ -8,6 +8,7 @@ motion branch weighted 0.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amefu_cli.method.heads.attention import FrameAttention, hyrsm_positions
-from amefu_cli.method.heads.base import Head
+from amefu_cli.method.heads.base import Head, base_class_loss
 from amefu_cli.method.heads.bi_mhm import hausdorff_score
 from amefu_cli.method.heads.distances import cosine
+from amefu_cli.method.heads.hyrsm import HyRSM
 from amefu_cli.method.heads.training import Training
 
 ATTENTION_HEADS = 8
@@ -33,14 +35,8 @@ class MoLoBase(Head):
     """
 
     averages_shots = True
-    training_defaults: ClassVar[Training] = Training(
-        "no values of a head alone are known: those of `hyrsm`, by the same authors",
-        optimizer="adam",
-        rate=1e-4,
-        weight_decay=5e-4,
-        queries=7,
-        accumulation=4,
-        tasks=2_500,
+    training_defaults: ClassVar[Training] = replace(
+        HyRSM.training_defaults, why="no values of a head alone are known: those of `hyrsm`, by the same authors"
     )
 
     def __init__(
@@ -104,6 +100,4 @@ class MoLoBase(Head):
         if self.classes is None:
             return loss, logits
         of_frames = self.classes(torch.cat((support.flatten(1, 2), query), 1))
-        of_videos = torch.cat((classes.repeat_interleave(support.shape[2], 1), classes.gather(1, targets)), 1)
-        labels = of_videos.unsqueeze(-1).expand(of_frames.shape[:-1])
-        return loss + self.class_weight * functional.cross_entropy(of_frames.flatten(0, 2), labels.flatten()), logits
+        return loss + self.class_weight * base_class_loss(of_frames, support.shape[2], targets, classes), logits
