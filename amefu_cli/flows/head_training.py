@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.files.atomic import require_writable
-from amefu_cli.artefacts.stores.features import dim_of, fingerprint_of
+from amefu_cli.artefacts.stores.features import dim_of
 from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun
@@ -18,7 +18,7 @@ from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import Split, SplitOrder, refuse_seen
 from amefu_cli.flows.streams import IMAGENET
-from amefu_cli.flows.training import base_classes, check_episodes, is_due, meta_train, notes_of, training_tables
+from amefu_cli.flows.training import check_episodes, is_due, learned_from, meta_train, notes_of, training_tables
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.heads import HEADS
 from amefu_cli.settings import LEARNED, ClipSettings, HeadTrainSettings
@@ -90,17 +90,13 @@ def _header(
 ) -> checkpoint.HeadHeader:
     """What the checkpoint will say of itself."""
     store, records = ready.store, ready.split.listed(ready.store.records())
-    base = base_classes(ready.split, records, store.path)
-    validation = ready.split.present("validation", {record.class_name for record in records.values()})
+    classes, *hashes = learned_from(ready, records)
     return checkpoint.HeadHeader(
-        role="head", head=head, options={"base_classes": len(base)} if HEADS[head].knows_classes else {},
+        role="head", head=head, options={"base_classes": len(classes.base)} if HEADS[head].knows_classes else {},
         model=settings.model, dim=dim_of(store, records, model.model.streams[0]), clip=CLIP,
         streams={name: store.header.streams[name].fingerprint for name in model.model.streams},
         fusion=model.fusion.fingerprint if model.fusion else None,
-        training=checkpoint.HeadTraining(
-            settings, checkpoint.FusionClasses(base, validation), fingerprint_of(records, base),
-            fingerprint_of(records, validation),
-        ),
+        training=checkpoint.HeadTraining(settings, classes, *hashes),
         notes=checkpoint.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
     )  # fmt: skip
 

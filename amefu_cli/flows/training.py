@@ -191,20 +191,25 @@ def check_episodes(videos: Videos, split: Split, settings: MetaTrainSettings) ->
         check_drawing(records, validation, replace(shape, way=min(settings.way, len(validation))))
 
 
+def learned_from(
+    ready: Ready[FeaturesHeader], records: Mapping[str, VideoRecord]
+) -> tuple[checkpoint.FusionClasses, str, str]:
+    """The base and validation classes that `records` are of, and hashes of the features of either."""
+    base = base_classes(ready.split, records, ready.store.path)
+    validation = ready.split.present("validation", {record.class_name for record in records.values()})
+    classes = checkpoint.FusionClasses(base, validation)
+    return classes, fingerprint_of(records, base), fingerprint_of(records, validation)
+
+
 def fusion_header(
     session: Session, ready: Ready[FeaturesHeader], settings: MetaTrainSettings
 ) -> checkpoint.FusionHeader:
     """What the checkpoint of a fusion that is trained on a feature store will say of itself."""
     store, records = ready.store, ready.split.listed(ready.store.records())
-    base = base_classes(ready.split, records, store.path)
-    validation = ready.split.present("validation", {record.class_name for record in records.values()})
     return checkpoint.FusionHeader(
         role="fusion", fusion=settings.fusion, dim=dim_of(store, records), clip=store.header.clip,
         streams={name: store.header.streams[name].fingerprint for name in STREAMS},
-        training=checkpoint.FusionTraining(
-            settings, checkpoint.FusionClasses(base, validation), fingerprint_of(records, base),
-            fingerprint_of(records, validation),
-        ),
+        training=checkpoint.FusionTraining(settings, *learned_from(ready, records)),
         notes=checkpoint.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
     )  # fmt: skip
 

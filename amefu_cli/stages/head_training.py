@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import HeadHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
-from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads import EIGHT, Model, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames
@@ -29,7 +28,7 @@ from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.networks import choose_device
 from amefu_cli.stages.scoring import Reading, by_head, load_fusion, video_frames
-from amefu_cli.stages.training import Training
+from amefu_cli.stages.training import Training, epoch_episodes, validation_episodes
 
 Clips = tuple[list[Tensor], NDArray[np.int64]]
 """The clips of one episode by stream, float16 (way, shot + queries, frames, dim), and its base classes (way,)."""
@@ -110,10 +109,7 @@ def _optimizer(head: Head, settings: HeadTrainSettings) -> torch.optim.Optimizer
 def _episodes(setup: HeadSetup, epoch: int, first: int) -> Iterator[Clips]:
     """The episodes of one epoch from number `first` on."""
     settings, table = setup.settings, setup.base
-    drawn = draw_episodes(
-        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
-        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
-    )  # fmt: skip
+    drawn = epoch_episodes(table, settings, epoch)
     videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
 
     def gather(episode: int) -> Clips:
@@ -149,19 +145,12 @@ def _loss(setup: HeadSetup, head: Head, episode: Clips) -> Tensor:
 
 
 def _validation_accuracy(setup: HeadSetup, head: Head) -> float | None:
-    """Accuracy on episodes of the validation classes, the same ones after every epoch; None without any.
-
-    They have fewer ways where there are fewer classes.
-    """
+    """Accuracy on the episodes of the validation classes; None without any."""
     table, settings = setup.validation, setup.settings
     if table is None:
         return None
     frames = video_frames(table, Reading(setup.model, EIGHT, setup.header.clip, setup.fusion, setup.device))
-    episodes = draw_episodes(
-        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
-        count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, 0x7A1]),
-        class_names=table.class_names,
-    )  # fmt: skip
+    episodes = validation_episodes(table, settings)
     head.eval()
     outcomes = by_head(head, frames, episodes, device=setup.device, progress=lambda done, total, item: None)
     head.train()

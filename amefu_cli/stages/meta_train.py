@@ -17,7 +17,6 @@ from torch import nn
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
-from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads import MODELS, build_fusion
 from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
 from amefu_cli.method.sampling import asynchronous_clips
@@ -25,7 +24,7 @@ from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.scoring import Reading, video_vectors
-from amefu_cli.stages.training import Training
+from amefu_cli.stages.training import Training, epoch_episodes, validation_episodes
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,7 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[tor
     """The episodes of one epoch from number `first` on, float16: RGB (way, shot + queries, frames, dim) and depth
     clips (1 + num_aug, way, shot + queries, frames, dim)."""
     settings, table = setup.settings, setup.base
-    drawn = draw_episodes(
-        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
-        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
-    )  # fmt: skip
+    drawn = epoch_episodes(table, settings, epoch)
     videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
 
     def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,19 +108,12 @@ def gather_episode(
 
 
 def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None:
-    """Accuracy on episodes of the validation classes, the same ones after every epoch; None without any.
-
-    They have fewer ways where there are fewer classes.
-    """
+    """Accuracy on the episodes of the validation classes; None without any."""
     table, settings = setup.validation, setup.settings
     if table is None:
         return None
     fusion.eval()
     vectors = video_vectors(table, Reading(MODELS["amefu"], setup.test_frames, setup.clip, fusion, setup.device))
     fusion.train()
-    episodes = draw_episodes(
-        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
-        count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, 0x7A1]),
-        class_names=table.class_names,
-    )  # fmt: skip
+    episodes = validation_episodes(table, settings)
     return float(classify_episodes(vectors, episodes, classifier=settings.classifier).mean())

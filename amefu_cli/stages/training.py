@@ -8,17 +8,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Position, StreamHeader
 from amefu_cli.artefacts.weights.training_run import State, TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import HeldSignals
+from amefu_cli.method.episodes import Episodes, draw_episodes
+from amefu_cli.settings import MetaTrainSettings
 from amefu_cli.stages import Progress
 
 SNAPSHOT_SECONDS = 60.0
+VALIDATION = 0x7A1  # stands where the seed of an epoch's episodes has the epoch
 AnyRun = TrainingRun[StreamHeader] | TrainingRun[FusionHeader] | TrainingRun[HeadHeader]
 
 
@@ -132,3 +137,23 @@ def to_numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
 def to_torch(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
     """Arrays as CPU tensors."""
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def epoch_episodes(table: FeatureTable, settings: MetaTrainSettings, epoch: int) -> Episodes:
+    """The episodes of the base classes that one epoch trains on."""
+    return draw_episodes(
+        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
+        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
+    )  # fmt: skip
+
+
+def validation_episodes(table: FeatureTable, settings: MetaTrainSettings) -> Episodes:
+    """The episodes of the validation classes, the same ones after every epoch.
+
+    They have fewer ways where there are fewer classes.
+    """
+    return draw_episodes(
+        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
+        count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, VALIDATION]),
+        class_names=table.class_names,
+    )  # fmt: skip
