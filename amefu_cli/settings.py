@@ -164,7 +164,7 @@ class WorkRun(Settings):
     only_failed: bool = option(False, "take only the videos that failed before, whatever their attempts")
 
 
-BUILT_IN = ("kinetics100", "ucf101", "hmdb51")  # splits of the field that are known by name
+BUILT_IN = ("kinetics100", "ucf101", "hmdb51", "ssv2-small")  # splits of the field that are known by name
 DEFAULT_SPLIT_RATIO = "64:12:24"  # Kinetics-100 of the paper: base, validation, novel
 
 
@@ -362,11 +362,14 @@ class EvaluateSettings(Settings):
 
 @dataclass(frozen=True)
 class AblateSettings(Settings):
-    """Which of the paper's tables are made, and of which episodes."""
+    """Which tables are made, and of which episodes."""
 
-    tables: str = option("1,2,3", "tables of the paper: 1 and 2 compare methods, 3 is the ablation")
+    tables: str = option("1,2,3", "1, 2: the paper's comparisons; 3: its ablation; heads: every head on one model")
     shots: str = option("1-5", "support videos a class, such as 1-5 or 1,5")
-    num_aug: str = option("0,2", "asynchronous clips that each fusion of table 3 is trained with, such as 0-3")
+    num_aug: str = option("1-3", "asynchronous clips of the last rows of table 3, such as 1-3 or 2,4")
+    seeds: int = option(1, "trainings of each row that learns, by as many seeds", minimum=1, maximum=100)
+    model: str = option("rgb", "of the table of heads: whose frames they read, as evaluate spells it")
+    heads: str = option("all", "of the table of heads: which, such as prototype-cosine,otam,trx")
     way: int = same(EpisodesSettings, "way")
     queries: int = same(EpisodesSettings, "queries")
     episodes: int = option(EpisodesSettings.count, "episodes for every number of shots", minimum=2, maximum=10_000_000)

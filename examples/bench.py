@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as amefu itself sets it
 
 import torch
 from bench_cost import bench_frames, bench_guarantees, bench_verify
+from bench_heads import bench_heads
 from bench_kit import Bench
 from bench_networks import bench_depth, bench_evaluate, bench_features, bench_meta_train
 from bench_scale import (
@@ -44,6 +45,7 @@ BENCHES = {
     "features": bench_features,
     "meta-train": bench_meta_train,
     "evaluate": bench_evaluate,
+    "heads": bench_heads,
 }
 
 

@@ -122,10 +122,10 @@ def ablate(
         bool, typer.Option("--by-class", help="let intervals of differences account for the novel classes too")
     ] = False,
 ) -> None:  # fmt: skip
-    """Make the paper's tables: train the fusions that are missing, evaluate every row on the same episodes.
+    """Make the paper's tables, or one of all heads: train what is missing, evaluate every row on the same episodes.
 
-    Fusions are trained as `amefu meta-train` would train them; the same command goes on where it was stopped. Where
-    the novel classes are those of the paper, its figures stand beside ours.
+    Fusions and heads are trained as `amefu meta-train` would train them; the same command goes on where it was stopped.
+    Where novel classes, backbone and task are those of the paper, its figures stand beside ours.
 
     Example: amefu ablate --tables 3 --shots 1,5
     """

@@ -1,47 +1,48 @@
-"""`amefu ablate`: the paper's tables on one feature store: methods × shots and the ablation × shots.
+"""`amefu ablate`: the paper's tables, and a table of all heads, on one feature store and the same episodes.
 
 The paper (arXiv:2010.09982) compares methods in Table 1 (Kinetics-100) and Table 2 (UCF101, HMDB51), and takes its
-own model apart in Table 3.
+own model apart in Table 3. What learns is trained where it is missing; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from amefu_cli.artefacts.files.atomic import require_writable, to_json, write_atomic
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
 from amefu_cli.artefacts.files.results import Recipes, Result
 from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, read_header
+from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Kind, open_head, read_header
 from amefu_cli.artefacts.weights.training_run import TrainingRun
+from amefu_cli.errors import UsageError
 from amefu_cli.flows import evaluate
-from amefu_cli.flows.candidates import candidate_of
+from amefu_cli.flows.candidates import Candidate, model_of
 from amefu_cli.flows.chain import Ready, features_with_split
-from amefu_cli.flows.compare import MARK, Comparison, compare, interval_over
+from amefu_cli.flows.compare import averaged, compare, interval_over
 from amefu_cli.flows.features import FeaturesOrder
+from amefu_cli.flows.head_training import head_header, train_on
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, data_set_of
 from amefu_cli.flows.streams import IMAGENET
+from amefu_cli.flows.tables import Cell, Table, TableRow, Tables
 from amefu_cli.flows.training import check_episodes, fusion_header, train_fusion, training_tables
 from amefu_cli.flows.work import check_device
-from amefu_cli.method.heads import FUSIONS, MODELS
-from amefu_cli.settings import AblateSettings, EpisodesSettings, MetaTrainSettings, parse_numbers
+from amefu_cli.method.comparison import half_width_of
+from amefu_cli.method.heads import HEADS, MODELS, Model
+from amefu_cli.method.heads.published import AMEFU, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
+from amefu_cli.settings import AblateSettings, EpisodesSettings, HeadTrainSettings, MetaTrainSettings, parse_numbers
 
-REFERENCE, OURS = "amefu", "dgadain"
-
-# Accuracy in %, 5-way: by data set, row and shot. Only figures that a second publication repeats are here, the
-# 1-shot and 5-shot ones of AMeFu-Net: Table 1 of Otter (AAAI 2026) cites all six.
-PAPER: Mapping[str, Mapping[str, Mapping[int, float]]] = {
-    "kinetics100": {"amefu": {1: 74.1, 5: 86.8}},
-    "ucf101": {"amefu": {1: 85.1, 5: 95.5}},
-    "hmdb51": {"amefu": {1: 60.2, 5: 75.5}},
-}
-
-
-# What is made -------------------------------------------------------------------------------------------------
+OF_HEADS = "heads"
+AMEFU_NET, PLAIN = "AMeFu-Net", Model.head
+Key = tuple[Trial, int]
+"""What was evaluated, in how many shots."""
 
 
 @dataclass(frozen=True)
@@ -57,79 +58,78 @@ class AblateOrder:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a table: a model of `evaluate`, and for a fused one how it is fused and trained."""
-
-    name: str
-    title: str
-    model: str
-    fusion: str | None = None
-    num_aug: int | None = None
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What is to be tabled: the tables with their rows, and the row that the others are compared with."""
+    """What is to be tabled: the rows of each table by its heading, and AMeFu-Net as it is trained here."""
 
-    tables: Mapping[str, tuple[Row, ...]]  # by heading
-    reference: Row
+    tables: Mapping[str, tuple[PaperRow, ...]]
+    amefu: Trial
 
     @property
-    def rows(self) -> tuple[Row, ...]:
-        """Every row once, the reference first."""
-        return tuple(dict.fromkeys([self.reference, *(row for rows in self.tables.values() for row in rows)]))
+    def trials(self) -> tuple[Trial, ...]:
+        """Everything that is evaluated, once; AMeFu-Net, with which the paper's tables are compared, first."""
+        papers = any(title != OF_HEADS for title in self.tables)
+        rows = [row.trial for rows in self.tables.values() for row in rows if row.trial]
+        return tuple(dict.fromkeys([self.amefu, *rows] if papers else rows))
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Every stream that a row reads."""
-        return tuple(dict.fromkeys(stream for row in self.rows for stream in MODELS[row.model].streams))
+        models = dict.fromkeys(trial.model for trial in self.trials)
+        return tuple(dict.fromkeys(name for of in models for name in (MODELS[of].streams if of in MODELS else (of,))))
 
 
-def plan_tables(tables: Sequence[int], *, num_augs: Sequence[int], num_aug: int) -> Plan:
-    """The rows of the paper's tables 1 to 3. AMeFu-Net is DGAdaIN with `num_aug`; Table 3 has each of `num_augs`.
+def plan_tables(settings: AblateSettings, *, num_aug: int) -> Plan:
+    """The rows of the tables that are asked for, where AMeFu-Net is trained with `num_aug`.
 
-    Tables 1 and 2 have the same rows, of other data sets: of one data set they are one table.
+    Raises:
+        UsageError: no such table or head, numbers that are none, a model that is none.
     """
-    reference = Row(REFERENCE, MODELS[REFERENCE].title, REFERENCE, OURS, num_aug)
-    planned: dict[str, tuple[Row, ...]] = {}
-    if 1 in tables or 2 in tables:
-        planned["Tables 1 and 2: methods"] = (_baseline("rgb-basenet"), _baseline("rgb-basenet++"), reference)
-    if 3 in tables:
-        others = [_fused(fusion, count) for fusion in FUSIONS if fusion != OURS for count in sorted(num_augs)]
-        counts = sorted({*num_augs, num_aug})
-        ours = [reference if count == num_aug else _fused(OURS, count) for count in counts]  # last, as in the paper
-        planned["Table 3: ablation"] = (_baseline("rgb"), _baseline("depth"), *others, *ours)
-    return Plan(planned, reference)
+    names, allowed = [name.strip() for name in str(settings.tables).split(",")], [*TABLES, OF_HEADS]
+    if unknown := [name for name in names if name not in allowed]:
+        raise UsageError(f"--tables {unknown[0]!r}: must be of {', '.join(allowed)}")
+    num_augs = parse_numbers(settings.num_aug, "--num-aug", minimum=1, maximum=64)
+    amefu, tables = replace(AMEFU, num_aug=num_aug), dict[str, tuple[PaperRow, ...]]()
+    for name in dict.fromkeys(names):
+        if name == OF_HEADS:
+            tables[OF_HEADS] = _rows_of_heads(settings, amefu)
+            continue
+        rows = TABLES[name].rows + (tuple(map(num_aug_row, num_augs)) if name == "3" else ())
+        ours = {"trial": amefu, "figures": {}}  # where AMeFu-Net is trained otherwise, the paper's figures are not its
+        tables[TABLES[name].title] = tuple(
+            replace(row, **ours) if row.title == AMEFU_NET and num_aug != NUM_AUG else row for row in rows
+        )
+    return Plan(tables, amefu)
 
 
-def _baseline(model: str) -> Row:
-    return Row(model, MODELS[model].title, model)
+def _rows_of_heads(settings: AblateSettings, amefu: Trial) -> tuple[PaperRow, ...]:
+    names = [*HEADS] if settings.heads == "all" else [name.strip() for name in settings.heads.split(",")]
+    if unknown := [name for name in names if name not in HEADS]:
+        raise UsageError(f"--heads {unknown[0]!r}: must be of {', '.join(HEADS)}; or all")
+    of = amefu if settings.model == amefu.model else Trial(settings.model)
+    names = [*dict.fromkeys([PLAIN, *names])]
+    return tuple(PaperRow(f"{HEADS[name].title} (`{name}`)", replace(of, head=name)) for name in names)
 
 
-def _fused(fusion: str, num_aug: int) -> Row:
-    asynchrony = f"{num_aug} asynchronous clips" if num_aug else "no asynchrony"
-    return Row(f"{fusion}-{num_aug}", f"{FUSIONS[fusion].title}, {asynchrony}", REFERENCE, fusion, num_aug)
-
-
-def ablate(session: Session, order: AblateOrder) -> Ablation | None:
-    """Train the fusions that are missing, evaluate every row on the same episodes, write the tables.
+def ablate(session: Session, order: AblateOrder) -> Tables | None:
+    """Train what is missing, evaluate every row on the same episodes, write the tables.
 
     None in a dry run, which says what would be trained.
 
     Raises:
-        UsageError: numbers that are none, too few videos for an episode, an absent device.
+        UsageError: see `plan_tables`; too few videos for an episode, an absent device.
     """
     training, settings = session.settings(MetaTrainSettings, "meta-train"), order.settings
-    tables = parse_numbers(settings.tables, "--tables", minimum=1, maximum=3)
-    num_augs = parse_numbers(settings.num_aug, "--num-aug", minimum=0, maximum=64)
+    plan = plan_tables(settings, num_aug=training.num_aug)
     shots = parse_numbers(settings.shots, "--shots", minimum=1, maximum=1000)
-    plan = plan_tables(tables, num_augs=num_augs, num_aug=training.num_aug)
     asked = [EpisodesSettings(settings.way, shot, settings.queries, settings.episodes, settings.seed) for shot in shots]
+
+    of_heads = [head_settings(session, trial) for trial in plan.trials if HEADS[trial.head].learns]
 
     def check(videos: evaluate.Videos, split: Split) -> None:
         for episodes in asked:
             evaluate.check_novel(videos, split, episodes)
-        check_episodes(videos, split, training)
+        for trained in (training, *of_heads):
+            check_episodes(videos, split, trained)
 
     check_device(order.device)
     if not session.dry_run:
@@ -138,181 +138,165 @@ def ablate(session: Session, order: AblateOrder) -> Ablation | None:
     ready = features_with_split(session, of_features, check)
     if ready is None:
         return None
-    fusions, missing = _fusions(session, ready, plan, training, order.out)
+    ablating = _Ablating(session, ready, order, training)
     if session.dry_run:
-        names = ", ".join(files.out.stem for files in missing)
-        session.say.note(f"ablate: would train {names or 'nothing'} into {order.out}")
+        missing = dict.fromkeys(name for trial in plan.trials for name in ablating.missing(trial))
+        session.say.note(f"ablate: would train {', '.join(missing) or 'nothing'} into {order.out}")
         return None
-    if missing:
-        base_and_validation = training_tables(session, ready, training)
-        for files in missing:
-            train_fusion(session, ready, base_and_validation, files, device=order.device)
     drawn = {episodes.shot: evaluate.draw_novel(ready.store, ready.split, episodes) for episodes in asked}
-    made = _ablation(session, ready, order, plan, _results(session, ready, order, plan, drawn, fusions))
+    made = _tabled(ablating, plan, ablating.results(plan, drawn))
     write_atomic(order.out / "tables.json", to_json(asdict(made)))
     write_atomic(order.out / "tables.md", made.to_markdown().encode())
     return made
 
 
-def _fusions(
-    session: Session, ready: Ready[FeaturesHeader], plan: Plan, training: MetaTrainSettings, folder: Path
-) -> tuple[dict[str, Path], list[TrainingRun[FusionHeader]]]:
-    """The checkpoint of every fused row by its name, and those that are still to be trained.
+def head_settings(session: Session, trial: Trial) -> HeadTrainSettings:
+    """How `amefu meta-train --head --model` would train the head of a row if it were typed without other options."""
+    return replace(session.settings(HeadTrainSettings, "meta-train", trial.head), model=trial.model).of_head()
 
-    Each has the fingerprint of its settings and data in its name, so that other settings never meet an old file. What
-    `amefu meta-train` has trained already is not trained again.
+
+@dataclass(frozen=True)
+class _Ablating:
+    """One run: the features that all rows are of, and where what learns lies.
+
+    A checkpoint has the fingerprint of its settings and data in its name, so that other settings never meet an old
+    file. What `amefu meta-train` has trained already is not trained again.
     """
-    fusions: dict[str, Path] = {}
-    missing = []
-    for row in plan.rows:
-        if row.fusion is None or row.num_aug is None:
-            continue
-        header = fusion_header(session, ready, replace(training, fusion=row.fusion, num_aug=row.num_aug))
-        path = folder / f"{row.fusion}-{row.num_aug}aug-{header.fingerprint[:8]}.safetensors"
-        found = {place: read_header(place) for place in (path, session.workspace.fusion)}
-        there = [place for place, held in found.items() if held and held.fingerprint == header.fingerprint]
-        if not there:
-            missing.append(TrainingRun(path, header))
-        fusions[row.name] = there[0] if there else path
-    return fusions, missing
+
+    session: Session
+    ready: Ready[FeaturesHeader]
+    order: AblateOrder
+    training: MetaTrainSettings
+
+    def seeds(self, trial: Trial) -> range:
+        """The seeds of its trainings; one where nothing learns."""
+        learns = trial.fusion or HEADS[trial.head].learns
+        return range(self.training.seed, self.training.seed + (self.order.settings.seeds if learns else 1))
+
+    def missing(self, trial: Trial) -> list[str]:
+        """What would have to be trained for a row."""
+        lacking = []
+        for seed in self.seeds(trial):
+            fusion = self._fusion(trial, seed) if trial.fusion else None
+            if fusion and not _is_there(fusion):
+                lacking.append(fusion.out.stem)
+            if HEADS[trial.head].learns:
+                if lacking and fusion:  # whose frames it would read
+                    lacking.append(f"{trial.name} (seed {seed})")
+                elif not _is_there(head := self._head(trial, seed, self._model(trial, fusion))):
+                    lacking.append(head.out.stem)
+        return lacking
+
+    def candidate(self, trial: Trial, seed: int) -> Candidate:
+        """What one row is by one seed; its fusion and its head are trained where they are missing."""
+        session, ready, device = self.session, self.ready, self.order.device
+        fusion = self._fusion(trial, seed) if trial.fusion else None
+        if fusion and not _is_there(fusion):
+            train_fusion(session, ready, self._base_and_validation, fusion, device=device)
+        found = self._model(trial, fusion)
+        if not HEADS[trial.head].learns:
+            return found
+        head = self._head(trial, seed, found)
+        if not _is_there(head):
+            train_on(session, ready, found, head, device=device)
+        return replace(found, head_checkpoint=head.out, trained_head=open_head(head.out))
+
+    def _model(self, trial: Trial, fusion: TrainingRun[FusionHeader] | None) -> Candidate:
+        path = fusion.out if fusion else self.session.workspace.fusion
+        return model_of(trial.model, self.order.features, path, trial.head)
+
+    def _fusion(self, trial: Trial, seed: int) -> TrainingRun[FusionHeader]:
+        assert trial.fusion is not None and trial.num_aug is not None
+        settings = replace(self.training, fusion=trial.fusion, num_aug=trial.num_aug, seed=seed)
+        header = fusion_header(self.session, self.ready, settings)
+        return self._placed(header, f"{trial.fusion}-{trial.num_aug}aug", self.session.workspace.fusion)
+
+    def _head(self, trial: Trial, seed: int, model: Candidate) -> TrainingRun[HeadHeader]:
+        if alone := [name for name in model.model.streams if self.ready.store.header.streams[name].novel_only]:
+            raise UsageError(f"--model {trial.model}: {alone[0]!r} holds novel videos only: no head learns from it")
+        settings = replace(head_settings(self.session, trial), seed=seed)
+        header = head_header(self.session, self.ready, model, trial.head, settings)
+        name = f"{trial.model}-{trial.head}"
+        return self._placed(header, name, self.session.workspace.stream(name))
+
+    def _placed(self, header: Kind, name: str, usual: Path) -> TrainingRun[Kind]:
+        """Where a training is or will be: in the folder of this run, or where `amefu meta-train` has it."""
+        path = self.order.out / f"{name}-{header.fingerprint[:8]}.safetensors"
+        there = [place for place in (path, usual) if _is_there(TrainingRun(place, header))]
+        return TrainingRun(there[0] if there else path, header)
+
+    @cached_property
+    def _base_and_validation(self) -> tuple[FeatureTable, FeatureTable | None]:
+        return training_tables(self.session, self.ready, self.training)
+
+    def results(self, plan: Plan, drawn: Mapping[int, DrawnEpisodes]) -> dict[Key, list[Result]]:
+        """The results of every row and shot, one a training seed; a model's vectors are computed once, if at all."""
+        novel, found = evaluate.Novel(self.ready, plan.streams), dict[Key, list[Result]]()
+        for trial in plan.trials:
+            for seed in self.seeds(trial):
+                candidate, vectors = self.candidate(trial, seed), None
+                for shot, episodes in drawn.items():
+                    asked = evaluate.settings_of_result(novel, candidate, episodes, seed=self.order.settings.seed)
+                    path = self.order.out / "results" / f"{trial.name}-{asked.file_name}"
+                    result = evaluate.stored_result(path, asked)
+                    if result is None:
+                        vectors = vectors or novel.vectors(candidate, self.order.device)
+                        result = evaluate.classify(self.session, vectors, episodes, asked, path)
+                    found.setdefault((trial, shot), []).append(result)
+            accuracies = ", ".join(f"{averaged(found[trial, shot]).accuracies.mean():.2%}" for shot in drawn)
+            self.session.say.note(f"ablate: {trial.name}: {accuracies}")
+        return found
 
 
-def _results(
-    session: Session, ready: Ready[FeaturesHeader], order: AblateOrder, plan: Plan,
-    drawn: Mapping[int, DrawnEpisodes], fusions: Mapping[str, Path],
-) -> dict[tuple[str, int], Result]:  # fmt: skip
-    """The result of every row and shot; vectors are computed once a row, if at all."""
-    novel, results = evaluate.Novel(ready, plan.streams), {}
-    for row in plan.rows:
-        candidate, vectors = candidate_of(row.model, fusions.get(row.name, order.out)), None
-        for shot, episodes in drawn.items():
-            asked = evaluate.settings_of_result(novel, candidate, episodes, seed=order.settings.seed)
-            path = order.out / "results" / f"{row.name}-{asked.file_name}"
-            result = evaluate.stored_result(path, asked)
-            if result is None:
-                vectors = vectors or novel.vectors(candidate, order.device)
-                result = evaluate.classify(session, vectors, episodes, asked, path)
-            results[row.name, shot] = result
-        accuracies = ", ".join(f"{results[row.name, shot].found.accuracy:.2%}" for shot in drawn)
-        session.say.note(f"ablate: {row.title}: {accuracies}")
-    return results
+def _is_there(files: TrainingRun[Kind]) -> bool:
+    held = read_header(files.out)
+    return held is not None and held.fingerprint == files.header.fingerprint
 
 
-# What comes of it ---------------------------------------------------------------------------------------------
+def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result]]) -> Tables:
+    """The tables: of the paper's each row compared with AMeFu-Net, of heads with the best and with the plain prototype."""
+    order, ready = ablating.order, ablating.ready
+    settings, backbone = order.settings, ready.store.header.streams["rgb"].backbone
+    data_set = data_set_of(ready.split)
+    comparable = data_set if settings.way == 5 and backbone == "resnet50" else None
+    shots = sorted({shot for _, shot in found})
 
+    def row_of(row: PaperRow, references: Mapping[str, Trial]) -> TableRow:
+        cells = {str(shot): _cell(found, (row.trial, shot), references, order) for shot in shots if row.trial}
+        figures = row.figures.get(comparable or "", {})
+        paper = {str(shot): figures[shot] for shot in shots if shot in figures}
+        return TableRow(row.title, row.trial, paper, row.end_to_end, row.ours, row.note, cells)
 
-@dataclass(frozen=True, kw_only=True)
-class Cell(Comparison):
-    """One row and shot: its accuracy, the paper's in % where it is known, and the difference from the reference."""
-
-    accuracy: float
-    half_width_95: float
-    paper: float | None
-
-    def accuracy_text(self) -> str:
-        """`74.10 ± 0.86 (paper: 74.1)`, in %."""
-        text = f"{100 * self.accuracy:.2f} ± {100 * self.half_width_95:.2f}"
-        return text if self.paper is None else f"{text} (paper: {self.paper})"
-
-    def difference_text(self) -> str:
-        """`−1.20 [−1.61, −0.79]`, in points, with ≈ before it where the interval holds 0."""
-        return f"{self.text} [{self.interval_text(', ')}]"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableRow(Row):
-    """One row with its cells by number of shots."""
-
-    shots: Mapping[str, Cell]
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of the paper."""
-
-    title: str
-    rows: tuple[TableRow, ...]
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """The tables with all that they are of."""
-
-    preset: str
-    recipe: Recipes
-    missing_videos: int
-    missing_classes: tuple[str, ...]
-    data_set: str | None
-    way: int
-    queries: int
-    episodes: int
-    seed: int
-    reference: str
-    interval_over: str
-    tables: tuple[Table, ...]
-
-    def to_markdown(self) -> str:
-        """Accuracies, then differences from the reference."""
-        missing = (
-            f" Of the novel part of the split {self.missing_videos} videos are missing, and "
-            f"{len(self.missing_classes)} classes."
-        )
-        parts = [
-            f"{self.way}-way, {self.queries} query a class, {self.episodes} episodes a shot, the same for every row; "
-            f"accuracy in % ± 95% over episodes. Differences from {self.reference} are paired, with their 95% interval "
-            f"over {self.interval_over}; {MARK} marks one whose interval holds 0.",
-            f"Features by recipe {self.recipe.features}, fusions by recipe {self.recipe.fusion}, preset {self.preset}."
-            f"{missing if self.missing_videos or self.missing_classes else ''}",
-        ]
-        if self.data_set:
-            parts.append(
-                f"The data set is the paper's {self.data_set}. Of the paper's figures those are here that a second "
-                "publication repeats: AMeFu-Net in 1-shot and 5-shot."
-            )
-        for table in self.tables:
-            others = [row for row in table.rows if row.name != REFERENCE]
-            parts += [f"## {table.title}", _grid(table.rows, Cell.accuracy_text)]
-            parts += [f"Difference from {self.reference}, points:", _grid(others, Cell.difference_text)]
-        return "\n\n".join(parts) + "\n"
-
-
-def _grid(rows: Sequence[TableRow], text_of: Callable[[Cell], str]) -> str:
-    """A Markdown table: rows × shots."""
-    shots = list(rows[0].shots)
-    lines = [["", *(f"{shot}-shot" for shot in shots)], ["---"] * (1 + len(shots))]
-    lines += [[row.title, *(text_of(row.shots[shot]) for shot in shots)] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _ablation(
-    session: Session, ready: Ready[FeaturesHeader], order: AblateOrder, plan: Plan,
-    results: Mapping[tuple[str, int], Result],
-) -> Ablation:  # fmt: skip
-    """The tables, each row compared with the reference."""
-    settings, data_set = order.settings, data_set_of(ready.split)
-    shots = sorted({shot for _, shot in results})
-
-    def cell(row: Row, shot: int) -> Cell:
-        result = results[row.name, shot]
-        found = compare(results[plan.reference.name, shot], result, by_class=order.by_class)
-        return Cell(
-            **vars(found), accuracy=result.found.accuracy, half_width_95=result.found.half_width_95,
-            paper=paper_figure(data_set, row, shot, way=settings.way),
-        )  # fmt: skip
-
-    tables = [
-        Table(title, tuple(TableRow(**vars(row), shots={str(shot): cell(row, shot) for shot in shots}) for row in rows))
-        for title, rows in plan.tables.items()
-    ]
-    some = next(iter(results.values())).asked
-    return Ablation(
-        preset=session.chosen.preset, recipe=Recipes(ready.store.header.notes.recipe, session.chosen.recipe),
-        missing_videos=some.missing_videos, missing_classes=some.missing_classes, data_set=data_set,
+    tables = []
+    for title, rows in plan.tables.items():
+        references = {AMEFU_NET: plan.amefu}
+        if title == OF_HEADS:
+            accuracy = {row: averaged(found[row.trial, shots[0]]).accuracies.mean() for row in rows if row.trial}
+            rows, title = tuple(sorted(rows, key=accuracy.__getitem__, reverse=True)), f"Heads on {settings.model}"
+            ends = (rows[0], next(row for row in rows if row.trial and row.trial.head == PLAIN))
+            references = {row.title: row.trial for row in ends if row.trial}
+        tables.append(Table(title, tuple(row_of(row, references) for row in rows), tuple(references)))
+    some, chosen = next(iter(found.values()))[0].asked, ablating.session.chosen
+    return Tables(
+        preset=chosen.preset, recipe=Recipes(ready.store.header.notes.recipe, chosen.recipe),
+        missing_videos=some.missing_videos, missing_classes=some.missing_classes, data_set=data_set, backbone=backbone,
         way=settings.way, queries=settings.queries, episodes=settings.episodes, seed=settings.seed,
-        reference=plan.reference.title, interval_over=interval_over(order.by_class), tables=tuple(tables),
+        seeds=settings.seeds, interval_over=interval_over(order.by_class, settings.seeds), tables=tuple(tables),
     )  # fmt: skip
 
 
-def paper_figure(data_set: str | None, row: Row, shot: int, *, way: int) -> float | None:
-    """The paper's accuracy in %, or None where it is not known or the task is another."""
-    return PAPER.get(data_set or "", {}).get(row.name, {}).get(shot) if way == 5 else None
+def _cell(
+    found: Mapping[Key, Sequence[Result]], key: Key, references: Mapping[str, Trial], order: AblateOrder
+) -> Cell:
+    (trial, shot), results = key, found[key]
+    accuracies = [result.found.accuracy for result in results]
+    less = {
+        title: compare(found[of, shot], results, by_class=order.by_class)
+        for title, of in references.items()
+        if of != trial
+    }
+    return Cell(
+        accuracy=float(np.mean(accuracies)), half_width_95=half_width_of(averaged(results).accuracies),
+        seeds_deviation=float(np.std(accuracies, ddof=1)) if len(results) > 1 else None, less=less,
+        results=tuple(str(result.path) for result in results),
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def compare_results(
     compared = []
     for other in others:
         _warn_of_tasks(session, first, other)
-        compared.append(compare(first, other, by_class=by_class))
+        compared.append(compare([first], [other], by_class=by_class))
         if not compared[-1].paired:
             session.say.warn(
                 f"{other.path} and {first.path} are not of the same episodes: their difference is not paired"
@@ -66,27 +66,39 @@ def compare_results(
     return results, compared
 
 
-def compare(reference: Result, result: Result, *, by_class: bool) -> Comparison:
-    """Compare two results, in pairs if they are of the same episodes.
+def compare(references: Sequence[Result], results: Sequence[Result], *, by_class: bool) -> Comparison:
+    """Compare the mean of some trainings with that of others, in pairs if they are of the same queries.
+
+    Either are results of the same episodes, of trainings by other seeds; where there are several, how much they differ
+    widens the interval.
 
     Raises:
         DamagedFile: a result without readable outcomes.
     """
-    one, other = reference.outcomes(), result.outcomes()
-    paired = reference.asked.episodes_fingerprint == result.asked.episodes_fingerprint
+    one, other = averaged(references), averaged(results)
+    paired = references[0].asked.queries_fingerprint == results[0].asked.queries_fingerprint
     differ = comparison.paired_difference if paired else comparison.unpaired_difference
     difference = differ(one.accuracies, other.accuracies)
     wider = _difference_by_class(one, other, difference.value, paired=paired) if by_class else None
+    by_seed = [[result.found.accuracy for result in some] for some in (references, results)]
+    difference, wider = (some and comparison.widened(some, by_seed) for some in (difference, wider))
     return Comparison(
-        result=str(result.path), paired=paired, difference=difference.value,
+        result=str(results[0].path), paired=paired, difference=difference.value,
         over_episodes_95=(difference.low, difference.high), by_class_95=(wider.low, wider.high) if wider else None,
         significant=(wider or difference).significant,
     )  # fmt: skip
 
 
-def interval_over(by_class: bool) -> str:
+def averaged(results: Sequence[Result]) -> Outcomes:
+    """The outcomes of some trainings on the same episodes, as one whose shares are the mean of theirs."""
+    first, *others = (result.outcomes() for result in results)
+    return replace(first, shares=np.mean([first.shares, *(other.shares for other in others)], axis=0))
+
+
+def interval_over(by_class: bool, seeds: int = 1) -> str:
     """What an interval is over, in words."""
-    return "episodes and novel classes" if by_class else "episodes"
+    over = ["episodes", *(["novel classes"] if by_class else []), *(["training seeds"] if seeds > 1 else [])]
+    return " and ".join([", ".join(over[:-1]), over[-1]] if len(over) > 1 else over)
 
 
 def interval_by_class(result: Result) -> Interval:

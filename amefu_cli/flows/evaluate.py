@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Videos = VideoStore[FramesHeader] | VideoStore[FeaturesHeader]
 
+GALLERY_SEED = 0  # of the base videos that a head sees: the same for every evaluation
+
 
 # Episodes ----------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Novel:
     def __init__(self, ready: Ready[FeaturesHeader], streams: Iterable[str]) -> None:
         self.store, self._streams, self._classes = ready.store, tuple(streams), ready.split.novel
         records = ready.store.records()
-        self._records = ready.split.listed(records)
+        self._records, self.base = ready.split.listed(records), ready.split.base
         self.fingerprint = fingerprint_of(self._records, self._classes)
         self.missing_videos = len(ready.split.missing("novel", records))
         absent = set(self._classes) - {record.class_name for record in records.values()}
@@ -138,14 +140,36 @@ class Novel:
         Raises:
             UsageError: the store was made before the frames were asked for that the head reads.
         """
-        from amefu_cli.stages.evaluate import Weights, model_vectors
+        from amefu_cli.stages.evaluate import FromBase, model_vectors
 
         made, test_frames = self.store.header, candidate.test_frames(self.store.header)
         self._refuse_without(test_frames)
+        gallery, streams = self.gallery(candidate), candidate.model.streams
+        seen = read_features(self.store, gallery, self.base, streams=streams, views=1) if gallery else None
         return model_vectors(
             self.table, candidate.model, made, head=candidate.head, test_frames=test_frames,
-            weights=Weights(candidate.checkpoint, candidate.head_checkpoint), device=device, source=self.store.path,
+            brought=FromBase(candidate.checkpoint, candidate.head_checkpoint, seen), device=device,
+            source=self.store.path,
         )  # fmt: skip
+
+    def gallery(self, candidate: Candidate) -> dict[str, VideoRecord]:
+        """The base videos that the head sees: of each class as many as its row asks for, drawn by GALLERY_SEED.
+
+        Raises:
+            UsageError: a stream has no base videos, or the store has none.
+        """
+        count = HEADS[candidate.head].gallery
+        if not count:
+            return {}
+        if alone := [name for name in candidate.model.streams if self.store.header.streams[name].novel_only]:
+            raise UsageError(f"--head {candidate.head}: sees base videos too, and {alone[0]!r} holds novel ones only")
+        rng, chosen = np.random.default_rng(GALLERY_SEED), list[str]()
+        for name in self.base:
+            videos = sorted(video for video, record in self._records.items() if record.class_name == name)
+            chosen += [videos[place] for place in rng.permutation(len(videos))[:count]]
+        if not chosen:
+            raise UsageError(f"--head {candidate.head}: sees base videos too, and {self.store.path} holds none")
+        return {video: self._records[video] for video in sorted(chosen)}
 
     def _refuse_without(self, test_frames: str) -> None:
         wanted = set(self._classes)
@@ -238,13 +262,14 @@ def settings_of_result(
         model=candidate.name, fusion=fusion.fusion if fusion else None, num_aug=trained.num_aug if trained else None,
         head=candidate.head, test_frames=candidate.test_frames(made),
         way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
-        episodes_fingerprint=drawn.fingerprint,
+        episodes_fingerprint=drawn.fingerprint, queries_fingerprint=drawn.queries_fingerprint,
         recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),
         switches=_switches(made, fusion), missing_videos=novel.missing_videos,
         missing_classes=novel.missing_classes,
         fingerprints=results.Fingerprints(
             novel.fingerprint, fusion.fingerprint if fusion else None,
             candidate.trained_head.fingerprint if candidate.trained_head else None,
+            fingerprint_of(gallery, novel.base) if (gallery := novel.gallery(candidate)) else None,
         ),
     )  # fmt: skip
 

@@ -77,15 +77,15 @@ def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.Chec
     if ready is None:
         return None
     refuse_other_streams(model, ready.store)
-    files = TrainingRun(order.out, _header(session, ready, model, head, settings))
+    files = TrainingRun(order.out, head_header(session, ready, model, head, settings))
     if is_due(session, files, order.rebuild, f"{head} for {settings.epochs} × {settings.episodes} episodes"):
         if order.rebuild:
             files.start_over()
-        _train(session, ready, model, files, device=order.device)
+        train_on(session, ready, model, files, device=order.device)
     return notes_of(order.out)
 
 
-def _header(
+def head_header(
     session: Session, ready: Ready[FeaturesHeader], model: Candidate, head: str, settings: HeadTrainSettings
 ) -> checkpoint.HeadHeader:
     """What the checkpoint will say of itself."""
@@ -101,10 +101,11 @@ def _header(
     )  # fmt: skip
 
 
-def _train(
+def train_on(
     session: Session, ready: Ready[FeaturesHeader], model: Candidate, files: TrainingRun[checkpoint.HeadHeader], *,
     device: str,
 ) -> None:  # fmt: skip
+    """Train, or go on training, the head that the header of `files` describes, on the frames of `model`."""
     from amefu_cli.stages.head_training import HeadSetup, train_head
 
     header = files.header

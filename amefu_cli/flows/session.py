@@ -61,9 +61,9 @@ class Session:
         """The sets of defaults: those of the command line, else of amefu.toml, else the paper's."""
         return chosen_sets(self.config, self.preset, self.recipe)
 
-    def settings(self, kind: type[AnySettings], command: str) -> AnySettings:
-        """The settings that `command` would use if it were typed without options."""
-        defaults = defaults_of(command, self.config, self.chosen)
+    def settings(self, kind: type[AnySettings], command: str, variant: str | None = None) -> AnySettings:
+        """The settings that `command` would use if it were typed without options but that of a `variant`."""
+        defaults = defaults_of(command, self.config, self.chosen, variant)
         hints = get_type_hints(kind)
         as_typed = {name: str(value) if hints.get(name) is str else value for name, value in defaults.items()}
         try:

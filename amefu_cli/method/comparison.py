@@ -7,6 +7,7 @@ both cancels out: 10,000 one-query episodes give ±0.86 at 74%, their paired dif
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,12 @@ def accuracy_with_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
     Raises UsageError on fewer than 2 episodes.
     """
     accuracies = outcomes.mean((1, 2))
-    return float(accuracies.mean()), 1.96 * math.sqrt(_squared_error(accuracies))
+    return float(accuracies.mean()), half_width_of(accuracies)
+
+
+def half_width_of(accuracies: NDArray[np.float64]) -> float:
+    """Half the width of the 95% interval of the mean of accuracies (episodes,), 0..1."""
+    return 1.96 * math.sqrt(_squared_error(accuracies))
 
 
 def accuracy_by_class(outcomes: NDArray[np.bool_], classes: NDArray[np.int64]) -> dict[int, float]:
@@ -59,6 +65,22 @@ def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -
 def unpaired_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
     """Mean of `second` less mean of `first`, accuracies of separate episodes, ± 1.96 standard errors of both."""
     return _around(float(second.mean() - first.mean()), _squared_error(first) + _squared_error(second))
+
+
+def widened(interval: Interval, by_seed: Sequence[Sequence[float]]) -> Interval:
+    """An interval of a difference of two means, widened by how much the trainings behind either differ.
+
+    `by_seed` are the accuracies of either's trainings; one of a single one adds nothing. Their variances of the mean
+    add up, Student's t of their degrees of freedom tells how far 95% reach, and that adds in squares.
+    """
+    several = [np.asarray(values) for values in by_seed if len(values) > 1]
+    if not several:
+        return interval
+    from scipy.special import stdtrit  # which scikit-learn brings
+
+    reach = stdtrit(sum(len(values) - 1 for values in several), 0.975) * math.sqrt(sum(map(_squared_error, several)))
+    low, high = (math.hypot(interval.value - bound, reach) for bound in (interval.low, interval.high))
+    return Interval(interval.value, interval.value - low, interval.value + high)
 
 
 def _squared_error(values: NDArray[np.float64]) -> float:

@@ -36,8 +36,9 @@ def draw_episodes(
 ) -> Episodes:  # fmt: skip
     """Draw `count` episodes uniformly: distinct classes, and within a class distinct videos.
 
-    `labels` (videos,) int64; the label c is called `class_names[c]` in messages. The same rng state gives the
-    same episodes. Raises UsageError, before anything is drawn, on too few classes or a class too small.
+    `labels` (videos,) int64; the label c is called `class_names[c]` in messages. The same rng state gives the same
+    episodes, and of another number of shots episodes with the same classes, queries and first supports. Raises
+    UsageError, before anything is drawn, on too few classes or a class too small.
     """
     present, sizes = np.unique(labels, return_counts=True)
     if len(present) < way:
@@ -56,11 +57,11 @@ def draw_episodes(
             f"{shot + queries}; lower the shot or the queries, or leave the class out of the split"
         )
     drawn = _draw_distinct(np.full((count, 1), len(present)), way, rng)[:, 0]  # (episodes, way)
-    places = _draw_distinct(sizes[drawn], shot + queries, rng)  # (episodes, way, shot + queries)
+    places = _draw_distinct(sizes[drawn], queries + shot, rng)  # (episodes, way, queries + shot)
     by_class = np.argsort(labels, kind="stable")
     first = np.cumsum(sizes) - sizes
     videos = by_class[first[drawn][..., None] + places]
-    return Episodes(present[drawn], videos[..., :shot], videos[..., shot:])
+    return Episodes(present[drawn], videos[..., queries:], videos[..., :queries])
 
 
 def _draw_distinct(sizes: NDArray[np.int64], picks: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """One room per stage, named as its command: artefacts in, artefact out. Stages never import one another.
 
-What they are given and give back stands here, and loads no torch. They share `computing.py` (work done ahead, videos
+What they are given and give back stands here, and loads neither torch nor numpy. They share `computing.py` (work done ahead, videos
 through a network), `networks.py`, `training.py` and `scoring.py`.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-from amefu_cli.artefacts.stores.header import VideoRecord
-from amefu_cli.artefacts.videos.find import Clip
+    from amefu_cli.artefacts.stores.header import VideoRecord
+    from amefu_cli.artefacts.videos.find import Clip
 
 Progress = Callable[[int, int, str], None]
 """What a flow passes down to be told of progress: done, total, and the item just finished."""

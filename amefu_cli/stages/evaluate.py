@@ -28,11 +28,12 @@ from amefu_cli.stages.scoring import Reading, by_head, load_fusion, load_head, v
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The checkpoints of what has learned: a fusion, a head."""
+class FromBase:
+    """What a model brings along from the base classes: checkpoints of fusion and head, videos that the head sees."""
 
     fusion: Path | None
     head: Path | None
+    gallery: FeatureTable | None = None
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,21 @@ class ModelVectors:
 
 
 def model_vectors(
-    table: FeatureTable, model: Model, made: FeaturesHeader, *, head: str, test_frames: str, weights: Weights,
+    table: FeatureTable, model: Model, made: FeaturesHeader, *, head: str, test_frames: str, brought: FromBase,
     device: str, source: Path,
 ) -> ModelVectors:  # fmt: skip
     """What `model` gives the videos of `table`, of a store that was made as `made` says, for a row of HEADS."""
     started, place = time.monotonic(), choose_device(device)
     reading = Reading(
-        model, test_frames, made.clip, load_fusion(weights.fusion, place) if weights.fusion else None, place
+        model, test_frames, made.clip, load_fusion(brought.fusion, place) if brought.fusion else None, place
     )
     vectors = video_vectors(table, reading) if HEADS[head].classifier else video_frames(table, reading)
-    scorer = load_head(weights.head) if weights.head else build_head(head, vectors.shape[-1])
+    scorer = load_head(brought.head) if brought.head else build_head(head, vectors.shape[-1])
+    scorer.eval().to(place)
+    if brought.gallery:
+        scorer.use_gallery(torch.from_numpy(video_frames(brought.gallery, reading)).to(place))
     return ModelVectors(
-        table.ids, table.class_names, table.labels, vectors, str(source), head, scorer.eval().to(place), place,
+        table.ids, table.class_names, table.labels, vectors, str(source), head, scorer, place,
         time.monotonic() - started,
     )  # fmt: skip
 

@@ -69,7 +69,7 @@ def train_head(setup: HeadSetup, files: TrainingRun[HeadHeader], *, progress: Pr
     settings, header = setup.settings, setup.header
     torch.manual_seed(settings.seed)
     head = build_head(header.head, header.dim, header.options).to(setup.device)
-    optimizer = _optimizer(head, settings)
+    optimizer, validated = _optimizer(head, settings), _validated_frames(setup)
 
     def steps_from(epoch: int, first: int) -> Iterator[float]:
         """The steps of an epoch from number `first` on: `accumulation` episodes each, whose mean loss is lowered."""
@@ -90,7 +90,7 @@ def train_head(setup: HeadSetup, files: TrainingRun[HeadHeader], *, progress: Pr
         model=head, kept=head, optimizer=optimizer, epochs=settings.epochs,
         steps=-(-settings.episodes // settings.accumulation), rates=(settings.learning_rate,),
         decay_after=settings.decay_after, steps_from=steps_from,
-        validate=lambda: {"validation_accuracy": _validation_accuracy(setup, head)},
+        validate=lambda: {"validation_accuracy": _validation_accuracy(setup, head, validated)},
         metric="validation_accuracy", advice="lower --learning-rate",
     )  # fmt: skip
     with files:
@@ -144,13 +144,18 @@ def _loss(setup: HeadSetup, head: Head, episode: Clips) -> Tensor:
     return head.loss(support.unsqueeze(0), query.unsqueeze(0), targets.unsqueeze(0), of_base.unsqueeze(0))[0]
 
 
-def _validation_accuracy(setup: HeadSetup, head: Head) -> float | None:
-    """Accuracy on the episodes of the validation classes; None without any."""
-    table, settings = setup.validation, setup.settings
-    if table is None:
+def _validated_frames(setup: HeadSetup) -> NDArray[np.float32] | None:
+    """The frames (videos, frames, dim) of the validation classes, which no epoch changes; None without any."""
+    if setup.validation is None:
         return None
-    frames = video_frames(table, Reading(setup.model, EIGHT, setup.header.clip, setup.fusion, setup.device))
-    episodes = validation_episodes(table, settings)
+    return video_frames(setup.validation, Reading(setup.model, EIGHT, setup.header.clip, setup.fusion, setup.device))
+
+
+def _validation_accuracy(setup: HeadSetup, head: Head, frames: NDArray[np.float32] | None) -> float | None:
+    """Accuracy on the episodes of the validation classes; None without any."""
+    if setup.validation is None or frames is None:
+        return None
+    episodes = validation_episodes(setup.validation, setup.settings)
     head.eval()
     outcomes = by_head(head, frames, episodes, device=setup.device, progress=lambda done, total, item: None)
     head.train()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic_features import NOVEL, amefu
 from typer.testing import CliRunner
@@ -13,52 +15,83 @@ from amefu_cli.artefacts.files.results import Recipes, open_result
 from amefu_cli.artefacts.files.split import built_in_split, make_split
 from amefu_cli.commands.app import app
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.ablate import PAPER, Ablation, Cell, Row, Table, TableRow, paper_figure, plan_tables
+from amefu_cli.flows.ablate import plan_tables
+from amefu_cli.flows.compare import Comparison
 from amefu_cli.flows.splits import data_set_of
-from amefu_cli.method.heads import FUSIONS, MODELS
-from amefu_cli.settings import parse_numbers
+from amefu_cli.flows.tables import Cell, Table, TableRow, Tables
+from amefu_cli.method.heads import FUSIONS, HEADS, MODELS
+from amefu_cli.method.heads.published import AMEFU, TABLES, Trial, num_aug_row
+from amefu_cli.settings import BUILT_IN, AblateSettings, parse_numbers
 from amefu_cli.stages import evaluate
+
+SHARED = Path(__file__).parents[3] / "shared" / "reference" / "paper_tables.json"
+
+
+def plan(**asked):
+    return plan_tables(AblateSettings(**asked), num_aug=2)
 
 
 def test_the_rows_of_all_tables():
-    plan = plan_tables((1, 2, 3), num_augs=(0, 1), num_aug=2)
-    names = {title: [row.name for row in rows] for title, rows in plan.tables.items()}
-    assert names == {
-        "Tables 1 and 2: methods": ["rgb-basenet", "rgb-basenet++", "amefu"],
+    made = plan(num_aug="1-3")
+    assert {title: [row.title for row in rows] for title, rows in made.tables.items()} == {
+        "Table 1: Kinetics-100": [
+            "RGB Basenet", "RGB Basenet++", "CMN", "ARN", "TRAN", "CFA", "Embodied Learning", "TAM",
+            "RGB + Depth + DGAdaIN", "AMeFu-Net",
+        ],
+        "Table 2: UCF101, HMDB51": ["RGB Basenet", "RGB Basenet++", "ARN", "AMeFu-Net"],
         "Table 3: ablation": [
-            "rgb", "depth", "concat-0", "concat-1", "rgb-guides-depth-0", "rgb-guides-depth-1",
-            "two-way-0", "two-way-1", "dgadain-0", "dgadain-1", "amefu",
+            "RGB", "Depth", "RGB + Depth + Concat", "RGB + Depth + DGAdaIN", "RGB guide Depth", "DGAdaIN",
+            "two-way guidance", "num_aug = 1", "num_aug = 2", "num_aug = 3",
         ],
     }  # fmt: skip
-    assert plan.reference == Row("amefu", "AMeFu-Net", "amefu", "dgadain", 2)
-    assert [row.name for row in plan.rows[:3]] == ["amefu", "rgb-basenet", "rgb-basenet++"]
-    assert len(plan.rows) == len({row.name for row in plan.rows}) == 13
+    assert made.trials[0] == made.amefu == Trial("amefu", fusion="dgadain", num_aug=2)
+    assert len(made.trials) == len({trial.name for trial in made.trials}) == 15
+    assert made.streams == ("rgb", "depth", "imagenet")
 
 
-def test_a_table_alone_still_has_what_it_is_compared_with():
-    plan = plan_tables((2,), num_augs=(0,), num_aug=3)
-    assert [*plan.tables] == ["Tables 1 and 2: methods"]
-    assert plan.rows[0].num_aug == 3
+def test_a_row_of_the_paper_that_another_training_does_not_give():
+    (rows,) = plan_tables(AblateSettings(tables="2"), num_aug=3).tables.values()
+    assert (rows[-1].title, rows[-1].trial.num_aug, rows[-1].figures) == ("AMeFu-Net", 3, {})
+    assert rows[0].figures["ucf101"] == {1: 76.4, 3: 88.7, 5: 92.1}
 
 
-def test_every_fusion_has_its_rows():
-    (rows,) = plan_tables((3,), num_augs=(0,), num_aug=2).tables.values()
-    assert {row.fusion for row in rows if row.fusion} == FUSIONS.keys()
+def test_every_fusion_has_its_row():
+    (rows,) = plan(tables="3").tables.values()
+    assert {row.trial.fusion for row in rows} - {None} == FUSIONS.keys()
 
 
-def test_the_paper_stands_only_beside_its_own_task():
-    amefu_net, rgb = Row("amefu", "AMeFu-Net", "amefu", "dgadain", 2), Row("rgb", "RGB", "rgb")
-    assert paper_figure("kinetics100", amefu_net, 1, way=5) == 74.1
-    assert paper_figure("hmdb51", amefu_net, 5, way=5) == 75.5
-    for data_set, row, shot, way in (
-        ("kinetics100", amefu_net, 1, 3), ("kinetics100", amefu_net, 2, 5), ("kinetics100", rgb, 1, 5),
-        (None, amefu_net, 1, 5),
-    ):  # fmt: skip
-        assert paper_figure(data_set, row, shot, way=way) is None
+def test_every_head_has_its_row():
+    made = plan(tables="heads", model="depth")
+    assert {trial.head for trial in made.trials} == HEADS.keys()
+    assert made.streams == ("depth",)
+    of_fusion = plan(tables="heads", model="amefu", heads="otam, trx").trials
+    assert [(trial.head, trial.fusion, trial.num_aug) for trial in of_fusion] == [
+        (head, "dgadain", 2) for head in ("prototype-cosine", "otam", "trx")
+    ]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the paper's figures are not here")
+def test_the_figures_are_the_papers():
+    held = json.loads(SHARED.read_text())
+    data_sets = {"table_1_kinetics100": "1", "table_2_ucf101": "2", "table_2_hmdb51": "2", "table_3_kinetics100": "3"}
+    for key, number in data_sets.items():
+        rows = {row.title: row for row in (*TABLES[number].rows, *map(num_aug_row, (1, 2, 3))) if not row.ours}
+        for title, figures in held[key].items():
+            there = {int(shot): figure for shot, figure in figures.items() if figure is not None}
+            assert rows[title].figures[key.rpartition("_")[2]] == there, title
+
+
+def test_some_figures_of_the_paper():
+    """What stands in the paper; all of them are held against a copy where there is one."""
+    by_title = {row.title: row.figures["kinetics100"] for row in TABLES["1"].rows}
+    assert by_title["AMeFu-Net"] == {1: 74.1, 2: 81.1, 3: 84.3, 4: 85.6, 5: 86.8}
+    assert by_title["CFA"] == {1: 69.9, 3: 80.5, 5: 83.1}
+    assert num_aug_row(3).figures["kinetics100"][1] == 72.1
+    assert num_aug_row(4).ours
 
 
 def test_data_sets_are_known_by_their_novel_classes():
-    assert {name: data_set_of(built_in_split(name)) for name in PAPER} == {name: name for name in PAPER}
+    assert {name: data_set_of(built_in_split(name)) for name in BUILT_IN} == {name: name for name in BUILT_IN}
     spelt = [name.replace("_", " ").title() for name in built_in_split("hmdb51").novel]
     assert data_set_of(make_split(["bow"], [], spelt, source="test")) == "hmdb51"
     assert data_set_of(make_split(["bow"], [], NOVEL, source="test")) is None
@@ -83,38 +116,45 @@ def test_numbers_out_of_range(text):
         parse_numbers(text, "--shots", minimum=1, maximum=9)
 
 
-def row(name, title, accuracy, difference, low, high, paper=None):
-    cell = Cell(
-        result=f"{name}.json", paired=True, difference=difference, over_episodes_95=(low, high), by_class_95=None,
-        significant=low > 0 or high < 0, accuracy=accuracy, half_width_95=0.0086, paper=paper,
+def row(title, accuracy, difference, low, high, *, trial=AMEFU, paper=None, deviation=None, **more):
+    less = Comparison(
+        result="a.json", paired=True, difference=difference, over_episodes_95=(low, high), by_class_95=None,
+        significant=low > 0 or high < 0,
     )  # fmt: skip
-    return TableRow(name, title, name, shots={"1": cell})
+    cell = Cell(accuracy, 0.0086, deviation, {} if trial == AMEFU else {"AMeFu-Net": less}, ("a.json",))
+    options = {"end_to_end": False, "ours": False, "note": ""} | more
+    return TableRow(title, trial, {"1": paper} if paper else {}, shots={"1": cell} if trial else {}, **options)
 
 
 def test_the_layout():
     rows = (
-        row("rgb", "RGB", 0.736, -0.005, -0.0091, -0.0009),
-        row("depth", "Depth", 0.742, 0.001, -0.003, 0.005),
-        row("amefu", "AMeFu-Net", 0.741, 0, 0, 0, paper=74.1),
+        row("RGB", 0.736, -0.005, -0.0091, -0.0009, trial=Trial("rgb"), ours=True),
+        row("TAM", 0.742, 0.001, -0.003, 0.005, trial=Trial("rgb", "otam"), paper=73.0, end_to_end=True),
+        row("CFA", 0, 0, 0, 0, trial=None, paper=69.9, end_to_end=True, note="not run: why."),
+        row("AMeFu-Net", 0.741, 0, 0, 0, paper=74.1, deviation=0.0052),
     )
-    made = Ablation(
+    made = Tables(
         preset="paper", recipe=Recipes("paper", "tuned"), data_set="kinetics100", missing_videos=3,
-        missing_classes=("archery",), way=5, queries=1, episodes=10_000, seed=0, reference="AMeFu-Net",
-        interval_over="episodes", tables=(Table("Table 3: ablation", rows),),
+        missing_classes=("archery",), backbone="resnet50", way=5, queries=1, episodes=10_000, seed=0, seeds=3,
+        interval_over="episodes and training seeds", tables=(Table("Table 1: some", rows, ("AMeFu-Net",)),),
     )  # fmt: skip
     head, _, tables = made.to_markdown().partition("\n\n")
-    assert head.startswith("5-way, 1 query a class, 10000 episodes a shot, the same for every row;")
+    assert head.startswith("5-way, 1 query a class, 10000 episodes a shot, the same for every row")
+    assert "trained 3 times: the mean, in brackets the deviation over seeds." in head
     assert tables == (
-        "Features by recipe paper, fusions by recipe tuned, preset paper. Of the novel part of the split 3 videos are "
+        "Features by recipe paper, trainings by recipe tuned, preset paper. Of the novel part of the split 3 videos are "
         "missing, and 1 classes.\n\n"
-        "The data set is the paper's kinetics100. Of the paper's figures those are here that a second publication "
-        "repeats: AMeFu-Net in 1-shot and 5-shot.\n\n"
-        "## Table 3: ablation\n\n"
-        "|  | 1-shot |\n| --- | --- |\n"
-        "| RGB | 73.60 ± 0.86 |\n| Depth | 74.20 ± 0.86 |\n| AMeFu-Net | 74.10 ± 0.86 (paper: 74.1) |\n\n"
+        "The data set is the paper's kinetics100, and the backbone its own: its figures stand beside.\n\n"
+        "## Table 1: some\n\n"
+        "|  | 1-shot | paper |\n| --- | --- | --- |\n"
+        "| RGB (ours) | 73.60 ± 0.86 | – |\n| TAM | 74.20 ± 0.86 | 73.0† |\n| CFA | – | 69.9† |\n"
+        "| AMeFu-Net | 74.10 ± 0.86 (0.52) | 74.1 |\n\n"
+        "†: the backbone behind the paper's figure learned with its head, end to end.\n\n"
+        f"- TAM: `otam` on `rgb` ({HEADS['otam'].citation}). {HEADS['otam'].exactness}\n"
+        "- CFA: not run: why.\n\n"
         "Difference from AMeFu-Net, points:\n\n"
         "|  | 1-shot |\n| --- | --- |\n"
-        "| RGB | −0.50 [−0.91, −0.09] |\n| Depth | ≈ +0.10 [−0.30, +0.50] |\n"
+        "| RGB (ours) | −0.50 [−0.91, −0.09] |\n| TAM | ≈ +0.10 [−0.30, +0.50] |\n"
     )
 
 
@@ -132,40 +172,77 @@ def counted(monkeypatch):
     return models
 
 
-def test_all_rows_on_the_same_episodes_and_once(feature_space, counted):
-    told = json.loads(amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "0", "--json"))
-    folder = feature_space / "ablation"
-    assert sorted(counted) == sorted([*["amefu"] * 5, "rgb", "depth", "rgb-basenet", "rgb-basenet++"])
-    assert len(list(folder.glob("*.safetensors"))) == 5  # 4 fusions without asynchrony, and AMeFu-Net
-    rows = {row["name"]: row for table in told["tables"] for row in table["rows"]}
-    assert len(rows) == 9
+def rows_of(told):
+    return {row["title"]: row for table in told["tables"] for row in table["rows"]}
+
+
+def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
+    told = json.loads(amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "1", "--json"))
+    folder, rows = feature_space / "ablation", rows_of(told)
+    assert sorted(counted) == sorted([*["amefu"] * 6, "rgb", "depth", "rgb-basenet", "rgb-basenet++"])
+    trained = sorted(path.name.rpartition("-")[0] for path in folder.glob("*.safetensors"))
+    assert trained == [
+        "concat-0aug", "dgadain-0aug", "dgadain-1aug", "dgadain-2aug", "rgb-cmn-embedding", "rgb-guides-depth-0aug",
+        "rgb-second-order-relation", "rgb-tarn", "two-way-0aug",
+    ]  # fmt: skip
+    assert rows.pop("CFA")["shots"] == {}
+    results = {
+        (title, shot): open_result(Path(cell["results"][0]))
+        for title, row in rows.items() for shot, cell in row["shots"].items()
+    }  # fmt: skip
+    assert len({result.asked.queries_fingerprint for result in results.values()}) == 1
     for shot in ("1", "2"):
-        results = [open_result(folder / "results" / _name(row, shot)) for row in rows.values()]
-        assert len({result.asked.episodes_fingerprint for result in results}) == 1
-        assert {result.asked.shot for result in results} == {int(shot)}
-        for row, result in zip(rows.values(), results, strict=True):
-            assert (result.asked.model, result.asked.fusion, result.asked.num_aug) == (
-                row["model"], row["fusion"], row["num_aug"],
-            )  # fmt: skip
-            assert row["shots"][shot]["accuracy"] == result.found.accuracy
-            difference = result.found.accuracy - rows["amefu"]["shots"][shot]["accuracy"]
-            assert row["shots"][shot]["difference"] == pytest.approx(difference, abs=1e-12)
-            assert row["shots"][shot]["paired"] is True
+        assert len({result.asked.episodes_fingerprint for (_, of), result in results.items() if of == shot}) == 1
+    for (title, shot), result in results.items():
+        row, asked = rows[title], result.asked
+        assert {name: row["trial"][name] for name in ("model", "head", "fusion", "num_aug")} == {
+            "model": asked.model, "head": asked.head, "fusion": asked.fusion, "num_aug": asked.num_aug,
+        }  # fmt: skip
+        cell = row["shots"][shot]
+        assert cell["accuracy"] == pytest.approx(result.found.accuracy, abs=1e-12)
+        if title != "AMeFu-Net":
+            less = cell["less"]["AMeFu-Net"]
+            assert less["paired"] is True
+            assert less["difference"] == pytest.approx(
+                result.found.accuracy - results["AMeFu-Net", shot].found.accuracy, abs=1e-12
+            )
     written = json.loads((folder / "tables.json").read_text())
     assert written == {name: value for name, value in told.items() if name != "folder"}
-    assert (folder / "tables.md").read_text() == amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "0")
+    assert (folder / "tables.md").read_text() == amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "1")
     assert (told["preset"], told["recipe"]["fusion"], told["data_set"]) == ("paper", "paper", None)
 
 
-def _name(row, shot):
-    return row["shots"][shot]["result"].rpartition("/")[2]
+def test_heads_are_ordered_and_compared_with_the_best_and_the_plain_prototype(feature_space):
+    heads = "otam,chamfer++,segment-augmentation,knn"
+    words = ("ablate", "--tables", "heads", "--heads", heads, "--shots", "1", "--seeds", "2")
+    (table,) = json.loads(amefu(feature_space, *words, "--json"))["tables"]
+    accuracies = [row["shots"]["1"]["accuracy"] for row in table["rows"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    by_head = {row["trial"]["head"]: row for row in table["rows"]}
+    assert set(by_head) == {"prototype-cosine", *heads.split(",")}
+    assert table["references"] == [*dict.fromkeys([table["rows"][0]["title"], "cosine to the class mean (`prototype-cosine`)"])]
+    learned = by_head["chamfer++"]["shots"]["1"]
+    found = [open_result(Path(path)).found.accuracy for path in learned["results"]]
+    assert learned["accuracy"] == pytest.approx(np.mean(found))
+    assert learned["seeds_deviation"] == pytest.approx(np.std(found, ddof=1))
+    assert len(learned["results"]) == 2
+    assert by_head["otam"]["shots"]["1"]["seeds_deviation"] is None
+    assert "| OTAM alignment (`otam`) |" in amefu(feature_space, *words)
+
+
+def test_heads_on_the_frames_of_a_fusion(feature_space):
+    words = ("ablate", "--tables", "heads", "--model", "amefu", "--heads", "otam,cmn-embedding", "--shots", "1")
+    (table,) = json.loads(amefu(feature_space, *words, "--json"))["tables"]
+    assert {row["trial"]["fusion"] for row in table["rows"]} == {"dgadain"}
+    result = open_result(Path(table["rows"][0]["shots"]["1"]["results"][0]))
+    assert (result.asked.model, result.asked.num_aug) == ("amefu", 2)
 
 
 def test_a_second_run_makes_only_what_is_missing(feature_space, counted):
     words = ("ablate", "--tables", "3", "--shots", "1", "--num-aug", "2")
     first = amefu(feature_space, *words)
     folder = feature_space / "ablation"
-    (lost,) = folder.glob("two-way-2aug-*.safetensors")
+    (lost,) = folder.glob("two-way-0aug-*.safetensors")
     lost.unlink()
     lost_result = next((folder / "results").glob("depth-*.json"))
     lost_result.unlink()
@@ -182,7 +259,8 @@ def test_a_second_run_makes_only_what_is_missing(feature_space, counted):
 
 def test_what_meta_train_made_is_used(feature_space):
     amefu(feature_space, "meta-train")
-    amefu(feature_space, "ablate", "--tables", "1", "--shots", "1")
+    amefu(feature_space, "meta-train", "--head", "second-order-relation", "--model", "rgb")
+    amefu(feature_space, "ablate", "--tables", "2", "--shots", "1")
     assert not list((feature_space / "ablation").glob("*.safetensors"))
     result = open_result(next((feature_space / "ablation" / "results").glob("amefu-*.json")))
     amefu(feature_space, "evaluate", "--episodes", "100", "--out", feature_space / "same.json")
@@ -190,7 +268,7 @@ def test_what_meta_train_made_is_used(feature_space):
 
 
 def test_other_settings_are_trained_beside(feature_space):
-    words = ("ablate", "--tables", "1", "--shots", "1")
+    words = ("ablate", "--tables", "2", "--shots", "1")
     amefu(feature_space, *words)
     config = feature_space / "amefu.toml"
     config.write_text(config.read_text().replace("learning-rate = 0.1", "learning-rate = 0.2"))
@@ -199,17 +277,21 @@ def test_other_settings_are_trained_beside(feature_space):
 
 
 def test_a_dry_run_trains_nothing(feature_space):
-    typed = ["ablate", "--num-aug", "0", "--dry-run", "--no-upstream", "--workspace", str(feature_space)]
+    typed = ["ablate", "--seeds", "2", "--dry-run", "--no-upstream", "--workspace", str(feature_space)]
     done = CliRunner().invoke(app, typed, catch_exceptions=False)
     assert "would train dgadain-2aug-" in done.stderr
-    assert done.stderr.count("aug-") == 5
+    assert done.stderr.count("aug-") == 2 * 7  # concat, two-way, rgb-guides-depth, dgadain with 0 to 3
+    assert done.stderr.count("rgb-tarn-") == 2
     assert not (feature_space / "ablation").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--tables", "4"), "--tables '4': must be from 1 to 3"),
+        (("--tables", "4"), "--tables '4': must be of 1, 2, 3, heads"),
+        (("--tables", "heads", "--heads", "tam"), "--heads 'tam': must be of prototype-cosine, "),
+        (("--tables", "heads", "--model", "flow"), "--model 'flow': must be one of amefu, rgb"),
+        (("--tables", "heads", "--model", "rgb-basenet"), "'imagenet' holds novel videos only"),
         (("--shots", "1-6"), "6-shot with 1 query needs 7"),
         (("--way", "7"), "7-way episodes need 7 classes but only 6 hold videos"),
         (("--num-aug", "many"), "--num-aug 'many': must be numbers and ranges"),

@@ -32,7 +32,8 @@ def result(path, right, classes, *, episodes="e1", names=NAMES, queries=1, shot=
     shares = right.mean(1) / queries
     asked = ResultSettings(
         model=model, head="prototype-cosine", test_frames="middle", way=right.shape[1], shot=shot, queries=queries,
-        episodes=len(right), seed=0, episodes_fingerprint=episodes, recipe=Recipes("paper"),
+        episodes=len(right), seed=0, episodes_fingerprint=f"{shot} {episodes}", queries_fingerprint=episodes,
+        recipe=Recipes("paper"),
         switches=Switches(0.0, "middle", "square"), missing_videos=0, missing_classes=(),
         fingerprints=Fingerprints("f"),
     )  # fmt: skip
@@ -142,3 +143,10 @@ def test_refusals(pair, tmp_path):
     old.write_text('{"model": "rgb", "fingerprints": {}, "episodes_fingerprint": "e1"}')
     with pytest.raises(DamagedFile, match=re.escape(f"{old}: not an amefu result") + ".* lacks head, test_frames, way"):
         amefu(tmp_path, "compare", pair[0], old)
+
+
+def test_shots_of_the_same_queries_are_compared_in_pairs(feature_space):
+    for shot in (1, 3):
+        amefu(feature_space, "evaluate", "--model", "rgb", "--shot", shot, "--out", feature_space / f"{shot}.json")
+    told = json.loads(amefu(feature_space, "compare", feature_space / "1.json", feature_space / "3.json", "--json"))
+    assert told["compared"][0]["paired"] is True

@@ -177,6 +177,18 @@ def test_a_head_scores_the_frames_that_a_fusion_gives(feature_space, tmp_path):
     assert found["mean-frames-cosine"] == found["prototype-cosine"] != found["otam"]
 
 
+def test_a_head_that_sees_base_videos(feature_space):
+    """Ten of each base class; here all three, which are noted. The basenets' stream has novel videos only."""
+    words = ("evaluate", "--head", "segment-augmentation", "--model")
+    told = json.loads(amefu(feature_space, *words, "rgb", "--json"))
+    assert told["accuracy"] > 0.3
+    assert told["fingerprints"]["gallery"]
+    plain = json.loads(amefu(feature_space, "evaluate", "--model", "rgb", "--json"))
+    assert plain["fingerprints"]["gallery"] is None
+    with pytest.raises(UsageError, match="sees base videos too, and 'imagenet' holds novel ones only"):
+        amefu(feature_space, *words, "rgb-basenet")
+
+
 def test_a_store_that_lacks_the_frames_of_a_head_names_the_fix(feature_space):
     there = open_store(feature_space / "features.zarr", FeaturesHeader, fix="")
     with prepare_store(feature_space / "more.zarr", there.header, rebuild=False) as store:

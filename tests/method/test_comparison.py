@@ -103,3 +103,11 @@ def test_the_resampled_spread_is_that_of_the_classes_and_of_the_episodes():
 
 def test_percentiles():
     assert percentile_interval(50.0, np.arange(101.0)) == Interval(50.0, 2.5, 97.5)
+
+
+def test_trainings_that_differ_widen_an_interval():
+    """Two trainings each, 0.5 ± 0.1 and 0.7 ± 0.1: variances of the means 0.01 and 0.01, Student's t of 2 is 4.303."""
+    found = widened(Interval(0.2, 0.1, 0.3), [[0.4, 0.6], [0.6, 0.8]])
+    reach = math.hypot(0.1, 4.3027 * math.sqrt(0.02))
+    assert (found.low, found.high) == pytest.approx((0.2 - reach, 0.2 + reach), abs=1e-4)
+    assert widened(Interval(0.2, 0.1, 0.3), [[0.5], [0.7]]) == Interval(0.2, 0.1, 0.3)

@@ -59,6 +59,13 @@ def test_the_same_seed_the_same_episodes():
     assert (first.support != other.support).any()
 
 
+def test_of_one_seed_more_shots_have_the_same_queries_and_first_supports():
+    few, many = (draw(np.repeat(np.arange(4), 9), way=3, shot=shot, queries=2, count=20) for shot in (1, 5))
+    assert (few.classes == many.classes).all()
+    assert (few.query == many.query).all()
+    assert (few.support == many.support[..., :1]).all()
+
+
 def test_ten_thousand_episodes_are_pinned():
     """A change in these numbers breaks every comparison with results written before."""
     episodes = draw_episodes(
@@ -71,7 +78,8 @@ def test_ten_thousand_episodes_are_pinned():
         class_names=[],
     )
     assert episodes.classes[0].tolist() == [17, 13, 4, 2, 19]
-    assert episodes.support[-1, -1].tolist() == [1727, 1722, 1770, 1833, 1777]
+    assert episodes.support[-1, -1].tolist() == [1722, 1770, 1833, 1777, 1753]
+    assert episodes.query[-1, -1].tolist() == [1727]
 
 
 @given(

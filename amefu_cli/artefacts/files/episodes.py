@@ -70,6 +70,13 @@ class DrawnEpisodes:
         parts = [hashlib.sha256(part.astype("<i8").tobytes()).hexdigest() for part in (self.support, self.query)]
         return fingerprint(list(self.ids), asdict(self.shape), parts)
 
+    @property
+    def queries_fingerprint(self) -> str:
+        """The same for the same queries of the same classes in the same places, whatever the supports are."""
+        used, place = np.unique(self.query, return_inverse=True)
+        places = hashlib.sha256(place.reshape(self.query.shape).astype("<i8").tobytes()).hexdigest()
+        return fingerprint([self.ids[video] for video in used], list(self.query.shape), places)
+
     @classmethod
     def of(
         cls, ids: tuple[str, ...], support: NDArray[np.int64], query: NDArray[np.int64], notes: EpisodeNotes

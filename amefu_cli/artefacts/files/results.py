@@ -46,11 +46,13 @@ class Switches:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What was evaluated: the features of the novel videos, the fusion, and the head that was trained."""
+    """What was evaluated: the features of the novel videos, the fusion, the head that was trained, and the base videos
+    that a head saw beside them."""
 
     features: str
     fusion: str | None = None
     head: str | None = None
+    gallery: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class ResultSettings:
     episodes: int
     seed: int | None  # of drawn episodes, not of those of a file
     episodes_fingerprint: str  # equal for two results of the same episodes
+    queries_fingerprint: str  # equal for two results of the same queries, with as many shots or not
     recipe: Recipes
     switches: Switches
     missing_videos: int  # of the split's novel part, as the classes

@@ -57,7 +57,8 @@ class Split:
         return {video: record for video, record in records.items() if self.lists(video)}
 
     def spelt_as(self, there: Iterable[str]) -> Split:
-        """The split with its names in the form of the videos `there`: of one `é` or of `e` and an accent."""
+        """The split with its names in the form of the videos `there`: of one `é` or of `e` and an accent, with
+        or without brackets."""
         videos = set(there)
         classes = {class_of(video) for video in videos}
         known = videos | classes
@@ -239,7 +240,8 @@ def split_of_folders(sources: Mapping[str, str]) -> Split:
 
 
 def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    """A name without its brackets: Something-Something writes `Holding [something]`, its lists `Holding something`."""
+    return unicodedata.normalize("NFC", name).replace("[", "").replace("]", "")
 
 
 def _only_list(folder: Path, pattern: str) -> Path:

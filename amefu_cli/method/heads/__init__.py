@@ -41,6 +41,7 @@ class HeadRow(Row):
     learns: bool = False  # whether it must be trained before it says anything; its class has `training_defaults`
     knows_classes: bool = False  # whether training also tells the base classes apart: the option `base_classes`
     frames: str | None = None  # the row of TEST_CLIPS that it reads; None: the model's own clip
+    gallery: int = 0  # base videos of each class that it sees beside the supports, by `use_gallery`
     classifier: str | None = None  # of prototypes alone: the row of CLASSIFIERS that does the same on whole vectors
 
 
@@ -102,6 +103,11 @@ HEADS: Mapping[str, HeadRow] = {
         "Chamfer from the support", "heads.matching:ChamferSupport", _MATCHING, _MATCHED, frames=EIGHT
     ),
     "chamfer": HeadRow("Chamfer, both ways", "heads.matching:Chamfer", _MATCHING, _MATCHED, frames=EIGHT),
+    "segment-augmentation": HeadRow(
+        "segments of base videos", "heads.embodied:SegmentAugmentation", "after Fu et al., ACM MM 2019",
+        "Embodied Learning's test-time step, exact, on real base videos; the paper's are rendered, and it fine-tunes.",
+        gallery=10,
+    ),
     "logistic": HeadRow(
         "logistic regression", "heads.logistic:Logistic", "Tian et al., ECCV 2020, arXiv:2003.11539",
         exactness="Exact: scikit-learn's objective, C = 1.",

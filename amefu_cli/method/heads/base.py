@@ -37,6 +37,10 @@ class Head(nn.Module):
         """Frames (videos, frames, dim) to states (videos, *state); the frames themselves unless overridden."""
         return frames
 
+    def use_gallery(self, frames: Tensor) -> None:
+        """Frames (videos, frames, dim) of base videos, before `embed`, for heads whose row has a `gallery`."""
+        raise NotImplementedError
+
     def logits(self, support: Tensor, query: Tensor) -> Tensor:
         """States (episodes, way, shot, *state) and (episodes, queries, *state) to (episodes, queries, way).
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from amefu_cli.method.heads.base import Head, VectorHead
+from amefu_cli.errors import UsageError
+from amefu_cli.method.heads.base import VectorHead
 from amefu_cli.method.heads.distances import SHORTEST
 
 SEGMENT = 2  # frames
@@ -21,10 +22,13 @@ NEIGHBOUR_WEIGHT = 0.1  # of a distance's neighbours in the smoothing; the dista
 def segments_of(frames: Tensor) -> Tensor:
     """Unit frames (..., frames, dim) to the means of 2 frames at a time, (..., segments, dim).
 
-    Raises ValueError if the number of frames is odd.
+    Raises UsageError if the number of frames is odd.
     """
     if frames.shape[-2] % SEGMENT:
-        raise ValueError(f"segments of {SEGMENT} frames were asked of {frames.shape[-2]} frames")
+        raise UsageError(
+            f"segment-augmentation replaces {SEGMENT} frames at a time, and a clip has {frames.shape[-2]}; make the "
+            "features for clips of an even number, by --segments and --frames-per-segment"
+        )
     return frames.reshape(*frames.shape[:-2], -1, SEGMENT, frames.shape[-1]).mean(-2)
 
 
@@ -38,31 +42,24 @@ def unit_frames(frames: Tensor) -> Tensor:
     return functional.normalize(frames, dim=-1, eps=SHORTEST)
 
 
-class GalleryHead(Head):
-    """A head that sees supports beside the segments of base videos: its gallery, empty until it is given."""
-
-    gallery: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim)
-        self.register_buffer("gallery", torch.empty(0, dim), persistent=False)
-
-    def use_gallery(self, frames: Tensor) -> None:
-        """Frames (gallery videos, frames, dim) of base videos, before `logits` or `embed` is called."""
-        self.gallery = segments_of(unit_frames(frames)).flatten(0, 1)
-
-
-class SegmentAugmentation(GalleryHead, VectorHead):
+class SegmentAugmentation(VectorHead):
     """Each support is joined by copies of itself, in each of which the nearest gallery segment replaces one segment.
 
     With f the mean frame, n segments and G_s the gallery segment nearest to segment s, the mean of the video and its
     n copies is (n f + mean_s G_s) / (n + 1): a support shrinks towards the gallery. State: [f; that mean], 2 dim wide.
     """
 
+    gallery: Tensor  # (segments, dim)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.register_buffer("gallery", torch.empty(0, dim), persistent=False)
+
+    def use_gallery(self, frames: Tensor) -> None:
+        self.gallery = segments_of(unit_frames(frames)).flatten(0, 1)
+
     def embed(self, frames: Tensor) -> Tensor:
-        """(videos, frames, dim) to (videos, 2 * dim). Raises ValueError without a gallery or on odd frames."""
-        if not len(self.gallery):
-            raise ValueError("segment-augmentation has no gallery of base videos")
+        """(videos, frames, dim) to (videos, 2 * dim), once there is a gallery."""
         units = unit_frames(frames)
         segments = segments_of(units)
         chosen = smoothed(torch.cdist(segments, self.gallery)).argmin(-1)  # (videos, segments)
@@ -75,26 +72,3 @@ class SegmentAugmentation(GalleryHead, VectorHead):
     def score(self, dot: Tensor, query_square: Tensor, prototype_square: Tensor) -> Tensor:
         """Minus the distance, not squared."""
         return -(query_square - 2 * dot + prototype_square).clamp_min(0).sqrt()
-
-
-class PublishedSegmentAugmentation(GalleryHead):
-    """The same with two faults of the public code, for comparison with it: they make a support depend on its episode.
-
-    The copy called the original is segment i of the whole episode where video i is meant, and the smoothing runs over
-    the episode's segments end to end, so that neighbouring videos mix. State: unit frames.
-    """
-
-    def embed(self, frames: Tensor) -> Tensor:
-        return unit_frames(frames)
-
-    def augmented(self, support: Tensor) -> Tensor:
-        """Unit frames (episodes, way, shot, frames, dim) to mean frames (episodes, way, shot, 1 + segments, dim)."""
-        segments = segments_of(support)  # (episodes, way, shot, segments, dim)
-        ends, count = segments.flatten(1, 3), segments.shape[3]
-        chosen = smoothed(torch.cdist(ends, self.gallery)).argmin(-1)
-        replaced = (self.gallery[chosen] - ends).view_as(segments) / count
-        original = ends[:, : support.shape[1] * support.shape[2]].reshape(*support.shape[:3], -1)
-        return torch.cat((original.unsqueeze(3), support.mean(3).unsqueeze(3) + replaced), 3)
-
-    def logits(self, support: Tensor, query: Tensor) -> Tensor:
-        return -torch.cdist(query.mean(2), self.augmented(support).mean((2, 3)))
