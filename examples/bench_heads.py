@@ -1,6 +1,6 @@
-"""What 10,000 episodes cost by each head: 24 classes × 100 videos × 8 frames × 2048, features in memory, weights random.
+"""What 10,000 episodes cost by each head: 24 classes × 100 videos × 8 frames × 2048, in memory, weights random.
 
-    python examples/bench_heads.py HEAD SHOT    # one head in this process: what `bench.py --only heads` calls for each
+python examples/bench_heads.py HEAD SHOT    # one head, in this process; `bench.py --only heads` calls it for each
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ epochs = 1
 episodes = 4
 validation-episodes = 8
 learning-rate = 0.1
+queries = 1
 [evaluate]
 episodes = 200
 [episodes]

@@ -6,12 +6,14 @@ own model apart in Table 3. What learns is trained where it is missing; the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit  # which scikit-learn brings
 
 from amefu_cli.artefacts.files.atomic import require_writable, to_json, write_atomic
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
@@ -31,16 +33,14 @@ from amefu_cli.flows.head_training import head_header, train_on
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, data_set_of
 from amefu_cli.flows.streams import IMAGENET
-from amefu_cli.flows.tables import Cell, Table, TableRow, Tables
+from amefu_cli.flows.tables import AMEFU_NET, OF_HEADS, PLAIN, Cell, Plan, Table, TableRow, Tables, plan_tables
 from amefu_cli.flows.training import check_episodes, fusion_header, train_fusion, training_tables
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import half_width_of
-from amefu_cli.method.heads import HEADS, MODELS, Model
-from amefu_cli.method.heads.published import AMEFU, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
+from amefu_cli.method.heads import HEADS
+from amefu_cli.method.heads.published import PaperRow, Trial
 from amefu_cli.settings import AblateSettings, EpisodesSettings, HeadTrainSettings, MetaTrainSettings, parse_numbers
 
-OF_HEADS = "heads"
-AMEFU_NET, PLAIN = "AMeFu-Net", Model.head
 Key = tuple[Trial, int]
 """What was evaluated, in how many shots."""
 
@@ -57,59 +57,6 @@ class AblateOrder:
     by_class: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be tabled: the rows of each table by its heading, and AMeFu-Net as it is trained here."""
-
-    tables: Mapping[str, tuple[PaperRow, ...]]
-    amefu: Trial
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """Everything that is evaluated, once; AMeFu-Net, with which the paper's tables are compared, first."""
-        papers = any(title != OF_HEADS for title in self.tables)
-        rows = [row.trial for rows in self.tables.values() for row in rows if row.trial]
-        return tuple(dict.fromkeys([self.amefu, *rows] if papers else rows))
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Every stream that a row reads."""
-        models = dict.fromkeys(trial.model for trial in self.trials)
-        return tuple(dict.fromkeys(name for of in models for name in (MODELS[of].streams if of in MODELS else (of,))))
-
-
-def plan_tables(settings: AblateSettings, *, num_aug: int) -> Plan:
-    """The rows of the tables that are asked for, where AMeFu-Net is trained with `num_aug`.
-
-    Raises:
-        UsageError: no such table or head, numbers that are none, a model that is none.
-    """
-    names, allowed = [name.strip() for name in str(settings.tables).split(",")], [*TABLES, OF_HEADS]
-    if unknown := [name for name in names if name not in allowed]:
-        raise UsageError(f"--tables {unknown[0]!r}: must be of {', '.join(allowed)}")
-    num_augs = parse_numbers(settings.num_aug, "--num-aug", minimum=1, maximum=64)
-    amefu, tables = replace(AMEFU, num_aug=num_aug), dict[str, tuple[PaperRow, ...]]()
-    for name in dict.fromkeys(names):
-        if name == OF_HEADS:
-            tables[OF_HEADS] = _rows_of_heads(settings, amefu)
-            continue
-        rows = TABLES[name].rows + (tuple(map(num_aug_row, num_augs)) if name == "3" else ())
-        ours = {"trial": amefu, "figures": {}}  # where AMeFu-Net is trained otherwise, the paper's figures are not its
-        tables[TABLES[name].title] = tuple(
-            replace(row, **ours) if row.title == AMEFU_NET and num_aug != NUM_AUG else row for row in rows
-        )
-    return Plan(tables, amefu)
-
-
-def _rows_of_heads(settings: AblateSettings, amefu: Trial) -> tuple[PaperRow, ...]:
-    names = [*HEADS] if settings.heads == "all" else [name.strip() for name in settings.heads.split(",")]
-    if unknown := [name for name in names if name not in HEADS]:
-        raise UsageError(f"--heads {unknown[0]!r}: must be of {', '.join(HEADS)}; or all")
-    of = amefu if settings.model == amefu.model else Trial(settings.model)
-    names = [*dict.fromkeys([PLAIN, *names])]
-    return tuple(PaperRow(f"{HEADS[name].title} (`{name}`)", replace(of, head=name)) for name in names)
-
-
 def ablate(session: Session, order: AblateOrder) -> Tables | None:
     """Train what is missing, evaluate every row on the same episodes, write the tables.
 
@@ -123,13 +70,16 @@ def ablate(session: Session, order: AblateOrder) -> Tables | None:
     shots = parse_numbers(settings.shots, "--shots", minimum=1, maximum=1000)
     asked = [EpisodesSettings(settings.way, shot, settings.queries, settings.episodes, settings.seed) for shot in shots]
 
-    of_heads = [head_settings(session, trial) for trial in plan.trials if HEADS[trial.head].learns]
+    _refuse_models(order, plan)
 
     def check(videos: evaluate.Videos, split: Split) -> None:
         for episodes in asked:
             evaluate.check_novel(videos, split, episodes)
-        for trained in (training, *of_heads):
-            check_episodes(videos, split, trained)
+        check_episodes(videos, split, training)
+        for trial in plan.trials:
+            if HEADS[trial.head].learns:
+                with named(f"{trial.head}, trained by its defaults and by [meta-train] of amefu.toml"):
+                    check_episodes(videos, split, head_settings(session, trial))
 
     check_device(order.device)
     if not session.dry_run:
@@ -148,6 +98,23 @@ def ablate(session: Session, order: AblateOrder) -> Tables | None:
     write_atomic(order.out / "tables.json", to_json(asdict(made)))
     write_atomic(order.out / "tables.md", made.to_markdown().encode())
     return made
+
+
+def _refuse_models(order: AblateOrder, plan: Plan) -> None:
+    """Raises UsageError for a model that is none, or has no base videos for a head to learn from."""
+    for trial in plan.trials:
+        streams = () if trial.fusion else model_of(trial.model, order.features, order.out).model.streams
+        if IMAGENET in streams and HEADS[trial.head].learns:
+            raise UsageError(f"--model {trial.model}: {IMAGENET!r} holds novel videos only: {trial.head} cannot learn")
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Says what a refusal is of."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from error
 
 
 def head_settings(session: Session, trial: Trial) -> HeadTrainSettings:
@@ -206,14 +173,13 @@ class _Ablating:
         return model_of(trial.model, self.order.features, path, trial.head)
 
     def _fusion(self, trial: Trial, seed: int) -> TrainingRun[FusionHeader]:
-        assert trial.fusion is not None and trial.num_aug is not None
+        assert trial.fusion is not None
+        assert trial.num_aug is not None
         settings = replace(self.training, fusion=trial.fusion, num_aug=trial.num_aug, seed=seed)
         header = fusion_header(self.session, self.ready, settings)
         return self._placed(header, f"{trial.fusion}-{trial.num_aug}aug", self.session.workspace.fusion)
 
     def _head(self, trial: Trial, seed: int, model: Candidate) -> TrainingRun[HeadHeader]:
-        if alone := [name for name in model.model.streams if self.ready.store.header.streams[name].novel_only]:
-            raise UsageError(f"--model {trial.model}: {alone[0]!r} holds novel videos only: no head learns from it")
         settings = replace(head_settings(self.session, trial), seed=seed)
         header = head_header(self.session, self.ready, model, trial.head, settings)
         name = f"{trial.model}-{trial.head}"
@@ -254,7 +220,7 @@ def _is_there(files: TrainingRun[Kind]) -> bool:
 
 
 def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result]]) -> Tables:
-    """The tables: of the paper's each row compared with AMeFu-Net, of heads with the best and with the plain prototype."""
+    """The tables: of the paper each row compared with AMeFu-Net, of heads with the best and the plain prototype."""
     order, ready = ablating.order, ablating.ready
     settings, backbone = order.settings, ready.store.header.streams["rgb"].backbone
     data_set = data_set_of(ready.split)
@@ -271,8 +237,8 @@ def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result
     for title, rows in plan.tables.items():
         references = {AMEFU_NET: plan.amefu}
         if title == OF_HEADS:
-            accuracy = {row: averaged(found[row.trial, shots[0]]).accuracies.mean() for row in rows if row.trial}
-            rows, title = tuple(sorted(rows, key=accuracy.__getitem__, reverse=True)), f"Heads on {settings.model}"
+            rows = tuple(sorted(rows, key=lambda row: -_accuracy(found, row, shots[0])))
+            title = f"Heads on {settings.model}"
             ends = (rows[0], next(row for row in rows if row.trial and row.trial.head == PLAIN))
             references = {row.title: row.trial for row in ends if row.trial}
         tables.append(Table(title, tuple(row_of(row, references) for row in rows), tuple(references)))
@@ -285,13 +251,15 @@ def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result
     )  # fmt: skip
 
 
-def _cell(
-    found: Mapping[Key, Sequence[Result]], key: Key, references: Mapping[str, Trial], order: AblateOrder
-) -> Cell:
+def _accuracy(found: Mapping[Key, Sequence[Result]], row: PaperRow, shot: int) -> float:
+    return float(averaged(found[row.trial, shot]).accuracies.mean()) if row.trial else 0.0
+
+
+def _cell(found: Mapping[Key, Sequence[Result]], key: Key, references: Mapping[str, Trial], order: AblateOrder) -> Cell:
     (trial, shot), results = key, found[key]
     accuracies = [result.found.accuracy for result in results]
     less = {
-        title: compare(found[of, shot], results, by_class=order.by_class)
+        title: compare(found[of, shot], results, by_class=order.by_class, reach=_reach(found[of, shot], results))
         for title, of in references.items()
         if of != trial
     }
@@ -300,3 +268,14 @@ def _cell(
         seeds_deviation=float(np.std(accuracies, ddof=1)) if len(results) > 1 else None, less=less,
         results=tuple(str(result.path) for result in results),
     )  # fmt: skip
+
+
+def _reach(*sides: Sequence[Result]) -> float:
+    """How far training seeds may move the difference of two means (95%), 0 where neither side was trained repeatedly.
+
+    The variances of the means add up; Student's t of their degrees of freedom tells how far 95% reach.
+    """
+    by_seed = [[result.found.accuracy for result in results] for results in sides if len(results) > 1]
+    freedom = sum(len(accuracies) - 1 for accuracies in by_seed)
+    variance = sum(float(np.var(accuracies, ddof=1)) / len(accuracies) for accuracies in by_seed)
+    return float(stdtrit(freedom, 0.975)) * variance**0.5 if freedom else 0.0

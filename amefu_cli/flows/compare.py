@@ -66,11 +66,13 @@ def compare_results(
     return results, compared
 
 
-def compare(references: Sequence[Result], results: Sequence[Result], *, by_class: bool) -> Comparison:
+def compare(
+    references: Sequence[Result], results: Sequence[Result], *, by_class: bool, reach: float = 0.0
+) -> Comparison:
     """Compare the mean of some trainings with that of others, in pairs if they are of the same queries.
 
-    Either are results of the same episodes, of trainings by other seeds; where there are several, how much they differ
-    widens the interval.
+    Either are results of the same episodes; `reach` is by how much their seeds may move the difference (95%), which
+    widens the intervals.
 
     Raises:
         DamagedFile: a result without readable outcomes.
@@ -78,10 +80,9 @@ def compare(references: Sequence[Result], results: Sequence[Result], *, by_class
     one, other = averaged(references), averaged(results)
     paired = references[0].asked.queries_fingerprint == results[0].asked.queries_fingerprint
     differ = comparison.paired_difference if paired else comparison.unpaired_difference
-    difference = differ(one.accuracies, other.accuracies)
-    wider = _difference_by_class(one, other, difference.value, paired=paired) if by_class else None
-    by_seed = [[result.found.accuracy for result in some] for some in (references, results)]
-    difference, wider = (some and comparison.widened(some, by_seed) for some in (difference, wider))
+    difference, wider = comparison.widened(differ(one.accuracies, other.accuracies), reach), None
+    if by_class:
+        wider = comparison.widened(_difference_by_class(one, other, difference.value, paired=paired), reach)
     return Comparison(
         result=str(results[0].path), paired=paired, difference=difference.value,
         over_episodes_95=(difference.low, difference.high), by_class_95=(wider.low, wider.high) if wider else None,

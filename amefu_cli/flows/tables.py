@@ -1,16 +1,73 @@
-"""What `amefu ablate` prints: tables of rows × shots, with the paper's figures beside ours and paired differences."""
+"""Which rows the tables of `amefu ablate` have, and how they are printed: rows × shots, with the paper's figures beside
+ours and paired differences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from amefu_cli.artefacts.files.results import Recipes
+from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import MARK, Comparison
-from amefu_cli.method.heads import HEADS
-from amefu_cli.method.heads.published import Trial
+from amefu_cli.method.heads import HEADS, MODELS, Model
+from amefu_cli.method.heads.published import AMEFU, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
+from amefu_cli.settings import AblateSettings, parse_numbers
 
 END_TO_END = "†"
+OF_HEADS = "heads"
+AMEFU_NET, PLAIN = "AMeFu-Net", Model.head
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be tabled: the rows of each table by its heading, and AMeFu-Net as it is trained here."""
+
+    tables: Mapping[str, tuple[PaperRow, ...]]
+    amefu: Trial
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Everything that is evaluated, once; AMeFu-Net, with which the paper's tables are compared, first."""
+        papers = any(title != OF_HEADS for title in self.tables)
+        rows = [row.trial for rows in self.tables.values() for row in rows if row.trial]
+        return tuple(dict.fromkeys([self.amefu, *rows] if papers else rows))
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Every stream that a row reads."""
+        models = dict.fromkeys(trial.model for trial in self.trials)
+        return tuple(dict.fromkeys(name for of in models for name in (MODELS[of].streams if of in MODELS else (of,))))
+
+
+def plan_tables(settings: AblateSettings, *, num_aug: int) -> Plan:
+    """The rows of the tables that are asked for, where AMeFu-Net is trained with `num_aug`.
+
+    Raises:
+        UsageError: no such table or head, numbers that are none, a model that is none.
+    """
+    names, allowed = [name.strip() for name in str(settings.tables).split(",")], [*TABLES, OF_HEADS]
+    if unknown := [name for name in names if name not in allowed]:
+        raise UsageError(f"--tables {unknown[0]!r}: must be of {', '.join(allowed)}")
+    num_augs = parse_numbers(settings.num_aug, "--num-aug", minimum=1, maximum=64)
+    amefu, tables = replace(AMEFU, num_aug=num_aug), dict[str, tuple[PaperRow, ...]]()
+    for name in dict.fromkeys(names):
+        if name == OF_HEADS:
+            tables[OF_HEADS] = _rows_of_heads(settings, amefu)
+            continue
+        rows = TABLES[name].rows + (tuple(map(num_aug_row, num_augs)) if name == "3" else ())
+        if num_aug != NUM_AUG:  # the paper's figures are not those of AMeFu-Net as it is trained here
+            rows = tuple(replace(row, trial=amefu, figures={}) if row.title == AMEFU_NET else row for row in rows)
+        tables[TABLES[name].title] = rows
+    return Plan(tables, amefu)
+
+
+def _rows_of_heads(settings: AblateSettings, amefu: Trial) -> tuple[PaperRow, ...]:
+    names = [*HEADS] if settings.heads == "all" else [name.strip() for name in settings.heads.split(",")]
+    if unknown := [name for name in names if name not in HEADS]:
+        raise UsageError(f"--heads {unknown[0]!r}: must be of {', '.join(HEADS)}; or all")
+    of = amefu if settings.model == amefu.model else Trial(settings.model)
+    names = [*dict.fromkeys([PLAIN, *names])]
+    return tuple(PaperRow(f"{HEADS[name].title} (`{name}`)", replace(of, head=name)) for name in names)
 
 
 @dataclass(frozen=True)
@@ -66,10 +123,12 @@ class Table:
         lines = [(row.shown, _accuracies(row, shots, with_figures)) for row in self.rows]
         parts = [f"## {self.title}", _grid(heading, lines), "\n".join(self._notes())]
         for reference in self.references:
-            others = [row for row in self.rows if all(reference in cell.less for cell in row.shots.values()) and row.shots]
-            differences = [(row.shown, [row.shots[shot].difference_text(reference) for shot in shots]) for row in others]
-            heading = [f"{shot}-shot" for shot in shots]
-            parts += [f"Difference from {reference}, points:", _grid(heading, differences)]
+            differences = [
+                (row.shown, [row.shots[shot].difference_text(reference) for shot in shots])
+                for row in self.rows
+                if row.shots and reference in row.shots[shots[0]].less
+            ]
+            parts += [f"Difference from {reference}, points:", _grid([f"{shot}-shot" for shot in shots], differences)]
         return "\n\n".join(filter(None, parts))
 
     def _notes(self) -> Iterable[str]:
@@ -123,14 +182,15 @@ class Tables:
         )
         trainings = f" What learns was trained {self.seeds} times: the mean, in brackets the deviation over seeds."
         parts = [
-            f"{self.way}-way, {self.queries} query a class, {self.episodes} episodes a shot, the same for every row and "
-            f"their queries for every shot; accuracy in % ± 95% over episodes.{trainings if self.seeds > 1 else ''} "
+            f"{self.way}-way, {self.queries} query a class, {self.episodes} episodes a shot, the same for every row, "
+            f"with the same queries for every shot; accuracy in % ± 95% over episodes."
+            f"{trainings if self.seeds > 1 else ''} "
             f"Differences are paired, with their 95% interval over {self.interval_over}; {MARK} marks one whose "
             "interval holds 0.",
-            f"Features by recipe {self.recipe.features}, trainings by recipe {self.recipe.fusion}, preset {self.preset}."
+            f"Features by recipe {self.recipe.features}, trained by recipe {self.recipe.fusion}, preset {self.preset}."
             f"{missing if self.missing_videos or self.missing_classes else ''}",
         ]
         if any(row.paper for table in self.tables for row in table.rows):
-            parts.append(f"The data set is the paper's {self.data_set}, and the backbone its own: its figures stand beside.")
+            parts.append(f"Data set ({self.data_set}) and backbone are the paper's: its figures stand beside ours.")
         shots = [*dict.fromkeys(shot for table in self.tables for row in table.rows for shot in row.shots)]
         return "\n\n".join([*parts, *(table.to_markdown(shots) for table in self.tables)]) + "\n"

@@ -7,7 +7,6 @@ both cancels out: 10,000 one-query episodes give ±0.86 at 74%, their paired dif
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,18 +66,8 @@ def unpaired_difference(first: NDArray[np.float64], second: NDArray[np.float64])
     return _around(float(second.mean() - first.mean()), _squared_error(first) + _squared_error(second))
 
 
-def widened(interval: Interval, by_seed: Sequence[Sequence[float]]) -> Interval:
-    """An interval of a difference of two means, widened by how much the trainings behind either differ.
-
-    `by_seed` are the accuracies of either's trainings; one of a single one adds nothing. Their variances of the mean
-    add up, Student's t of their degrees of freedom tells how far 95% reach, and that adds in squares.
-    """
-    several = [np.asarray(values) for values in by_seed if len(values) > 1]
-    if not several:
-        return interval
-    from scipy.special import stdtrit  # which scikit-learn brings
-
-    reach = stdtrit(sum(len(values) - 1 for values in several), 0.975) * math.sqrt(sum(map(_squared_error, several)))
+def widened(interval: Interval, reach: float) -> Interval:
+    """An interval with what a second cause adds, which stays within ± `reach` in 95%: the two add in squares."""
     low, high = (math.hypot(interval.value - bound, reach) for bound in (interval.low, interval.high))
     return Interval(interval.value, interval.value - low, interval.value + high)
 

@@ -1,7 +1,7 @@
 """One room per stage, named as its command: artefacts in, artefact out. Stages never import one another.
 
-What they are given and give back stands here, and loads neither torch nor numpy. They share `computing.py` (work done ahead, videos
-through a network), `networks.py`, `training.py` and `scoring.py`.
+What they are given and give back stands here, and loads neither torch nor numpy. They share `computing.py` (work done
+ahead, videos through a network), `networks.py`, `training.py` and `scoring.py`.
 """
 
 from __future__ import annotations

@@ -15,10 +15,9 @@ from amefu_cli.artefacts.files.results import Recipes, open_result
 from amefu_cli.artefacts.files.split import built_in_split, make_split
 from amefu_cli.commands.app import app
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.ablate import plan_tables
 from amefu_cli.flows.compare import Comparison
 from amefu_cli.flows.splits import data_set_of
-from amefu_cli.flows.tables import Cell, Table, TableRow, Tables
+from amefu_cli.flows.tables import Cell, Table, TableRow, Tables, plan_tables
 from amefu_cli.method.heads import FUSIONS, HEADS, MODELS
 from amefu_cli.method.heads.published import AMEFU, TABLES, Trial, num_aug_row
 from amefu_cli.settings import BUILT_IN, AblateSettings, parse_numbers
@@ -45,7 +44,7 @@ def test_the_rows_of_all_tables():
         ],
     }  # fmt: skip
     assert made.trials[0] == made.amefu == Trial("amefu", fusion="dgadain", num_aug=2)
-    assert len(made.trials) == len({trial.name for trial in made.trials}) == 15
+    assert len(made.trials) == len({trial.name for trial in made.trials}) == 16
     assert made.streams == ("rgb", "depth", "imagenet")
 
 
@@ -142,9 +141,9 @@ def test_the_layout():
     assert head.startswith("5-way, 1 query a class, 10000 episodes a shot, the same for every row")
     assert "trained 3 times: the mean, in brackets the deviation over seeds." in head
     assert tables == (
-        "Features by recipe paper, trainings by recipe tuned, preset paper. Of the novel part of the split 3 videos are "
+        "Features by recipe paper, trained by recipe tuned, preset paper. Of the novel part of the split 3 videos are "
         "missing, and 1 classes.\n\n"
-        "The data set is the paper's kinetics100, and the backbone its own: its figures stand beside.\n\n"
+        "Data set (kinetics100) and backbone are the paper's: its figures stand beside ours.\n\n"
         "## Table 1: some\n\n"
         "|  | 1-shot | paper |\n| --- | --- | --- |\n"
         "| RGB (ours) | 73.60 ± 0.86 | – |\n| TAM | 74.20 ± 0.86 | 73.0† |\n| CFA | – | 69.9† |\n"
@@ -220,11 +219,14 @@ def test_heads_are_ordered_and_compared_with_the_best_and_the_plain_prototype(fe
     assert accuracies == sorted(accuracies, reverse=True)
     by_head = {row["trial"]["head"]: row for row in table["rows"]}
     assert set(by_head) == {"prototype-cosine", *heads.split(",")}
-    assert table["references"] == [*dict.fromkeys([table["rows"][0]["title"], "cosine to the class mean (`prototype-cosine`)"])]
+    plain = "cosine to the class mean (`prototype-cosine`)"
+    assert table["references"] == [*dict.fromkeys([table["rows"][0]["title"], plain])]
     learned = by_head["chamfer++"]["shots"]["1"]
     found = [open_result(Path(path)).found.accuracy for path in learned["results"]]
     assert learned["accuracy"] == pytest.approx(np.mean(found))
     assert learned["seeds_deviation"] == pytest.approx(np.std(found, ddof=1))
+    low, high = learned["less"][plain]["over_episodes_95"]  # two seeds: Student's t of one degree of freedom
+    assert (high - low) / 2 > 12.7 * learned["seeds_deviation"] / 2**0.5
     assert len(learned["results"]) == 2
     assert by_head["otam"]["shots"]["1"]["seeds_deviation"] is None
     assert "| OTAM alignment (`otam`) |" in amefu(feature_space, *words)

@@ -17,6 +17,7 @@ from amefu_cli.method.comparison import (
     percentile_interval,
     resampled_means,
     unpaired_difference,
+    widened,
 )
 
 
@@ -105,9 +106,7 @@ def test_percentiles():
     assert percentile_interval(50.0, np.arange(101.0)) == Interval(50.0, 2.5, 97.5)
 
 
-def test_trainings_that_differ_widen_an_interval():
-    """Two trainings each, 0.5 ± 0.1 and 0.7 ± 0.1: variances of the means 0.01 and 0.01, Student's t of 2 is 4.303."""
-    found = widened(Interval(0.2, 0.1, 0.3), [[0.4, 0.6], [0.6, 0.8]])
-    reach = math.hypot(0.1, 4.3027 * math.sqrt(0.02))
-    assert (found.low, found.high) == pytest.approx((0.2 - reach, 0.2 + reach), abs=1e-4)
-    assert widened(Interval(0.2, 0.1, 0.3), [[0.5], [0.7]]) == Interval(0.2, 0.1, 0.3)
+def test_a_second_cause_widens_an_interval():
+    """0.3 to the left and 0.4 to the right, and ± 0.4 besides: 0.5 and 0.4 √2."""
+    found = widened(Interval(1.0, 0.7, 1.4), 0.4)
+    assert (found.value, found.low, found.high) == pytest.approx((1.0, 0.5, 1.0 + 0.4 * 2**0.5))

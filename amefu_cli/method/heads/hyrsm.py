@@ -39,7 +39,6 @@ class HyRSM(Head):
         weight_decay=5e-4,
         queries=7,
         accumulation=4,
-        tasks=2_500,
     )
 
     def __init__(

@@ -17,7 +17,7 @@ from amefu_cli.method.heads.training import Training
 
 Shots = Literal["separate", "joint"]
 
-TRAINING = Training("the authors' values for SSv2, 1-shot", queries=1, accumulation=1, tasks=20_000)
+TRAINING = Training("the authors' values for SSv2, 1-shot", queries=1, accumulation=1)
 
 
 class MatchMean(FrameMetric):

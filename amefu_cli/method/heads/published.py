@@ -1,6 +1,6 @@
-"""The paper's Tables 1 to 3 in its order and words (Fu et al., ACM MM 2020), what stands for each row here, its figures.
+"""The paper's Tables 1 to 3 (Fu et al., ACM MM 2020) in its order and words, and what stands for each row here.
 
-Figures are 5-way accuracy in % by number of shots, of ResNet-50 streams.
+Its figures are 5-way accuracy in % by number of shots, of ResNet-50 streams.
 """
 
 from __future__ import annotations

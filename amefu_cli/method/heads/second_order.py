@@ -33,8 +33,7 @@ class SecondOrderRelation(Head):
 
     averages_shots = True
     training_defaults: ClassVar[Training] = Training(
-        "the authors' settings", optimizer="adam", rate=1e-3, queries=3, accumulation=1, tasks=100_000,
-        decay_after=(0.5,), decay_to=(0.5,),
+        "the authors' settings", optimizer="adam", rate=1e-3, queries=3, accumulation=1,
     )  # fmt: skip
 
     def __init__(self, dim: int, *, channels: int = 64, width: int = 64, hidden: int = 8, sigma: float = 100.0) -> None:

@@ -37,9 +37,6 @@ class TEAM(Head):
         weight_decay=5e-4,
         queries=6,
         accumulation=16,
-        tasks=10_000,
-        decay_after=(0.3, 0.5, 0.7),
-        decay_to=(0.5, 0.1, 0.01),
     )
 
     def __init__(self, dim: int, *, tokens: int = 60, adaptation: bool = True) -> None:

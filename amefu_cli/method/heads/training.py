@@ -21,6 +21,3 @@ class Training:
     weight_decay: float = 0.0
     queries: int = 5  # of each class
     accumulation: int = 16
-    tasks: int = 10_000  # episodes in all
-    decay_after: tuple[float, ...] = ()  # shares of the tasks after which the rate becomes ...
-    decay_to: tuple[float, ...] = ()  # ... these shares of `rate`

@@ -216,7 +216,7 @@ def test_segment_augmentation():
     torch.testing.assert_close(of_support.view(5, 2, 24), expected["augmented.described"].mean(2), **tight)
     found = logits(head, {"x.support": support, "x.query": query}, "x")
     torch.testing.assert_close(found, expected["logits.described"], **tight)
-    far = -torch.cdist(unit_frames(query).mean(1), published.mean((1, 2)))
+    far = -torch.cdist(unit_frames(query).flatten(0, -3).mean(1), published.mean((1, 2)))
     torch.testing.assert_close(far, expected["logits.published"], **tight)
 
 
