@@ -19,7 +19,7 @@ import typer
 
 from amefu_cli.commands.console import Answer, Terminal
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, defaults_of, read_config
+from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, config_of, defaults_of
 from amefu_cli.settings import BUILT_IN, LEARNED, PRESETS, RECIPES, Settings, check_type
 
 SplitOption = Annotated[Path | None, typer.Option(
@@ -152,9 +152,9 @@ def _remember(context: typer.Context, option: typer.CallbackParam, value: Value)
     known: Known = context.meta.setdefault("amefu", Known())
     setattr(known, str(option.name), value)
     if option.name == "workspace":
-        path = Workspace(Path(str(value))).config
-        known.config = read_config(path)
-        check_tables(known.config, path)
+        workspace = Workspace(Path(str(value)))
+        known.config = config_of(workspace)
+        check_tables(known.config, workspace.config)
     if known.workspace is not None:
         command = "-".join(context.command_path.split()[1:])  # without the program's own
         chosen = chosen_sets(known.config, known.preset, known.recipe)

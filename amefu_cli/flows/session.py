@@ -68,6 +68,11 @@ class Session:
             raise UsageError(f"{self.workspace.config}: [{command}] {error}") from error
 
 
+def config_of(workspace: Workspace) -> Config:
+    """The amefu.toml of a workspace; empty where there is none. Raises UsageError for anything else."""
+    return read_config(workspace.config)
+
+
 def chosen_sets(config: Config, preset: str | None, recipe: str | None) -> Chosen:
     """The sets that are named, else those of amefu.toml, else the paper's."""
     return Chosen(preset or config.sets.get("preset", "paper"), recipe or config.sets.get("recipe", "paper"))
