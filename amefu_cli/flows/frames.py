@@ -49,13 +49,19 @@ def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
     if order.videos is None and not folder.is_dir():
         return _go_on_without(session, order, folder)
     run = order.run or session.settings(FramesRun, "frames")
-    run = replace(run, follow_links=_follows_links(order, run, there))
-    clips = _find(session, folder, follow_links=run.follow_links)
-    store = prepare_store(order.out, _header(session, order, folder, run, there), rebuild=order.rebuild)
-    gone = _gone(store, folder, clips, there) if there and not order.rebuild else []
-    work = Work(
-        session, "frames", order.work, order.out.parent, timeout=run.timeout, allow_partial=run.allow_partial
-    )  # fmt: skip
+    says = order.run is not None and order.videos is not None  # `amefu frames VIDEOS` does; other lines do as the last
+    follow_links = run.follow_links or (not says and there is not None and there.notes.follow_links)
+    clips = _find(session, folder, follow_links=follow_links)
+    continued = None if order.rebuild else there
+    recipe = recipe_noted(session, continued)
+    header = FramesHeader(
+        settings=order.settings or (there.settings if there else session.settings(FramesSettings, "frames")),
+        notes=FramesNotes(videos=noted(folder, order.out), follow_links=follow_links, recipe=recipe),
+    )
+    store = prepare_store(order.out, header, rebuild=order.rebuild)
+    gone = _gone(store, folder, clips, continued) if continued else []
+    asked = {"timeout": run.timeout, "allow_partial": run.allow_partial}
+    work = Work(session, "frames", order.work, order.out.parent, **asked)
     by_id = {clip.id: clip for clip in clips.clips}
     sources = Sources(store)
     jobs = work.choose(by_id, store, lambda video: ClipJob(by_id[video], sources.made_from(by_id[video])))
@@ -129,24 +135,16 @@ def _go_on_without(session: Session, order: FramesOrder, folder: Path) -> Made[F
     return Made(open_store(order.out, FramesHeader, fix=FIX), Outcome())
 
 
-def _follows_links(order: FramesOrder, run: FramesRun, there: FramesHeader | None) -> bool:
-    """`amefu frames VIDEOS` says it; other lines do as the last one of these."""
-    says = order.run is not None and order.videos is not None
-    return run.follow_links or (not says and there is not None and there.notes.follow_links)
-
-
 def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
     found = one_of_each(find_clips(folder, follow_links=follow_links))
     for reason, paths in _by_reason(found.skipped).items():
         session.say.warn(f"skipped {_named(paths)}: {reason}")
     for group in found.in_two_classes:
-        session.say.warn(
-            f"{_named(group)} are the same clip, byte for byte, in two classes: a split may name one of them"
-        )
+        same = f"{_named(group)} are the same clip, byte for byte, in two classes"
+        session.say.warn(f"{same}: a split may name one of them")
     if session.command == "frames" and any(part_above(clip.id, clip.source) for clip in found.clips):
-        session.say.note(
-            f"{folder} holds train, val or test above the classes; `--split folders` takes them as the split"
-        )
+        parts = f"{folder} holds train, val or test above the classes"
+        session.say.note(f"{parts}; `--split folders` takes them as the split")
     if not found.clips:
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
     return found
@@ -183,15 +181,6 @@ def described(found: Found) -> tuple[dict[str, object], list[list[str]]]:
         [f"passed over: {reason}", str(len(paths)), _named(paths)] for reason, paths in _by_reason(skipped).items()
     ]
     return document, [["VIDEOS", "clips", ""], *rows]
-
-
-def _header(
-    session: Session, order: FramesOrder, folder: Path, run: FramesRun, there: FramesHeader | None
-) -> FramesHeader:
-    settings = order.settings or (there.settings if there else session.settings(FramesSettings, "frames"))
-    recipe = recipe_noted(session, None if order.rebuild else there)
-    notes = FramesNotes(videos=noted(folder, order.out), follow_links=run.follow_links, recipe=recipe)
-    return FramesHeader(settings=settings, notes=notes)
 
 
 def _gone(store: VideoStore[FramesHeader], folder: Path, found: Found, there: FramesHeader) -> list[str]:
