@@ -9,16 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
-from amefu_cli.artefacts.files.split import (
-    BUILT_IN,
-    FOLDERS,
-    KEYS,
-    Split,
-    load_split,
-    make_split,
-    split_of_folders,
-    write_split,
-)
+from amefu_cli.artefacts.files.split import FOLDERS, KEYS, Split, load_split, make_split, split_of_folders, write_split
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
@@ -26,6 +17,7 @@ from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
+from amefu_cli.flows.splits import SplitOrder, source_of
 
 SHOWN = 5  # proposals named in a message; --json has all
 
@@ -82,7 +74,9 @@ def check_split_of(
     Raises:
         UsageError: no such split; a file to repair into that is not a .json file; no folder of videos.
     """
-    source = _source(session, asked)
+    source = source_of(session, SplitOrder(asked))
+    if source is None:
+        raise UsageError(f"{session.workspace.split}: no such split file; name a split with --split")
     split = None if source == FOLDERS else load_split(source)
     if repair is not None and repair.suffix != ".json":
         raise UsageError(f"--repair {repair}: must end in .json; it is a split file for --split")
@@ -98,16 +92,6 @@ def check_split_of(
         write_split(repair, fixed, repaired_from=source, classes=dict(check.class_repairs))
         session.say.note(f"the repaired split: --split {repair}")
     return source, folder, check
-
-
-def _source(session: Session, asked: Path | None) -> str:
-    if asked is not None:
-        return str(asked)
-    if session.workspace.split.is_file():
-        return str(session.workspace.split)
-    if session.chosen.preset in BUILT_IN:
-        return session.chosen.preset
-    raise UsageError(f"{session.workspace.split}: no such split file; name a split with --split")
 
 
 def _recorded_folder(frames: Path) -> tuple[Path, bool]:
@@ -142,13 +126,12 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
     same, _ = duplicates(sources)
     present = Counter(map(class_of, split.listed(sources)))
     listed = Counter(map(class_of, split.videos or ()))
-    counts = [
+    counts = tuple(
         ClassCount(part, name, None if split.videos is None else listed[name], present[name])
-        for part in KEYS.values()
-        for name in getattr(split, part)
-    ]
+        for part in KEYS.values() for name in getattr(split, part)
+    )  # fmt: skip
     return SplitCheck(
-        tuple(counts), tuple(sorted((split.videos or frozenset()).difference(sources))), class_repairs, video_repairs,
+        counts, tuple(sorted((split.videos or frozenset()).difference(sources))), class_repairs, video_repairs,
         twins=near_names(lacking, set(split.classes) - lacking), identical=tuple(same),
         crossing=tuple(group for group in same if spelt.crosses(group)),
     )  # fmt: skip
