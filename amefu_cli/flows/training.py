@@ -119,10 +119,8 @@ def _stream_header(
     """What the checkpoint will say of itself; `--precision auto` is as the training was started with."""
     started = None if order.rebuild else started_header(order.out)
     before = started.training if isinstance(started, checkpoint.StreamHeader) else None
-    precision = settled_precision(
-        order.settings.precision, before.settings.precision if before else None, order.device, training=True
-    )
-    chosen, stream = session.chosen, order.stream
+    recorded, stream = before.settings.precision if before else None, order.stream
+    precision = settled_precision(order.settings.precision, recorded, order.device, training=True)
     return checkpoint.StreamHeader(
         role=order.modality, backbone=stream.backbone, crop=stream.crop, depth_encoding=stream.depth_encoding,
         classes=classes, clip=order.clip,
@@ -130,9 +128,7 @@ def _stream_header(
             settings=replace(order.settings, precision=precision), weights=weights_identity(stream.weights),
             videos=len(records), data=fingerprint_of(records, classes),
         ),
-        notes=checkpoint.CheckpointNotes(
-            preset=chosen.preset, recipe=chosen.recipe, weights=noted_weights(stream.weights, order.out)
-        ),
+        notes=checkpoint.CheckpointNotes(**vars(session.chosen), weights=noted_weights(stream.weights, order.out)),
     )  # fmt: skip
 
 
@@ -210,7 +206,7 @@ def fusion_header(
         role="fusion", fusion=settings.fusion, dim=dim_of(store, records), clip=store.header.clip,
         streams={name: store.header.streams[name].fingerprint for name in STREAMS},
         training=checkpoint.FusionTraining(settings, *learned_from(ready, records)),
-        notes=checkpoint.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
+        notes=checkpoint.CheckpointNotes(**vars(session.chosen)),
     )  # fmt: skip
 
 
