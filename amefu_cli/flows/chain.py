@@ -62,8 +62,8 @@ def features_up_to_date(
     depth_plan = refuse_depth(session, of_depth) if session.upstream else None
     frames = frames_up_to_date(session, of_depth.frames)
     assert frames.store is not None, "without VIDEOS there is a store, or it has been refused"
-    check_crop(frames.store, plan.crops)
-    split = resolve_split(session, order.split, frames.store, plan.trained_on, share=plan.work.is_share)
+    check_crop(frames.store, [stream.crop for stream in plan.header.streams.values()])
+    split = resolve_split(session, order.split, frames.store, plan.header.streams, share=plan.work.is_share)
     if check and not session.dry_run:  # which may not have all frames yet
         check(frames.store, split)
     plan.warn_of_untrained(session)
@@ -96,8 +96,7 @@ def features_with_split(
         ready = Ready(made.store, split)
     else:
         store = open_store(order.out, FeaturesHeader, fix="amefu features")
-        trained_on = {name: row.trained_on for name, row in store.header.streams.items()}
-        ready = Ready(store, resolve_split(session, order.split, store, trained_on))
+        ready = Ready(store, resolve_split(session, order.split, store, store.header.streams))
         if check:
             check(ready.store, ready.split)
     warn_of_other_switches(session, ready.store)

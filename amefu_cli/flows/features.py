@@ -23,6 +23,11 @@ from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import RECIPES, ClipSettings, FallbackSettings, FeaturesSettings, FramesSettings, NetworkRun
 from amefu_cli.stages import Outcome, VideoJob
 
+# By which rules testing reads frames of a novel video: those of every model and head, so that one that is evaluated
+# later finds its frames; 40 at most of a clip of 16.
+_ASKED = [*(model.test_frames for model in MODELS.values()), *(head.frames for head in HEADS.values())]
+RULES = sorted({rule for rule in _ASKED if rule})
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -69,15 +74,6 @@ class FeaturesPlan:
     asked: Mapping[str, Asked]
     run: NetworkRun
     work: Work
-
-    @property
-    def crops(self) -> list[int]:
-        return [stream.row.crop for stream in self.asked.values()]
-
-    @property
-    def trained_on(self) -> dict[str, Sequence[str] | None]:
-        """The classes that each stream was trained on; None: not known."""
-        return {name: stream.row.trained_on for name, stream in self.asked.items()}
 
     def warn_of_untrained(self, session: Session) -> None:
         """Name the streams that were never pretrained."""
@@ -179,7 +175,7 @@ class _Making:
         settings, novel = self.plan.header.settings, part == "novel"
         rows = {name: row for name, row in self.plan.header.streams.items() if novel or not row.novel_only}
         streams = {name: row.fingerprint for name, row in rows.items()}
-        rules = self._rules() if novel and settings.novel_frames == "auto" else []
+        rules = [*dict.fromkeys([settings.test_frames, *RULES])] if novel and settings.novel_frames == "auto" else []
         numbers = kept_frames(record.frames, rules, stride=settings.stride, clip=self.plan.header.clip)
         made_from: dict[str, object] = {
             "frames": record.fingerprint, "depth": disparity.fingerprint, "part": part, "kept": rules,
@@ -188,13 +184,6 @@ class _Making:
         lacking = tuple(name for name in streams if name not in copied)
         made_from["streams"] = streams
         return VideoJob(record, made_from, numbers, 1 + (settings.views if part == "base" else 0), lacking, copied)
-
-    def _rules(self) -> list[str]:
-        """By which rules testing reads frames of a novel video: those of every model and head, so that one that is
-        evaluated later finds its frames; 40 at most of a clip of 16."""
-        every = (model.test_frames for model in MODELS.values()), (head.frames for head in HEADS.values())
-        asked = sorted({rule for rules in every for rule in rules if rule})
-        return [*dict.fromkeys([self.plan.header.settings.test_frames, *asked])]
 
     def _sound_streams(
         self, video: str, made_from: Mapping[str, object], streams: Mapping[str, str]

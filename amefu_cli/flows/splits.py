@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,7 @@ from amefu_cli.artefacts.files import split as files
 from amefu_cli.artefacts.files.names import class_of, letters
 from amefu_cli.artefacts.files.split import FOLDERS, Split, built_in_split
 from amefu_cli.artefacts.files.workspace import located
-from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader, header_of
+from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader, Stream, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.errors import UsageError
@@ -21,9 +21,6 @@ from amefu_cli.flows.session import Session
 from amefu_cli.settings import BUILT_IN, DEFAULT_SPLIT_RATIO, EpisodesSettings, SplitSettings
 
 BELONGS = 0.5  # below this share of its classes in a preset's split, a data set is another one
-
-TrainedOn = Mapping[str, Sequence[str] | None]
-"""By stream the classes that it was trained on; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,11 @@ class SplitOrder:
 
 
 def resolve_split(
-    session: Session, order: SplitOrder, store: VideoStore[AnyHeader], trained_on: TrainedOn, *, share: bool = False
-) -> Split:
+    session: Session, order: SplitOrder, store: VideoStore[AnyHeader], streams: Mapping[str, Stream], *,
+    share: bool = False,
+) -> Split:  # fmt: skip
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
-    `store`; held against `store`, and against what its streams were trained on.
+    `store`; held against `store`, and against what its `streams` were trained on.
 
     What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
     run. Of a `share` of the videos the split may name none.
@@ -75,9 +73,10 @@ def resolve_split(
         split = files.draw_split(names, ratio=order.ratio, rng=np.random.default_rng(order.seed))
         how = f"drawn by {order.ratio}"
     _check(session, split, source or how, store)
-    for modality in ("rgb", "depth"):
-        fix = f"amefu pretrain --modality {modality} --rebuild"
-        refuse_seen(split, trained_on.get(modality) or (), f"the {modality} stream", fix)
+    for name in ("rgb", "depth"):  # further ones are frozen as they were
+        if name in streams:
+            fix = f"amefu pretrain --modality {name} --rebuild"
+            refuse_seen(split, streams[name].trained_on or (), f"the {name} stream", fix)
     _check_copies(session, split, store)
     if names and not any(map(split.lists, store.ids())):
         if not share:
