@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -45,9 +45,9 @@ class FramesOrder:
 def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
     """Bring frames.zarr up to date with the clips of VIDEOS."""
     there = header_of(order.out, FramesHeader)
-    folder = order.videos or _noted_folder(order.out, there)
-    if order.videos is None and not folder.is_dir():
-        return _go_on_without(session, order, folder)
+    folder = order.videos or _noted_folder(session, order, there)
+    if folder is None:
+        return Made(open_store(order.out, FramesHeader, fix=FIX), Outcome())
     run = order.run or session.settings(FramesRun, "frames")
     says = order.run is not None and order.videos is not None  # `amefu frames VIDEOS` does; other lines do as the last
     follow_links = run.follow_links or (not says and there is not None and there.notes.follow_links)
@@ -65,7 +65,8 @@ def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
     by_id = {clip.id: clip for clip in clips.clips}
     sources = Sources(store)
     jobs = work.choose(by_id, store, lambda video: ClipJob(by_id[video], sources.made_from(by_id[video])))
-    _say_gone(session, gone, store, folder, prune=order.prune)
+    if gone:
+        _say_gone(session, order, gone, folder)
     outcome = None
     if not session.dry_run:
         with store:
@@ -121,18 +122,17 @@ class Sources:
                 write_atomic(self._path, json.dumps(sorted(self._found)).encode("ascii"))
 
 
-def _noted_folder(path: Path, there: FramesHeader | None) -> Path:
+def _noted_folder(session: Session, order: FramesOrder, there: FramesHeader | None) -> Path | None:
+    """The folder that the store was made from; None where it is gone, as on a machine that has the stores alone."""
     if there is None:
-        raise UsageError(f"{path}: no such store; name the folder of videos: `{FIX}`")
-    return located(there.notes.videos, path)
-
-
-def _go_on_without(session: Session, order: FramesOrder, folder: Path) -> Made[FramesHeader]:
-    """The folder of videos is not there, as on a machine that was given the stores alone."""
+        raise UsageError(f"{order.out}: no such store; name the folder of videos: `{FIX}`")
+    folder = located(there.notes.videos, order.out)
+    if folder.is_dir():
+        return folder
     if order.prune:
         raise UsageError(f"{folder}: is not there, so nothing says which of its clips are gone; name VIDEOS")
     session.say.warn(f"{folder} is not there any more; going on with the frames in {order.out}")
-    return Made(open_store(order.out, FramesHeader, fix=FIX), Outcome())
+    return None
 
 
 def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
@@ -151,10 +151,9 @@ def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
 
 
 def _by_reason(skipped: Iterable[tuple[Path, str]]) -> dict[str, list[str]]:
-    """What was passed over, by its reason."""
-    found: dict[str, list[str]] = {}
+    found = defaultdict(list)
     for path, reason in skipped:
-        found.setdefault(reason, []).append(str(path))
+        found[reason].append(str(path))
     return found
 
 
@@ -177,9 +176,8 @@ def described(found: Found) -> tuple[dict[str, object], list[list[str]]]:
     rows += [[f"class {name}", str(count), ""] for name, count in sorted(classes.items())]
     rows += [["refused", clip, str(fault)] for clip, fault in refused.items()]
     rows += [["the same clip in two classes", str(len(group)), _named(group)] for group in found.in_two_classes]
-    rows += [
-        [f"passed over: {reason}", str(len(paths)), _named(paths)] for reason, paths in _by_reason(skipped).items()
-    ]
+    passed_over = _by_reason(skipped).items()
+    rows += [[f"passed over: {reason}", str(len(paths)), _named(paths)] for reason, paths in passed_over]
     return document, [["VIDEOS", "clips", ""], *rows]
 
 
@@ -199,15 +197,10 @@ def _gone(store: VideoStore[FramesHeader], folder: Path, found: Found, there: Fr
     return gone
 
 
-def _say_gone(
-    session: Session, gone: Sequence[str], store: VideoStore[FramesHeader], folder: Path, *, prune: bool
-) -> None:
-    """Say which videos are gone from the folder, and what becomes of them."""
-    if not gone:
-        return
+def _say_gone(session: Session, order: FramesOrder, gone: Sequence[str], folder: Path) -> None:
     first = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
-    some = f"{len(gone)} videos of {store.path} are no longer in {folder} ({first})"
-    if prune:
+    some = f"{len(gone)} videos of {order.out} are no longer in {folder} ({first})"
+    if order.prune:
         session.say.note(f"frames: {some}; they {'would be' if session.dry_run else 'are'} taken out")
     else:
         session.say.warn(f"{some}, but are still used; take them out with `amefu frames --prune`")
