@@ -65,10 +65,23 @@ def pretrain(session: Session, order: PretrainOrder) -> tuple[checkpoint.Checkpo
     listed = ready.split.listed(ready.store.records())
     base = base_classes(ready.split, listed, ready.store.path)
     records = {video: record for video, record in listed.items() if record.class_name in base}
-    files = TrainingRun(order.out, _stream_header(session, order, records, base))
+    header = _stream_header(session, order, records, base)
+    files = TrainingRun(order.out, header)
     task = f"{order.modality} on {len(records)} videos for {order.settings.epochs} epochs"
     if is_due(session, files, order.rebuild, task):
-        _train_stream(session, order, ready.store, records, files)
+        from amefu_cli.stages import pretrain as stage
+
+        weights, device = order.stream.weights, order.device
+        setup = stage.prepare(ready.store, [*records.values()], header, weights=weights, device=device)
+        files.header = replace(header, notes=replace(header.notes, started_from=setup.provenance))
+        if order.rebuild:
+            files.start_over()
+        session.say.note(
+            f"pretrain: {len(setup.train)} videos of {len({label for _, label in setup.train})} base classes, "
+            f"{len(setup.held_out)} held out{files.resumption()}"
+        )
+        with session.say.progress("pretrain") as progress:
+            stage.pretrain(setup, files, progress=progress)
     return notes_of(order.out), len(records)
 
 
@@ -130,24 +143,6 @@ def _stream_header(
         ),
         notes=checkpoint.CheckpointNotes(**vars(session.chosen), weights=noted_weights(stream.weights, order.out)),
     )  # fmt: skip
-
-
-def _train_stream(
-    session: Session, order: PretrainOrder, store: VideoStore[FramesHeader] | VideoStore[DepthHeader],
-    records: Mapping[str, VideoRecord], files: TrainingRun[checkpoint.StreamHeader],
-) -> None:  # fmt: skip
-    from amefu_cli.stages.pretrain import prepare, pretrain
-
-    setup = prepare(store, [*records.values()], files.header, weights=order.stream.weights, device=order.device)
-    files.header = replace(files.header, notes=replace(files.header.notes, started_from=setup.provenance))
-    if order.rebuild:
-        files.start_over()
-    session.say.note(
-        f"pretrain: {len(setup.train)} videos of {len({label for _, label in setup.train})} base classes, "
-        f"{len(setup.held_out)} held out{files.resumption()}"
-    )
-    with session.say.progress("pretrain") as progress:
-        pretrain(setup, files, progress=progress)
 
 
 def meta_train(
