@@ -208,7 +208,7 @@ class _Making:
         device = choose_device(run.device)
         precision = choose_precision(settings.precision, device)
         needed = {name for job in jobs for name in job.streams}
-        asked = {name: (of.row, of.weights) for name, of in self.plan.asked.items() if name in needed}
+        asked = {name: stream for name, stream in self.plan.asked.items() if name in needed}
         streams = load_streams(asked, device=device, precision=precision, seed=settings.seed)
         setup = Extraction(
             frames=self.frames, depth=self.depth, features=self.store, streams=streams, device=device,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256
 from amefu_cli.artefacts.files.workspace import located_weights, weights_identity
@@ -21,8 +22,7 @@ NAME = re.compile(r"[a-z][a-z0-9_-]*")
 FORM = "--stream NAME=BACKBONE, NAME=depth:BACKBONE for one that reads disparity, and @WEIGHTS for others than imagenet"
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """One stream: its row in the header of features.zarr, and the weights: `imagenet`, `none`, a file or checkpoint."""
 
     row: Stream
