@@ -103,17 +103,16 @@ def features_with_split(
     return ready
 
 
-def frames_with_split(session: Session, order: FramesOrder, split: SplitOrder) -> Ready[FramesHeader] | None:
-    """The frames that a stream is trained on; None where a dry run finds something to do before."""
-    return _with_split(session, frames_up_to_date(session, order), order.out, split)
-
-
-def depth_with_split(session: Session, order: DepthOrder, split: SplitOrder) -> Ready[DepthHeader] | None:
-    """The disparity that a stream is trained on; None where a dry run finds something to do before."""
+def stream_with_split(
+    session: Session, modality: str, frames: Path, depth: Path, split: SplitOrder
+) -> Ready[FramesHeader] | Ready[DepthHeader] | None:
+    """What a stream is trained on, frames or disparity; None where a dry run finds something to do before."""
+    order = FramesOrder(frames)
+    if modality == "rgb":
+        return _with_split(session, frames_up_to_date(session, order), frames, split)
     if session.upstream:
-        return _with_split(session, depth_up_to_date(session, order), order.out, split)
-    store = open_store(order.out, DepthHeader, fix="amefu depth")
-    return _with_split(session, Made(store, Outcome()), order.out, split)
+        return _with_split(session, depth_up_to_date(session, DepthOrder(depth, order)), depth, split)
+    return _with_split(session, Made(open_store(depth, DepthHeader, fix="amefu depth"), Outcome()), depth, split)
 
 
 def _with_split(session: Session, made: Made[AnyHeader], path: Path, split: SplitOrder) -> Ready[AnyHeader] | None:

@@ -11,16 +11,14 @@ from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.files.workspace import noted_weights, weights_identity
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.chain import Ready, depth_with_split, features_with_split, frames_with_split
-from amefu_cli.flows.depth import DepthOrder
+from amefu_cli.flows.chain import Ready, features_with_split, stream_with_split
 from amefu_cli.flows.evaluate import Videos, check_drawing
 from amefu_cli.flows.features import FeaturesOrder
-from amefu_cli.flows.frames import FramesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder
 from amefu_cli.flows.work import check_backbone, check_crop, check_device, settled_precision
@@ -54,12 +52,7 @@ def pretrain(session: Session, order: PretrainOrder) -> tuple[checkpoint.Checkpo
         SettingsMismatch: the checkpoint is there by other settings or from other data.
     """
     _refuse_pretraining(order)
-    frames = FramesOrder(order.frames)
-    ready: Ready[FramesHeader] | Ready[DepthHeader] | None
-    if order.modality == "rgb":
-        ready = frames_with_split(session, frames, order.split)
-    else:
-        ready = depth_with_split(session, DepthOrder(order.depth, frames), order.split)
+    ready = stream_with_split(session, order.modality, order.frames, order.depth, order.split)
     if ready is None:
         return None
     listed = ready.split.listed(ready.store.records())
