@@ -53,18 +53,14 @@ def check_crop(frames: VideoStore[FramesHeader], crops: Iterable[int]) -> None:
 def settled_precision(asked: str, recorded: str | None, device: str, *, training: bool = False) -> str:
     """What `--precision auto` means: as a store or a training was started with, so that every machine that goes on
     with it computes alike; else the faster one here."""
-    if asked != "auto":
-        return asked
-    if recorded:
-        return recorded
+    if known := recorded if asked == "auto" else asked:
+        return known
     from amefu_cli.stages.networks import choose_device, choose_precision, precision_name
 
     return precision_name(choose_precision("auto", choose_device(device), training=training))
 
 
 WHOLE = WorkRun(shard="none")  # what a command that reads all videos has made before it, also in an array task
-
-
 AnyJob = TypeVar("AnyJob", ClipJob, VideoJob)  # one video that a stage could make
 
 
