@@ -143,11 +143,8 @@ def make_features(
     store = prepare_store(plan.order.out, header, rebuild=plan.order.rebuild, frames=frames)
     making = _Making(plan, frames, depth, store, split)
     jobs = plan.work.choose([*filter(split.lists, frames.ids())], store, making.job)
-    if jobs and header.settings.flip > 0 and header.settings.views == 0:
-        session.say.warn(
-            f"--flip {header.settings.flip} mirrors random crops alone, and --views 0 makes none: no feature is "
-            "mirrored"
-        )
+    if jobs and (flip := header.settings.flip) > 0 and header.settings.views == 0:
+        session.say.warn(f"--flip {flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
     outcome = None if session.dry_run else making.extract(session, jobs)
     return plan.work.made(store, outcome, before)
 
@@ -234,9 +231,8 @@ def warn_of_other_switches(session: Session, store: VideoStore[FeaturesHeader]) 
         return
     asked = {**vars(session.settings(FramesSettings, "frames")), **vars(session.settings(FeaturesSettings, "features"))}
     held = {"geometry": store.header.notes.geometry, **vars(store.header.settings)}
-    switches = {
-        name for defaults in RECIPES.values() for kind in ("frames", "features") for name in defaults.get(kind, {})
-    }
+    tables = [defaults.get(kind, {}) for defaults in RECIPES.values() for kind in ("frames", "features")]
+    switches = {name for table in tables for name in table}
     other = [f"{name} {held[name]} (not {asked[name]})" for name in sorted(switches) if held[name] != asked[name]]
     if other:
         session.say.warn(

@@ -78,14 +78,13 @@ def resolve_split(
             fix = f"amefu pretrain --modality {name} --rebuild"
             refuse_seen(split, streams[name].trained_on or (), f"the {name} stream", fix)
     _check_copies(session, split, store)
-    if names and not any(map(split.lists, store.ids())):
-        if not share:
-            raise UsageError(
-                f"{source} matches none of the videos that are there: it names {_some(split.videos or split.classes)} "
-                f"and there are {_some(store.ids())}; name another one with --split"
-            )
-        return split
-    _write_down(session, order, split, source, how)
+    if not names or any(map(split.lists, store.ids())):
+        _write_down(session, order, split, source, how)
+    elif not share:
+        raise UsageError(
+            f"{source} matches none of the videos that are there: it names {_some(split.videos or split.classes)} "
+            f"and there are {_some(store.ids())}; name another one with --split"
+        )
     return split
 
 
