@@ -73,16 +73,15 @@ def make_depth(
     identity = EstimatorIdentity.of(settings.estimator, plan.weights)
     header = DepthHeader(settings=kept, made_from=identity, notes=notes)
     store = prepare_store(path, header, rebuild=plan.order.rebuild, frames=frames)
-    jobs = plan.work.choose(frames.ids(), store, lambda video: _job(frames, video))
+
+    def job(video: str) -> VideoJob | None:
+        if (record := frames.record(video)) is None:  # taken out of the store meanwhile
+            return None
+        return VideoJob(record, {"frames": record.fingerprint}, np.arange(record.frames, dtype=np.int64))
+
+    jobs = plan.work.choose(frames.ids(), store, job)
     outcome = None if session.dry_run else _predict(session, replace(plan, settings=settings), frames, store, jobs)
     return plan.work.made(store, outcome, before)
-
-
-def _job(frames: VideoStore[FramesHeader], video: str) -> VideoJob | None:
-    record = frames.record(video)
-    if record is None:  # taken out of the store meanwhile
-        return None
-    return VideoJob(record, {"frames": record.fingerprint}, np.arange(record.frames, dtype=np.int64))
 
 
 def _predict(
