@@ -1,6 +1,6 @@
 """From settings to command-line options, and from the command line, `amefu.toml` and presets back to settings.
 
-A command is a function of a `Session`, maybe an `Answer`, of groups of settings, and of options of its own. Here every
+A command is a function of a `Session`, an `Answer`, of groups of settings, and of options of its own. Here every
 field of a group becomes an option. A value is taken from the command line, else from `amefu.toml` in the workspace,
 else from `--recipe`, else from `--preset`, else it is the field's own default, which is the paper's.
 """
