@@ -1,6 +1,6 @@
 """From settings to command-line options, and from the command line, `amefu.toml` and presets back to settings.
 
-A command is a function of a `Session`, maybe an `Answer`, of groups of settings, and of options of its own. Here every
+A command is a function of a `Session`, an `Answer`, of groups of settings, and of options of its own. Here every
 field of a group becomes an option. A value is taken from the command line, else from `amefu.toml` in the workspace,
 else from `--recipe`, else from `--preset`, else it is the field's own default, which is the paper's.
 """
@@ -11,9 +11,9 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args, get_type_hints
+from typing import Annotated, TypeGuard, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -22,15 +22,12 @@ from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, config_of, defaults_of
 from amefu_cli.settings import BUILT_IN, LEARNED, PRESETS, RECIPES, Settings, check_type
 
-SplitOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="NAME|FILE|LISTS",
-        help=f"{', '.join(BUILT_IN)}; a .json or .toml file of class names; or lists of class/video or of "
-        "classes: a folder, a prefix, or train.txt,val.txt,test.txt; or folders, for train/ val/ test/ above the "
-        "classes [WORKSPACE/split.json, else that of --preset]",
-    ),
-]
+SplitOption = Annotated[Path | None, typer.Option(
+    metavar="NAME|FILE|LISTS",
+    help=f"{', '.join(BUILT_IN)}; a .json or .toml file of class names; or lists of class/video or of classes: a "
+    "folder, a prefix, or train.txt,val.txt,test.txt; or folders, for train/ val/ test/ above the classes "
+    "[WORKSPACE/split.json, else that of --preset]",
+)]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +44,8 @@ FeaturesPath = Annotated[Path, Place("feature store to read", lambda workspace: 
 RgbPath = Annotated[Path, Place("RGB stream", lambda workspace: workspace.stream("rgb"))]
 DepthStreamPath = Annotated[Path, Place("depth stream", lambda workspace: workspace.stream("depth"))]
 FusionPath = Annotated[Path, Place("fusion", lambda workspace: workspace.fusion)]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="throw what is there away and make it again")]
-DryRun = Annotated[Session, typer.Option("--dry-run", help="only say what would be done")]
-"""The session of a command that can be run dry."""
+Rebuild = Annotated[bool, "throw what is there away and make it again"]
+DryRun = Annotated[Session, "that of a command with --dry-run"]
 
 LONGEST = 60  # characters of choices beside an option's name, on a terminal of 80
 
@@ -78,75 +74,77 @@ class Known:
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Turn a function of (session, answer, settings, options) into a typer command with one option for every field.
 
-    A path at a Place is that of the workspace where it is not typed.
+    A path at a Place is that of the workspace where it is not typed; a text is the help of a plain option.
     """
     hints = get_type_hints(function, include_extras=True)
-    options = OPTIONS[function.__name__.strip("_").replace("_", "-")] = {"upstream": bool, "json": bool}
-    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    groups: dict[str, type[Settings]] = {}
-    places: dict[str, Place] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        hint = hints[name]
-        if isinstance(hint, type) and issubclass(hint, Settings):
-            groups[name] = hint
-            options |= get_type_hints(hint)
-            parameters += _options_of(hint)
-        elif hint not in (Session, DryRun, Answer):
-            kind, option = get_args(hint)
-            options[name] = kind
-            if isinstance(option, Place):
-                places[name] = option
-                text = f"{option.help} [{option.of(Workspace(Path('WORKSPACE')))}]"
-                hint = Annotated[kind | None, typer.Option(help=text)]
-            default = None if name in places else parameter.default
-            parameters.append(_keyword(name, hint, default))
-    if hints["session"] == DryRun:
-        options["dry_run"] = bool
-        parameters.append(_keyword("dry_run", Annotated[bool, get_args(DryRun)[1]], False))
-    parameters += SESSION
+    groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
+    places = {name: place for name, hint in hints.items() for place in get_args(hint) if isinstance(place, Place)}
 
     @functools.wraps(function)
-    def run(*, context: typer.Context, **typed: object) -> None:
-        values = dict(typed)
-        session, answer = _session_of(context, values)
+    def run(
+        *, context: typer.Context, workspace: Path, preset: str | None, recipe: str | None, upstream: bool, json: bool,
+        dry_run: bool = False, **typed: object,
+    ) -> None:  # fmt: skip
+        command, config = name_of(function), context.meta["amefu"].config
+        session = Session(command, Workspace(workspace), config, Terminal(), preset, recipe, upstream, dry_run)
         for name, kind in groups.items():
-            values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+            typed[name] = kind(**{field.name: typed.pop(field.name) for field in dataclasses.fields(kind)})
         for name, place in places.items():
-            values[name] = values[name] or place.of(session.workspace)
-        values |= {name: value for name, value in (("session", session), ("answer", answer)) if name in hints}
-        function(**values)
+            typed[name] = typed[name] or place.of(session.workspace)
+        function(session=session, answer=Answer(json), **typed)
 
+    parameters = [_keyword("context", typer.Context), *_options_of(function, hints), *SESSION]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    decides = ("workspace", "preset", "recipe")  # over what a table holds
+    kinds = {parameter.name: get_args(parameter.annotation)[0] for parameter in parameters[1:]}
+    OPTIONS[name_of(function)] = {name: kind for name, kind in kinds.items() if name not in decides}
     return run
 
 
-def _keyword(name: str, hint: object, default: object) -> inspect.Parameter:
+def name_of(function: Callable[..., None]) -> str:
+    """What the command of a function is called; `import_` only makes way for Python's own word."""
+    return function.__name__.strip("_").replace("_", "-")
+
+
+def _is_group(hint: object) -> TypeGuard[type[Settings]]:
+    return isinstance(hint, type) and issubclass(hint, Settings)
+
+
+def _options_of(function: Callable[..., None], hints: Mapping[str, object]) -> Iterator[inspect.Parameter]:
+    """What a command takes besides SESSION: every field of its groups, and what it names itself."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        if _is_group(hint):
+            kinds = get_type_hints(hint)
+            yield from (_option_of(field, kinds[field.name]) for field in dataclasses.fields(hint))
+        elif name not in ("session", "answer"):
+            yield _option(name, hint, parameter.default)
+    if hints["session"] == DryRun:
+        yield _option("dry_run", Annotated[bool, "only say what would be done"], False)
+
+
+def _option_of(field: dataclasses.Field[object], kind: object) -> inspect.Parameter:
+    metavar = "|".join(field.metadata["choices"]) or None
+    if metavar and len(metavar) > LONGEST:
+        metavar = "NAME"  # the help text says which
+    option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
+    return _keyword(field.name, Annotated[kind, option], field.default)
+
+
+def _option(name: str, hint: object, default: object) -> inspect.Parameter:
+    kind, option = get_args(hint)
+    if isinstance(option, Place):
+        kind, default = kind | None, None
+        option = typer.Option(help=f"{option.help} [{option.of(Workspace(Path('WORKSPACE')))}]")
+    elif isinstance(option, str):
+        only_yes = [f"--{name.replace('_', '-')}"] if kind is bool else []  # and no --no-…
+        option = typer.Option(*only_yes, help=option)
+    return _keyword(name, Annotated[kind, option], default)
+
+
+def _keyword(name: str, hint: object, default: object = inspect.Parameter.empty) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
-
-
-def _options_of(kind: type[Settings]) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        metavar = "|".join(field.metadata["choices"]) or None
-        if metavar and len(metavar) > LONGEST:
-            metavar = "NAME"  # the help text says which
-        option = typer.Option(help=field.metadata["help"], metavar=metavar, show_default=True)
-        yield _keyword(field.name, Annotated[hints[field.name], option], field.default)
-
-
-def _session_of(context: typer.Context, values: dict[str, object]) -> tuple[Session, Answer]:
-    """The session of a command line; takes what it knows out of `values`."""
-    known: Known = context.meta["amefu"]
-    assert known.workspace is not None
-    for name in ("workspace", "preset", "recipe"):
-        del values[name]
-    session = Session(
-        command=_name_of(context), workspace=Workspace(known.workspace), config=known.config, say=Terminal(),
-        preset=known.preset, recipe=known.recipe, upstream=bool(values.pop("upstream")),
-        dry_run=bool(values.pop("dry_run", False)),
-    )  # fmt: skip
-    return session, Answer(as_json=bool(values.pop("json")))
 
 
 def _remember(context: typer.Context, option: typer.CallbackParam, value: Value) -> Value:
@@ -158,40 +156,35 @@ def _remember(context: typer.Context, option: typer.CallbackParam, value: Value)
         known.config = config_of(workspace)
         check_tables(known.config, workspace.config)
     if known.workspace is not None:
-        command = _name_of(context)
+        command = "-".join(context.command_path.split()[1:])  # without the program's own
         chosen = chosen_sets(known.config, known.preset, known.recipe)
         defaults = defaults_of(command, known.config, chosen, known.modality or known.head)
         context.default_map = {key: value for key, value in defaults.items() if key in OPTIONS[command]}
     return value
 
 
-def _name_of(context: typer.Context) -> str:
-    return "-".join(context.command_path.split()[1:])  # without the program's own
-
-
 FROM_CONFIG = "that of amefu.toml, else paper"
-Modality = Annotated[str, typer.Option(help="the stream to train: rgb or depth", is_eager=True, callback=_remember)]
-LearnedHead = Annotated[str | None, typer.Option(
-    help=f"a head to train in place of the fusion, by defaults of its own for queries, rate and optimizer: "
-    f"{', '.join(LEARNED)}", is_eager=True, callback=_remember, metavar="NAME",
-)]  # fmt: skip
+_deciding = functools.partial(typer.Option, is_eager=True, callback=_remember)  # over the defaults of others
+Modality = Annotated[str, _deciding(help="the stream to train: rgb or depth")]
+LearnedHead = Annotated[str | None, _deciding(metavar="NAME", help=(
+    "a head to train in place of the fusion, by defaults of its own for queries, rate and optimizer: "
+    f"{', '.join(LEARNED)}"
+))]  # fmt: skip
 SESSION = [
-    _keyword("workspace", Annotated[Path, typer.Option(
-        help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE", is_eager=True, callback=_remember,
+    _option("workspace", Annotated[Path, _deciding(
+        help="folder of the defaults of all paths", envvar="AMEFU_WORKSPACE",
     )], Path("amefu-workspace")),
-    _keyword("preset", Annotated[str | None, typer.Option(
-        help="set of defaults", metavar="|".join(PRESETS), is_eager=True, callback=_remember, show_default=FROM_CONFIG,
+    _option("preset", Annotated[str | None, _deciding(
+        help="set of defaults", metavar="|".join(PRESETS), show_default=FROM_CONFIG,
     )], None),
-    _keyword("recipe", Annotated[str | None, typer.Option(
+    _option("recipe", Annotated[str | None, _deciding(
         help="paper, its public code, or ours: set of defaults that wins over --preset", metavar="|".join(RECIPES),
-        is_eager=True, callback=_remember, show_default=FROM_CONFIG,
+        show_default=FROM_CONFIG,
     )], None),
-    _keyword("upstream", Annotated[bool, typer.Option(
-        "--upstream/--no-upstream", help="first bring what this command reads up to date",
-    )], True),
-    _keyword("json", Annotated[bool, typer.Option("--json", help="print the result as one JSON document")], False),
+    _option("upstream", Annotated[bool, typer.Option(help="first bring what this command reads up to date")], True),
+    _option("json", Annotated[bool, "print the result as one JSON document"], False),
 ]  # fmt: skip
-"""What every command takes. An option with a callback decides over the defaults of others."""
+"""What every command takes."""
 
 
 def check_tables(config: Config, path: Path) -> None:

@@ -16,14 +16,10 @@ from amefu_cli.errors import VideoError
 if TYPE_CHECKING:
     from amefu_cli.flows.work import AnyHeader, Made
 
-StreamsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--stream", metavar="NAME=BACKBONE",
-        help="a further frozen network beside rgb and depth; NAME=depth:BACKBONE for one that reads disparity, "
-        "@none or @FILE behind it for other weights than ImageNet's; repeat it for several",
-    ),
-]  # fmt: skip
+StreamsOption = Annotated[list[str] | None, typer.Option(metavar="NAME=BACKBONE", help=(
+    "a further frozen network beside rgb and depth; NAME=depth:BACKBONE for one that reads disparity, @none or @FILE "
+    "behind it for other weights than ImageNet's; repeat it for several"
+))]  # fmt: skip
 
 
 @command
@@ -32,12 +28,9 @@ def frames(
     work: groups.WorkRun,
     out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.frames)],
     videos: Annotated[
-        Path | None,
-        typer.Argument(help="folder of CLASS/…/clip.mp4, or of CLASS/…/clip/image.jpg [the last one]"),
+        Path | None, typer.Argument(help="folder of CLASS/…/clip.mp4, or of CLASS/…/clip/image.jpg [the last one]")
     ] = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="take videos out of the store whose clips are no longer in VIDEOS")
-    ] = False,
+    prune: Annotated[bool, "take videos out of the store whose clips are no longer in VIDEOS"] = False,
     rebuild: options.Rebuild = False,
 ) -> None:  # fmt: skip
     """Decode every clip of VIDEOS into frames.zarr: upright, resized, as JPEG.
@@ -59,10 +52,7 @@ def depth(
     work: groups.WorkRun, frames: options.FramesPath,
     out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.depth)],
     videos: Annotated[Path | None, typer.Argument(help="folder of videos [the one frames.zarr is made from]")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="weights of the estimator: a file, or Monodepth2's folder or zip [its own]"),
-    ] = None,
+    weights: Annotated[Path | None, "weights of the estimator: a file, or Monodepth2's folder or zip [its own]"] = None,
     rebuild: options.Rebuild = False,
 ) -> None:  # fmt: skip
     """Predict the disparity of every frame into depth.zarr (first the frames, if they are not there).
@@ -83,9 +73,7 @@ def features(
     frames: options.FramesPath, depth: options.DepthPath, rgb: options.RgbPath, depth_stream: options.DepthStreamPath,
     out: Annotated[Path, options.Place("store to write", lambda workspace: workspace.features)],
     split: options.SplitOption = None, stream: StreamsOption = None,
-    basenet: Annotated[
-        bool, typer.Option("--basenet", help="also the RGB network without pretraining, for the baselines")
-    ] = False,
+    basenet: Annotated[bool, "also the RGB network without pretraining, for the baselines"] = False,
     rebuild: options.Rebuild = False,
 ) -> None:  # fmt: skip
     """Compute per-frame features of both frozen streams into features.zarr, once for all experiments.
@@ -112,9 +100,8 @@ def _report(answer: Answer, made: Made[AnyHeader], path: Path) -> None:
         "store": str(path), "done": len(outcome.done), "kept": outcome.kept, "failed": outcome.failed,
         "skipped": dict(outcome.skipped), "seconds": round(outcome.seconds, 3),
     }  # fmt: skip
-    counts = (len(outcome.done), outcome.kept, len(outcome.failed))
-    rows = [["store", "made", "already there", "failed", "seconds"],
-            [str(path), *map(str, counts), f"{outcome.seconds:.1f}"]]  # fmt: skip
-    answer.show(document, title="what was made", rows=rows)
+    counts = map(str, (len(outcome.done), outcome.kept, len(outcome.failed)))
+    columns = ["store", "made", "already there", "failed", "seconds"]
+    answer.show(document, title="what was made", rows=[columns, [str(path), *counts, f"{outcome.seconds:.1f}"]])
     if outcome.failed:
         raise typer.Exit(VideoError.exit_code)

@@ -19,7 +19,7 @@ def pretrain(
     session: options.DryRun, answer: Answer, modality: options.Modality, settings: groups.PretrainSettings,
     stream: groups.StreamSettings, clip: groups.ClipSettings, split_settings: groups.SplitSettings,
     run: groups.DeviceRun, frames: options.FramesPath, depth: options.DepthPath, split: options.SplitOption = None,
-    out: Annotated[Path | None, typer.Option(help="checkpoint to write [WORKSPACE/MODALITY.safetensors]")] = None,
+    out: Annotated[Path | None, "checkpoint to write [WORKSPACE/MODALITY.safetensors]"] = None,
     rebuild: options.Rebuild = False,
 ) -> None:  # fmt: skip
     """Fine-tune one stream on the base classes; the same command resumes a training that was interrupted.
@@ -28,15 +28,14 @@ def pretrain(
     """
     from amefu_cli.flows.training import PretrainOrder, SplitOrder, pretrain
 
-    order = PretrainOrder(
-        modality, out or session.workspace.stream(modality), frames, depth, SplitOrder(split, split_settings), settings,
-        stream, clip, run.device, rebuild,
-    )  # fmt: skip
-    trained = pretrain(session, order)
+    place, asked_split = out or session.workspace.stream(modality), SplitOrder(split, split_settings)
+    trained = pretrain(session, PretrainOrder(
+        modality, place, frames, depth, asked_split, settings, stream, clip, run.device, rebuild,
+    ))  # fmt: skip
     if trained is not None:
         notes, videos = trained
         document = {
-            "checkpoint": str(order.out), "best_epoch": "-" if notes.epoch is None else notes.epoch,
+            "checkpoint": str(place), "best_epoch": "-" if notes.epoch is None else notes.epoch,
             "held_out_accuracy": notes.held_out_accuracy, "videos": videos,
         }  # fmt: skip
         answer.show(document, title=f"pretrain {modality}")
@@ -50,9 +49,9 @@ def meta_train(
         Path, options.Place("with --head: the fusion whose frames it reads", lambda workspace: workspace.fusion)
     ],
     head: options.LearnedHead = None, split: options.SplitOption = None,
-    out: Annotated[Path | None, typer.Option(
-        help="checkpoint to write [WORKSPACE/fusion.safetensors, of a head WORKSPACE/MODEL-HEAD.safetensors]"
-    )] = None,
+    out: Annotated[
+        Path | None, "checkpoint to write [WORKSPACE/fusion.safetensors, of a head WORKSPACE/MODEL-HEAD.safetensors]"
+    ] = None,
     rebuild: options.Rebuild = False,
 ) -> None:  # fmt: skip
     """Meta-train the fusion, or a head, on features.zarr alone; the same command resumes one that was interrupted.
@@ -61,16 +60,14 @@ def meta_train(
     """
     from amefu_cli.flows.head_training import HeadOrder, SplitOrder, train_fusion_or_head
 
+    place = out or session.workspace.stream(f"{settings.model}-{head}" if head else "fusion")
     asked_split = SplitOrder(split, split_settings)
-    name = f"{settings.model}-{head}" if head else "fusion"
-    place = out or session.workspace.stream(name)
     order = HeadOrder(head, features, fusion_weights, asked_split, settings, place, run.device, rebuild)
     notes = train_fusion_or_head(session, order)
-    of_fusion = {"fusion": settings.fusion, "num_aug": settings.num_aug}
-    what = {"head": head, "model": settings.model} if head else of_fusion
     if notes is not None:
+        of_fusion = {"fusion": settings.fusion, "num_aug": settings.num_aug}
         document = {
-            "checkpoint": str(place), **what,
+            "checkpoint": str(place), **({"head": head, "model": settings.model} if head else of_fusion),
             "best_epoch": "-" if notes.epoch is None else notes.epoch, "validation_accuracy": notes.validation_accuracy,
         }  # fmt: skip
         answer.show(document, title="meta-train")
@@ -80,12 +77,11 @@ def meta_train(
 def import_(
     session: Session, answer: Answer,
     file: Annotated[Path, typer.Argument(help="model_full_*.pkl or *_submodel.pkl of the public code")],
-    role: Annotated[
-        str,
-        typer.Option(metavar="|".join(groups.IMPORTED), help="what FILE is; fusion: of a full one, its DGAdaIN alone"),
-    ],
+    role: Annotated[str, typer.Option(
+        metavar="|".join(groups.IMPORTED), help="what FILE is; fusion: of a full one, its DGAdaIN alone",
+    )],
     rgb: options.RgbPath, depth_stream: options.DepthStreamPath, fusion: options.FusionPath,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="replace checkpoints that are there")] = False,
+    rebuild: Annotated[bool, "replace checkpoints that are there"] = False,
 ) -> None:  # fmt: skip
     """Take over a checkpoint of the paper's public code; `features` and `evaluate` use it at once.
 
@@ -108,7 +104,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="file to write: .pkl as the public code does, or .safetensors")],
     role: Annotated[str, typer.Option(metavar="|".join(groups.EXPORTED), help="a full model, or one stream")],
     rgb: options.RgbPath, depth_stream: options.DepthStreamPath, fusion: options.FusionPath,
-    force: Annotated[bool, typer.Option("--force", help="replace a FILE that is there")] = False,
+    force: Annotated[bool, "replace a FILE that is there"] = False,
 ) -> None:  # fmt: skip
     """Write streams and fusion in the layout of the paper's public code; what was imported comes back exactly.
 

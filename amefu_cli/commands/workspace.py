@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,15 +39,13 @@ recipe = {recipe}
 
 @command
 def init(
-    session: Session, answer: Answer,
-    force: Annotated[bool, typer.Option("--force", help="replace an amefu.toml that is there")] = False,
-) -> None:  # fmt: skip
+    session: Session, answer: Answer, force: Annotated[bool, "replace an amefu.toml that is there"] = False
+) -> None:
     """Write a commented amefu.toml into the workspace.
 
     Example: amefu init --preset tiny
     """
-    path = session.workspace.config
-    preset, recipe = session.preset or "paper", session.recipe or "paper"
+    path, preset, recipe = session.workspace.config, session.preset or "paper", session.recipe or "paper"
     text = config_text(preset, recipe)  # an unknown name is said before anything is written
     write_config(session, text, replace=force)
     session.say.note("edit it, then: amefu depth ./videos")
@@ -60,26 +59,20 @@ def config_text(preset: str, recipe: str) -> str:
     for name, groups in TABLES.items():
         lines.append(f"[{name}]")
         overrides = {**preset_defaults(preset, name), **recipe_defaults(recipe, name)}
-        for kind in groups:
-            for field in dataclasses.fields(kind):
-                value = overrides.get(field.name, field.default)
-                choices = "|".join(field.metadata["choices"])
-                comment = f"{field.metadata['help']}{f' ({choices})' if choices else ''}"
-                lines.append(f"# {field.name.replace('_', '-')} = {_toml(value)}  # {comment}")
+        for field in chain.from_iterable(map(dataclasses.fields, groups)):
+            value = overrides.get(field.name, field.default)
+            shown = "..." if value is None else json.dumps(value)  # JSON agrees with TOML on plain values
+            choices = "|".join(field.metadata["choices"])
+            comment = f"{field.metadata['help']}{f' ({choices})' if choices else ''}"
+            lines.append(f"# {field.name.replace('_', '-')} = {shown}  # {comment}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _toml(value: object) -> str:
-    """A plain value as TOML; JSON agrees for text, numbers and booleans. Three dots where there is none to show."""
-    return json.dumps(value) if value is not None else "..."
-
-
 @command
 def status(
-    session: Session, answer: Answer,
-    failed: Annotated[bool, typer.Option("--failed", help="list the videos that failed, with their errors")] = False,
-) -> None:  # fmt: skip
+    session: Session, answer: Answer, failed: Annotated[bool, "list the videos that failed, with their errors"] = False
+) -> None:
     """Show the stores with their videos done, failed and missing, the checkpoints, and the results.
 
     Example: amefu status --failed
@@ -157,7 +150,7 @@ def split_check(
     repair: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="write the split as it should be, for --split FILE.json")
     ] = None,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="follow symbolic links out of VIDEOS")] = False,
+    follow_links: Annotated[bool, "follow symbolic links out of VIDEOS"] = False,
 ) -> None:  # fmt: skip
     """Say which classes and videos of a split are missing or misspelt, and which clips are the same file.
 
@@ -195,9 +188,9 @@ def _split_rows(check: SplitCheck) -> list[list[str]]:
 @command
 def demo(
     session: Session, answer: Answer, settings: DemoSettings,
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="folder of the world and of its workspace")] = Path(
-        "amefu-demo"
-    ),
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="folder of the world and of its workspace")
+    ] = Path("amefu-demo"),
 ) -> None:  # fmt: skip
     """Render a small world of actions and run the whole pipeline on it, in a few minutes on two cores.
 
@@ -213,9 +206,7 @@ def demo(
     for model, result in ended.results.items():
         found, episodes = result.found, result.asked.episodes
         rows.append([MODELS[model], accuracy(found.accuracy, found.half_width_95), str(episodes)])
-        document[model] = {
-            "accuracy": found.accuracy, "half_width_95": found.half_width_95, "episodes": episodes,
-        }  # fmt: skip
+        document[model] = {"accuracy": found.accuracy, "half_width_95": found.half_width_95, "episodes": episodes}
     document |= {"recipe": ended.recipe, "picture": str(ended.picture), "seconds": round(ended.seconds, 1)}
     title = f"novel actions of the rendered world, recipe {ended.recipe}, the same episodes (chance: 20%)"
     answer.show(document, title=title, rows=rows)

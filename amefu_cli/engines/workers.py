@@ -57,13 +57,7 @@ class WorkerPool(Generic[AnyTask, Result]):
     """A context in which workers do tasks. Call `fill` and `ended` in turns until `fill` finds nothing more to do."""
 
     def __init__(
-        self,
-        work: Callable[[AnyTask], Result],
-        tasks: Iterable[AnyTask],
-        *,
-        deed: str,
-        processes: int,
-        timeout: float,
+        self, work: Callable[[AnyTask], Result], tasks: Iterable[AnyTask], *, deed: str, processes: int, timeout: float
     ) -> None:
         """`work`, a function of a module, gives anything but None; `deed` says what it does to a task: "decoded"."""
         self._work, self._tasks, self._deed = work, iter(tasks), deed
@@ -101,20 +95,16 @@ class WorkerPool(Generic[AnyTask, Result]):
                 self._lost = 0
                 if result is None:
                     continue
-                self._go_on(worker)
+                if (other := next(self._tasks, None)) is None:
+                    self._remove(worker)
+                else:
+                    worker.give(other)
                 if isinstance(result, Exception) and not isinstance(result, VideoError):
                     raise result
                 yield task, result
             elif time.monotonic() > worker.deadline:
                 self._remove(worker)
                 yield task, WorkerTimeout(f"`{name}` was not {self._deed} in {self._timeout:g} s; raise --timeout")
-
-    def _go_on(self, worker: _Worker[AnyTask, Result]) -> None:
-        task = next(self._tasks, None)
-        if task is None:
-            self._remove(worker)
-        else:
-            worker.give(task)
 
     def _put_back(self, task: AnyTask, exit_code: int | None) -> None:
         self._tasks = itertools.chain([task], self._tasks)
@@ -173,7 +163,7 @@ class _Worker(Generic[AnyTask, Result]):
 
 def _do_tasks(connection: Connection, work: Callable[[AnyTask], Result], deed: str) -> None:
     """In a worker: do the tasks that come, until the run ends this process."""
-    _end_with_parent()
+    threading.Thread(target=_end_with_parent, name="watch-parent", daemon=True).start()
     with suppress(EOFError, OSError):  # the run has died
         while True:
             task: AnyTask = connection.recv()
@@ -193,14 +183,10 @@ def _result(work: Callable[[AnyTask], Result], deed: str, task: AnyTask) -> Resu
 
 def _end_with_parent() -> None:
     """In a worker: end at once when the run has died (kill -9, a second Ctrl-C), whatever it is doing."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def usable_cores() -> int:

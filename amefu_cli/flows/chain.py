@@ -11,16 +11,8 @@ from typing import Generic
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
-from amefu_cli.engines.workers import parse_shard
 from amefu_cli.flows.depth import DepthOrder, DepthPlan, make_depth, refuse_depth
-from amefu_cli.flows.features import (
-    FeaturesOrder,
-    FeaturesPlan,
-    Inputs,
-    make_features,
-    refuse_features,
-    warn_of_other_switches,
-)
+from amefu_cli.flows.features import FeaturesOrder, Inputs, make_features, refuse_features, warn_of_other_switches
 from amefu_cli.flows.frames import FIX, FramesOrder, make_frames
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, resolve_split
@@ -50,8 +42,7 @@ def frames_up_to_date(session: Session, order: FramesOrder) -> Made[FramesHeader
 def depth_up_to_date(session: Session, order: DepthOrder) -> Made[DepthHeader]:
     """depth.zarr, and first the frames that it is made from."""
     plan = refuse_depth(session, order)
-    frames = frames_up_to_date(session, order.frames)
-    return _depth(session, plan, frames)
+    return _depth(session, plan, frames_up_to_date(session, order.frames))
 
 
 def _depth(session: Session, plan: DepthPlan, frames: Made[FramesHeader]) -> Made[DepthHeader]:
@@ -64,40 +55,33 @@ def _depth(session: Session, plan: DepthPlan, frames: Made[FramesHeader]) -> Mad
 
 def features_up_to_date(
     session: Session, order: FeaturesOrder, check: Check | None = None
-) -> tuple[Made[FeaturesHeader], Split | None]:
-    """features.zarr, and first all that it is made from; no split where a dry run cannot know it yet."""
+) -> tuple[Made[FeaturesHeader], Split]:
+    """features.zarr, and first all that it is made from."""
     plan = refuse_features(session, order)
-    depth_plan = refuse_depth(session, _depth_order(plan.inputs, order.work)) if session.upstream else None
-    frames = frames_up_to_date(session, _frames_order(plan.inputs, order.work))
-    if frames.store is None:
-        return Made(None, frames.outcome), None
-    check_crop(frames.store, plan.crops)
-    share = parse_shard(order.work.shard)[1] > 1
-    split = resolve_split(session, order.split, frames.store, plan.trained_on, share=share)
+    of_depth = _depth_order(plan.inputs, order.work)
+    depth_plan = refuse_depth(session, of_depth) if session.upstream else None
+    frames = frames_up_to_date(session, of_depth.frames)
+    assert frames.store is not None, "without VIDEOS there is a store, or it has been refused"
+    check_crop(frames.store, [stream.crop for stream in plan.header.streams.values()])
+    split = resolve_split(session, order.split, frames.store, plan.header.streams, share=plan.work.is_share)
     if check and not session.dry_run:  # which may not have all frames yet
         check(frames.store, split)
-    depth = _depth_of_features(session, plan, depth_plan, frames)
+    plan.warn_of_untrained(session)
+    if depth_plan:
+        depth = _depth(session, depth_plan, frames)
+    else:
+        depth = Made(open_store(of_depth.out, DepthHeader, fix="amefu depth", frames=frames.store), Outcome())
     if depth.outcome.planned:
-        unknown_yet(session, "features", plan.inputs.depth)
+        unknown_yet(session, "features", of_depth.out)
     if depth.store is None:
         return Made(None, depth.outcome), split
     return make_features(session, plan, frames.store, depth.store, split, depth.outcome), split
 
 
-def _depth_of_features(
-    session: Session, plan: FeaturesPlan, depth_plan: DepthPlan | None, frames: Made[FramesHeader]
-) -> Made[DepthHeader]:
-    if depth_plan is not None:
-        return _depth(session, depth_plan, frames)
-    return Made(open_store(plan.inputs.depth, DepthHeader, fix="amefu depth", frames=frames.store), frames.outcome)
-
-
-def _frames_order(inputs: Inputs, work: WorkRun) -> FramesOrder:
-    return FramesOrder(inputs.frames, work=WorkRun(shard=work.shard))
-
-
 def _depth_order(inputs: Inputs, work: WorkRun) -> DepthOrder:
-    return DepthOrder(inputs.depth, _frames_order(inputs, work), work=WorkRun(shard=work.shard))
+    """What features are made from, of the same share of the videos."""
+    share = WorkRun(shard=work.shard)
+    return DepthOrder(inputs.depth, FramesOrder(inputs.frames, work=share), work=share)
 
 
 def features_with_split(
@@ -106,31 +90,29 @@ def features_with_split(
     """What trainings and evaluations read. None where a dry run finds something to do before: it has been said."""
     if session.upstream:
         made, split = features_up_to_date(session, order, check)
-        if made.outcome.planned or made.store is None or split is None:
+        if made.outcome.planned or made.store is None:
             unknown_yet(session, session.command, order.out)
             return None
         ready = Ready(made.store, split)
     else:
         store = open_store(order.out, FeaturesHeader, fix="amefu features")
-        trained_on = {name: row.trained_on for name, row in store.header.streams.items()}
-        ready = Ready(store, resolve_split(session, order.split, store, trained_on))
+        ready = Ready(store, resolve_split(session, order.split, store, store.header.streams))
         if check:
             check(ready.store, ready.split)
     warn_of_other_switches(session, ready.store)
     return ready
 
 
-def frames_with_split(session: Session, order: FramesOrder, split: SplitOrder) -> Ready[FramesHeader] | None:
-    """The frames that a stream is trained on; None where a dry run finds something to do before."""
-    return _with_split(session, frames_up_to_date(session, order), order.out, split)
-
-
-def depth_with_split(session: Session, order: DepthOrder, split: SplitOrder) -> Ready[DepthHeader] | None:
-    """The disparity that a stream is trained on; None where a dry run finds something to do before."""
+def stream_with_split(
+    session: Session, modality: str, frames: Path, depth: Path, split: SplitOrder
+) -> Ready[FramesHeader] | Ready[DepthHeader] | None:
+    """What a stream is trained on, frames or disparity; None where a dry run finds something to do before."""
+    order = FramesOrder(frames)
+    if modality == "rgb":
+        return _with_split(session, frames_up_to_date(session, order), frames, split)
     if session.upstream:
-        return _with_split(session, depth_up_to_date(session, order), order.out, split)
-    store = open_store(order.out, DepthHeader, fix="amefu depth")
-    return _with_split(session, Made(store, Outcome()), order.out, split)
+        return _with_split(session, depth_up_to_date(session, DepthOrder(depth, order)), depth, split)
+    return _with_split(session, Made(open_store(depth, DepthHeader, fix="amefu depth"), Outcome()), depth, split)
 
 
 def _with_split(session: Session, made: Made[AnyHeader], path: Path, split: SplitOrder) -> Ready[AnyHeader] | None:

@@ -39,9 +39,8 @@ def demonstrate(session: Session, settings: DemoSettings, folder: Path) -> Demon
         raise UsageError(f"{folder}: is there, but is not a folder; choose another one")
     preset, recipe, workspace = session.preset or PRESET, session.recipe or RECIPE, folder / "workspace"
     _render(session, settings, folder, preset)
-    session.say.note(
-        f"recipe {recipe}: what it sets beside the paper's numbers stands in `amefu init --recipe {recipe}`"
-    )
+    stands = f"what it sets beside the paper's numbers stands in `amefu init --recipe {recipe}`"
+    session.say.note(f"recipe {recipe}: {stands}")
     common = ["--workspace", str(workspace), "--preset", preset, "--recipe", recipe]
     split = ["--split", str(folder / "split.toml")]
     _type(session, "depth", str(folder / "videos"), *common)
@@ -49,10 +48,9 @@ def demonstrate(session: Session, settings: DemoSettings, folder: Path) -> Demon
         _type(session, "pretrain", "--modality", modality, *split, *common)
     _type(session, "meta-train", *split, *common)
     results = {model: workspace / "results" / f"{model}.json" for model in MODELS}
+    task = ["--way", "5", "--shot", "1", *split, *common]
     for model, out in results.items():
-        _type(
-            session, "evaluate", "--model", model, "--way", "5", "--shot", "1", *split, *common, "--out", str(out)
-        )  # fmt: skip
+        _type(session, "evaluate", "--model", model, *task, "--out", str(out))
     picture = folder / "clips.png"
     picture_of_stores(workspace / "frames.zarr", workspace / "depth.zarr", picture)
     found = {model: open_result(path) for model, path in results.items()}
@@ -77,7 +75,8 @@ def _render(session: Session, settings: DemoSettings, folder: Path, preset: str)
 
 def _type(session: Session, *words: str) -> None:
     """Run one amefu command as a user would, after printing it as the line that it is."""
-    session.say.note(f"$ {shlex.join(['amefu', *words])}")
+    line = shlex.join(["amefu", *words])
+    session.say.note(f"$ {line}")
     ended = subprocess.run([sys.executable, "-m", "amefu_cli", *words], stdout=subprocess.DEVNULL, check=False)
     if ended.returncode:
-        raise AmefuError(f"`{shlex.join(['amefu', *words])}` ended with exit code {ended.returncode}")
+        raise AmefuError(f"`{line}` ended with exit code {ended.returncode}")

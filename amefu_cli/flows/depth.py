@@ -54,8 +54,7 @@ def refuse_depth(session: Session, order: DepthOrder) -> DepthPlan:
     settings = settings or session.settings(DepthSettings, "depth")
     run = order.run or session.settings(NetworkRun, "depth")
     check_device(run.device)
-    if there is None:
-        parse_estimator(settings.estimator)
+    parse_estimator(settings.estimator)
     return DepthPlan(order, there, settings, weights, run, Work(session, "depth", order.work, order.out.parent))
 
 
@@ -63,40 +62,32 @@ def make_depth(
     session: Session, plan: DepthPlan, frames: VideoStore[FramesHeader], before: Outcome
 ) -> Made[DepthHeader]:
     """Bring depth.zarr up to date with frames.zarr; `before` is what was done to that."""
-    path, work = plan.order.out, plan.work
-    recorded = plan.there.settings.precision if plan.there else None
+    path, recorded = plan.order.out, plan.there.settings.precision if plan.there else None
     precision = settled_precision(plan.settings.precision, recorded, plan.run.device)
     settings = replace(plan.settings, precision=precision)
-    header = DepthHeader(
-        settings=replace(settings, estimator=noted_estimator(settings.estimator, path)),
-        made_from=EstimatorIdentity.of(settings.estimator, plan.weights),
-        notes=DepthNotes(
-            frames=noted(frames.path, path), weights=noted(plan.weights, path) if plan.weights else None,
-            recipe=recipe_noted(session, plan.there),
-        ),
+    notes = DepthNotes(
+        frames=noted(frames.path, path), weights=noted(plan.weights, path) if plan.weights else None,
+        recipe=recipe_noted(session, plan.there),
     )  # fmt: skip
+    kept = replace(settings, estimator=noted_estimator(settings.estimator, path))
+    identity = EstimatorIdentity.of(settings.estimator, plan.weights)
+    header = DepthHeader(settings=kept, made_from=identity, notes=notes)
     store = prepare_store(path, header, rebuild=plan.order.rebuild, frames=frames)
-    jobs = work.choose(frames.ids(), store, lambda video: _job(frames, video))
-    outcome = None
-    if not session.dry_run:
-        outcome = _predict(session, replace(plan, settings=settings), frames, store, jobs)
-    return work.made(store, outcome, before)
 
+    def job(video: str) -> VideoJob | None:
+        if (record := frames.record(video)) is None:  # taken out of the store meanwhile
+            return None
+        return VideoJob(record, {"frames": record.fingerprint}, np.arange(record.frames, dtype=np.int64))
 
-def _job(frames: VideoStore[FramesHeader], video: str) -> VideoJob | None:
-    record = frames.record(video)
-    if record is None:  # taken out of the store meanwhile
-        return None
-    return VideoJob(record, {"frames": record.fingerprint}, np.arange(record.frames, dtype=np.int64))
+    jobs = plan.work.choose(frames.ids(), store, job)
+    outcome = None if session.dry_run else _predict(session, replace(plan, settings=settings), frames, store, jobs)
+    return plan.work.made(store, outcome, before)
 
 
 def _predict(
-    session: Session,
-    plan: DepthPlan,
-    frames: VideoStore[FramesHeader],
-    store: VideoStore[DepthHeader],
+    session: Session, plan: DepthPlan, frames: VideoStore[FramesHeader], store: VideoStore[DepthHeader],
     jobs: Sequence[VideoJob],
-) -> Outcome:
+) -> Outcome:  # fmt: skip
     """What the networks say when they load is heard before the store is started or replaced."""
     if not jobs:  # which is known before torch is loaded
         with store:

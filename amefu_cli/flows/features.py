@@ -17,20 +17,16 @@ from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, refuse_to_draw
 from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams, streams_of
-from amefu_cli.flows.work import WHOLE, Made, Work, check_device, recipe_noted
+from amefu_cli.flows.work import WHOLE, Made, Work, WorkRun, check_device, recipe_noted
 from amefu_cli.method.heads import HEADS, MODELS
 from amefu_cli.method.sampling import clip_by_rule
-from amefu_cli.settings import (
-    RECIPES,
-    ClipSettings,
-    FallbackSettings,
-    FeaturesSettings,
-    FramesSettings,
-    NetworkRun,
-    StreamSettings,
-    WorkRun,
-)
+from amefu_cli.settings import RECIPES, ClipSettings, FallbackSettings, FeaturesSettings, FramesSettings, NetworkRun
 from amefu_cli.stages import Outcome, VideoJob
+
+# By which rules testing reads frames of a novel video: those of every model and head, so that one that is evaluated
+# later finds its frames; 40 at most of a clip of 16.
+_ASKED = [*(model.test_frames for model in MODELS.values()), *(head.frames for head in HEADS.values())]
+RULES = sorted({rule for rule in _ASKED if rule})
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,11 @@ class Inputs:
     depth: Path
     rgb: Path
     depth_stream: Path
+
+    @property
+    def checkpoints(self) -> dict[str, Path]:
+        """Those of the streams, by name."""
+        return {"rgb": self.rgb, "depth": self.depth_stream}
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,15 @@ class FeaturesPlan:
     run: NetworkRun
     work: Work
 
-    @property
-    def crops(self) -> list[int]:
-        return [stream.row.crop for stream in self.asked.values()]
-
-    @property
-    def trained_on(self) -> dict[str, Sequence[str] | None]:
-        """The classes that each stream was trained on; None: not known."""
-        return {name: stream.row.trained_on for name, stream in self.asked.items()}
-
-
-def workspace_inputs(session: Session) -> Inputs:
-    workspace = session.workspace
-    return Inputs(workspace.frames, workspace.depth, workspace.stream("rgb"), workspace.stream("depth"))
+    def warn_of_untrained(self, session: Session) -> None:
+        """Name the streams that were never pretrained."""
+        for name, path in self.inputs.checkpoints.items():
+            used = self.asked[name]
+            if used.weights != str(path):
+                session.say.warn(
+                    f"the {name} stream was never pretrained ({path} is not there): {used.row.backbone} is used with "
+                    f"weights {used.weights!r}"
+                )
 
 
 def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
@@ -94,7 +91,7 @@ def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
     path, there = order.out, None if order.rebuild else header_of(order.out, FeaturesHeader)
     run = order.run or session.settings(NetworkRun, "features")
     check_device(run.device)
-    inputs = order.inputs or (_recorded_inputs(there, path) if there else workspace_inputs(session))
+    inputs = order.inputs or _inputs(session, path, there)
     asked = _asked(session, order, inputs, there)
     header = FeaturesHeader(
         settings=order.settings or (there.settings if there else session.settings(FeaturesSettings, "features")),
@@ -109,16 +106,18 @@ def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
 
 
 def _asked(session: Session, order: FeaturesOrder, inputs: Inputs, there: FeaturesHeader | None) -> dict[str, Asked]:
-    checkpoints = {"rgb": inputs.rgb, "depth": inputs.depth_stream}
-    asked = streams_of(session, checkpoints, order.fallback, there, order.out)
-    fallback = order.fallback or session.settings(FallbackSettings, "features")
-    basenet = basenet_of(asked["rgb"], fallback.settled(StreamSettings())) if order.basenet else None
-    if there is not None and IMAGENET in there.streams and order.fallback is None:
-        basenet = None  # as the store has it
+    fallback, recorded = order.fallback or session.settings(FallbackSettings, "features"), order.fallback is None
+    asked = streams_of(inputs.checkpoints, fallback, there, order.out, recorded=recorded)
+    is_there = recorded and there is not None and IMAGENET in there.streams  # and stays as the store has it
+    basenet = basenet_of(asked["rgb"], fallback.weights) if order.basenet and not is_there else None
     return asked | further_streams(order.streams, asked["rgb"].row, basenet=basenet, there=there, beside=order.out)
 
 
-def _recorded_inputs(there: FeaturesHeader, path: Path) -> Inputs:
+def _inputs(session: Session, path: Path, there: FeaturesHeader | None) -> Inputs:
+    """Those that the store was made from, else the workspace's."""
+    if there is None:
+        workspace = session.workspace
+        return Inputs(workspace.frames, workspace.depth, workspace.stream("rgb"), workspace.stream("depth"))
     notes = there.notes
     return Inputs(*(located(noted, path) for noted in (notes.frames, notes.depth, notes.rgb, notes.depth_stream)))
 
@@ -126,36 +125,26 @@ def _recorded_inputs(there: FeaturesHeader, path: Path) -> Inputs:
 def _notes(
     session: Session, inputs: Inputs, asked: Mapping[str, Asked], path: Path, there: FeaturesHeader | None
 ) -> FeaturesNotes:
-    checkpoints = {str(inputs.rgb), str(inputs.depth_stream)}
+    checkpoints = {*map(str, inputs.checkpoints.values())}
+    others = {name: stream.weights for name, stream in asked.items() if stream.weights not in checkpoints}
     return FeaturesNotes(
         frames=noted(inputs.frames, path), depth=noted(inputs.depth, path), rgb=noted(inputs.rgb, path),
         depth_stream=noted(inputs.depth_stream, path), recipe=recipe_noted(session, there),
-        weights={
-            name: noted_weights(stream.weights, path)
-            for name, stream in asked.items()
-            if stream.weights not in checkpoints
-        },
+        weights={name: noted_weights(weights, path) for name, weights in others.items()},
     )  # fmt: skip
 
 
 def make_features(
-    session: Session,
-    plan: FeaturesPlan,
-    frames: VideoStore[FramesHeader],
-    depth: VideoStore[DepthHeader],
-    split: Split,
-    before: Outcome,
-) -> Made[FeaturesHeader]:
+    session: Session, plan: FeaturesPlan, frames: VideoStore[FramesHeader], depth: VideoStore[DepthHeader],
+    split: Split, before: Outcome,
+) -> Made[FeaturesHeader]:  # fmt: skip
     """Bring features.zarr up to date with both stores; `before` is what was done to them."""
     header = replace(plan.header, notes=replace(plan.header.notes, geometry=frames.header.settings.geometry))
     store = prepare_store(plan.order.out, header, rebuild=plan.order.rebuild, frames=frames)
     making = _Making(plan, frames, depth, store, split)
     jobs = plan.work.choose([*filter(split.lists, frames.ids())], store, making.job)
-    if jobs and header.settings.flip > 0 and header.settings.views == 0:
-        session.say.warn(
-            f"--flip {header.settings.flip} mirrors random crops alone, and --views 0 makes none: no feature is "
-            "mirrored"
-        )
+    if jobs and (flip := header.settings.flip) > 0 and header.settings.views == 0:
+        session.say.warn(f"--flip {flip} mirrors random crops alone, and --views 0 makes none: no feature is mirrored")
     outcome = None if session.dry_run else making.extract(session, jobs)
     return plan.work.made(store, outcome, before)
 
@@ -181,36 +170,28 @@ class _Making:
         if record is None or disparity is None or disparity.made_from.get("frames") != record.fingerprint:
             return None
         settings, novel = self.plan.header.settings, part == "novel"
-        streams = {
-            name: row.fingerprint for name, row in self.plan.header.streams.items() if novel or not row.novel_only
-        }
-        rules = self._rules() if novel and settings.novel_frames == "auto" else []
+        rows = {name: row for name, row in self.plan.header.streams.items() if novel or not row.novel_only}
+        streams = {name: row.fingerprint for name, row in rows.items()}
+        rules = [*dict.fromkeys([settings.test_frames, *RULES])] if novel and settings.novel_frames == "auto" else []
         numbers = kept_frames(record.frames, rules, stride=settings.stride, clip=self.plan.header.clip)
-        made_from = {
+        made_from: dict[str, object] = {
             "frames": record.fingerprint, "depth": disparity.fingerprint, "part": part, "kept": rules,
-            "streams": streams,
         }  # fmt: skip
-        copied = self._sound_streams(video, made_from)
+        copied = self._sound_streams(video, made_from, streams)
         lacking = tuple(name for name in streams if name not in copied)
+        made_from["streams"] = streams
         return VideoJob(record, made_from, numbers, 1 + (settings.views if part == "base" else 0), lacking, copied)
 
-    def _rules(self) -> list[str]:
-        """By which rules testing reads frames of a novel video: those of every model and head, so that one that is
-        evaluated later finds its frames; 40 at most of a clip of 16."""
-        every = (model.test_frames for model in MODELS.values()), (head.frames for head in HEADS.values())
-        asked = sorted({rule for rules in every for rule in rules if rule})
-        return [*dict.fromkeys([self.plan.header.settings.test_frames, *asked])]
-
-    def _sound_streams(self, video: str, made_from: Mapping[str, object]) -> tuple[str, ...]:
+    def _sound_streams(
+        self, video: str, made_from: Mapping[str, object], streams: Mapping[str, str]
+    ) -> tuple[str, ...]:
         """The streams of a stored video that making it now would give again, frame by frame."""
         there = self.store.record(video)
         if there is None or video in self.plan.work.again or not self.store.is_done(there, there.made_from):
             return ()
-        if {**there.made_from, "streams": None} != {**made_from, "streams": None}:
-            return ()
-        wanted = made_from["streams"]
-        assert isinstance(wanted, dict)
-        return tuple(name for name, of in there.made_from["streams"].items() if wanted.get(name) == of)
+        held = dict(there.made_from)
+        of_streams = held.pop("streams", {})
+        return tuple(name for name, of in of_streams.items() if streams.get(name) == of) if held == made_from else ()
 
     def extract(self, session: Session, jobs: Sequence[VideoJob]) -> Outcome:
         """What the networks say when they load is heard before the store is started or replaced."""
@@ -224,7 +205,7 @@ class _Making:
         device = choose_device(run.device)
         precision = choose_precision(settings.precision, device)
         needed = {name for job in jobs for name in job.streams}
-        asked = {name: (of.row, of.weights) for name, of in self.plan.asked.items() if name in needed}
+        asked = {name: stream for name, stream in self.plan.asked.items() if name in needed}
         streams = load_streams(asked, device=device, precision=precision, seed=settings.seed)
         setup = Extraction(
             frames=self.frames, depth=self.depth, features=self.store, streams=streams, device=device,
@@ -250,9 +231,8 @@ def warn_of_other_switches(session: Session, store: VideoStore[FeaturesHeader]) 
         return
     asked = {**vars(session.settings(FramesSettings, "frames")), **vars(session.settings(FeaturesSettings, "features"))}
     held = {"geometry": store.header.notes.geometry, **vars(store.header.settings)}
-    switches = {
-        name for defaults in RECIPES.values() for kind in ("frames", "features") for name in defaults.get(kind, {})
-    }
+    tables = [defaults.get(kind, {}) for defaults in RECIPES.values() for kind in ("frames", "features")]
+    switches = {name for table in tables for name in table}
     other = [f"{name} {held[name]} (not {asked[name]})" for name in sorted(switches) if held[name] != asked[name]]
     if other:
         session.say.warn(

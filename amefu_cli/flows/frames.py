@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -45,21 +45,28 @@ class FramesOrder:
 def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
     """Bring frames.zarr up to date with the clips of VIDEOS."""
     there = header_of(order.out, FramesHeader)
-    folder = order.videos or _noted_folder(order.out, there)
-    if order.videos is None and not folder.is_dir():
-        return _go_on_without(session, order, folder)
+    folder = order.videos or _noted_folder(session, order, there)
+    if folder is None:
+        return Made(open_store(order.out, FramesHeader, fix=FIX), Outcome())
     run = order.run or session.settings(FramesRun, "frames")
-    run = replace(run, follow_links=_follows_links(order, run, there))
-    clips = _find(session, folder, follow_links=run.follow_links)
-    store = prepare_store(order.out, _header(session, order, folder, run, there), rebuild=order.rebuild)
-    gone = _gone(store, folder, clips, there) if there and not order.rebuild else []
-    work = Work(
-        session, "frames", order.work, order.out.parent, timeout=run.timeout, allow_partial=run.allow_partial
-    )  # fmt: skip
+    says = order.run is not None and order.videos is not None  # `amefu frames VIDEOS` does; other lines do as the last
+    follow_links = run.follow_links or (not says and there is not None and there.notes.follow_links)
+    clips = _find(session, folder, follow_links=follow_links)
+    continued = None if order.rebuild else there
+    recipe = recipe_noted(session, continued)
+    header = FramesHeader(
+        settings=order.settings or (there.settings if there else session.settings(FramesSettings, "frames")),
+        notes=FramesNotes(videos=noted(folder, order.out), follow_links=follow_links, recipe=recipe),
+    )
+    store = prepare_store(order.out, header, rebuild=order.rebuild)
+    gone = _gone(store, folder, clips, continued) if continued else []
+    asked = {"timeout": run.timeout, "allow_partial": run.allow_partial}
+    work = Work(session, "frames", order.work, order.out.parent, **asked)
     by_id = {clip.id: clip for clip in clips.clips}
     sources = Sources(store)
     jobs = work.choose(by_id, store, lambda video: ClipJob(by_id[video], sources.made_from(by_id[video])))
-    _say_gone(session, gone, store, folder, prune=order.prune)
+    if gone:
+        _say_gone(session, order, gone, folder)
     outcome = None
     if not session.dry_run:
         with store:
@@ -115,24 +122,17 @@ class Sources:
                 write_atomic(self._path, json.dumps(sorted(self._found)).encode("ascii"))
 
 
-def _noted_folder(path: Path, there: FramesHeader | None) -> Path:
+def _noted_folder(session: Session, order: FramesOrder, there: FramesHeader | None) -> Path | None:
+    """The folder that the store was made from; None where it is gone, as on a machine that has the stores alone."""
     if there is None:
-        raise UsageError(f"{path}: no such store; name the folder of videos: `{FIX}`")
-    return located(there.notes.videos, path)
-
-
-def _go_on_without(session: Session, order: FramesOrder, folder: Path) -> Made[FramesHeader]:
-    """The folder of videos is not there, as on a machine that was given the stores alone."""
+        raise UsageError(f"{order.out}: no such store; name the folder of videos: `{FIX}`")
+    folder = located(there.notes.videos, order.out)
+    if folder.is_dir():
+        return folder
     if order.prune:
         raise UsageError(f"{folder}: is not there, so nothing says which of its clips are gone; name VIDEOS")
     session.say.warn(f"{folder} is not there any more; going on with the frames in {order.out}")
-    return Made(open_store(order.out, FramesHeader, fix=FIX), Outcome())
-
-
-def _follows_links(order: FramesOrder, run: FramesRun, there: FramesHeader | None) -> bool:
-    """`amefu frames VIDEOS` says it; other lines do as the last one of these."""
-    says = order.run is not None and order.videos is not None
-    return run.follow_links or (not says and there is not None and there.notes.follow_links)
+    return None
 
 
 def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
@@ -140,23 +140,20 @@ def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
     for reason, paths in _by_reason(found.skipped).items():
         session.say.warn(f"skipped {_named(paths)}: {reason}")
     for group in found.in_two_classes:
-        session.say.warn(
-            f"{_named(group)} are the same clip, byte for byte, in two classes: a split may name one of them"
-        )
+        same = f"{_named(group)} are the same clip, byte for byte, in two classes"
+        session.say.warn(f"{same}: a split may name one of them")
     if session.command == "frames" and any(part_above(clip.id, clip.source) for clip in found.clips):
-        session.say.note(
-            f"{folder} holds train, val or test above the classes; `--split folders` takes them as the split"
-        )
+        parts = f"{folder} holds train, val or test above the classes"
+        session.say.note(f"{parts}; `--split folders` takes them as the split")
     if not found.clips:
         raise UsageError(f"{folder}: holds no clip; CLASS/clip.mp4 or CLASS/clip/image.jpg is looked for")
     return found
 
 
 def _by_reason(skipped: Iterable[tuple[Path, str]]) -> dict[str, list[str]]:
-    """What was passed over, by its reason."""
-    found: dict[str, list[str]] = {}
+    found = defaultdict(list)
     for path, reason in skipped:
-        found.setdefault(reason, []).append(str(path))
+        found[reason].append(str(path))
     return found
 
 
@@ -179,19 +176,9 @@ def described(found: Found) -> tuple[dict[str, object], list[list[str]]]:
     rows += [[f"class {name}", str(count), ""] for name, count in sorted(classes.items())]
     rows += [["refused", clip, str(fault)] for clip, fault in refused.items()]
     rows += [["the same clip in two classes", str(len(group)), _named(group)] for group in found.in_two_classes]
-    rows += [
-        [f"passed over: {reason}", str(len(paths)), _named(paths)] for reason, paths in _by_reason(skipped).items()
-    ]
+    passed_over = _by_reason(skipped).items()
+    rows += [[f"passed over: {reason}", str(len(paths)), _named(paths)] for reason, paths in passed_over]
     return document, [["VIDEOS", "clips", ""], *rows]
-
-
-def _header(
-    session: Session, order: FramesOrder, folder: Path, run: FramesRun, there: FramesHeader | None
-) -> FramesHeader:
-    settings = order.settings or (there.settings if there else session.settings(FramesSettings, "frames"))
-    recipe = recipe_noted(session, None if order.rebuild else there)
-    notes = FramesNotes(videos=noted(folder, order.out), follow_links=run.follow_links, recipe=recipe)
-    return FramesHeader(settings=settings, notes=notes)
 
 
 def _gone(store: VideoStore[FramesHeader], folder: Path, found: Found, there: FramesHeader) -> list[str]:
@@ -210,15 +197,10 @@ def _gone(store: VideoStore[FramesHeader], folder: Path, found: Found, there: Fr
     return gone
 
 
-def _say_gone(
-    session: Session, gone: Sequence[str], store: VideoStore[FramesHeader], folder: Path, *, prune: bool
-) -> None:
-    """Say which videos are gone from the folder, and what becomes of them."""
-    if not gone:
-        return
+def _say_gone(session: Session, order: FramesOrder, gone: Sequence[str], folder: Path) -> None:
     first = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
-    some = f"{len(gone)} videos of {store.path} are no longer in {folder} ({first})"
-    if prune:
+    some = f"{len(gone)} videos of {order.out} are no longer in {folder} ({first})"
+    if order.prune:
         session.say.note(f"frames: {some}; they {'would be' if session.dry_run else 'are'} taken out")
     else:
         session.say.warn(f"{some}, but are still used; take them out with `amefu frames --prune`")

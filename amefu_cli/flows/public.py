@@ -39,11 +39,11 @@ def import_public(
         refuse_others(file, [checkpoints[part] for part in IMPORTED[role]])
     written = {}
     for part in IMPORTED[role]:  # streams before the fusion that is bound to them
-        path, tensors = checkpoints[part], arrays[part]
+        tensors = arrays[part]
         if part == "fusion":
-            written[part] = _write(path, tensors, import_fusion(file, tensors, _streams(checkpoints)))
+            written[part] = _write(checkpoints[part], tensors, import_fusion(file, tensors, _streams(checkpoints)))
         else:
-            written[part] = _write(path, tensors, import_stream(file, part, tensors))
+            written[part] = _write(checkpoints[part], tensors, import_stream(file, part, tensors))
     session.say.note("next: amefu features" + (", then amefu evaluate" if "fusion" in written else ""))
     return written
 

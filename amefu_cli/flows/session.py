@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, get_type_hints
 
 from amefu_cli.artefacts.files.atomic import create_atomic
@@ -38,9 +38,6 @@ class Chosen:
     preset: str
     recipe: str
 
-    def as_notes(self) -> dict[str, str]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Session:
@@ -63,11 +60,10 @@ class Session:
 
     def settings(self, kind: type[AnySettings], command: str, variant: str | None = None) -> AnySettings:
         """The settings that `command` would use if it were typed without options but that of a `variant`."""
-        defaults = defaults_of(command, self.config, self.chosen, variant)
-        hints = get_type_hints(kind)
-        as_typed = {name: str(value) if hints.get(name) is str else value for name, value in defaults.items()}
+        defaults, hints = defaults_of(command, self.config, self.chosen, variant), get_type_hints(kind)
+        known = {name: value for name, value in defaults.items() if name in hints}
         try:
-            return kind(**{name: value for name, value in as_typed.items() if name in hints})
+            return kind(**{name: str(value) if hints[name] is str else value for name, value in known.items()})
         except UsageError as error:
             raise UsageError(f"{self.workspace.config}: [{command}] {error}") from error
 
@@ -90,10 +86,7 @@ def defaults_of(command: str, config: Config, chosen: Chosen, variant: str | Non
         layers += [preset_defaults(chosen.preset, name), recipe_defaults(chosen.recipe, name)]
         layers += [_of_head(variant)] if name == "meta-train" and variant is not None and variant in LEARNED else []
         layers += [config.tables.get(name, {})]
-    merged: dict[str, object] = {}
-    for layer in layers:
-        merged |= {key.replace("-", "_"): value for key, value in layer.items()}
-    return merged
+    return {key.replace("-", "_"): value for layer in layers for key, value in layer.items()}
 
 
 def _of_head(head: str) -> dict[str, object]:

@@ -9,16 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.names import class_of, near_names, same_letters
-from amefu_cli.artefacts.files.split import (
-    BUILT_IN,
-    FOLDERS,
-    KEYS,
-    Split,
-    load_split,
-    make_split,
-    split_of_folders,
-    write_split,
-)
+from amefu_cli.artefacts.files.split import FOLDERS, KEYS, Split, load_split, make_split, split_of_folders, write_split
 from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.store import open_store
@@ -26,6 +17,7 @@ from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
+from amefu_cli.flows.splits import SplitOrder, source_of
 
 SHOWN = 5  # proposals named in a message; --json has all
 
@@ -82,12 +74,17 @@ def check_split_of(
     Raises:
         UsageError: no such split; a file to repair into that is not a .json file; no folder of videos.
     """
-    source = _source(session, asked)
+    source = source_of(session, SplitOrder(asked))
+    if source is None:
+        raise UsageError(f"{session.workspace.split}: no such split file; name a split with --split")
     split = None if source == FOLDERS else load_split(source)
     if repair is not None and repair.suffix != ".json":
         raise UsageError(f"--repair {repair}: must end in .json; it is a split file for --split")
-    folder, followed = (videos, False) if videos else _recorded_folder(frames)
-    found = find_clips(folder, follow_links=follow_links or followed)
+    if videos is None:
+        fix = "amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS"
+        notes = open_store(frames, FramesHeader, fix=fix).header.notes
+        videos, follow_links = located(notes.videos, frames), follow_links or notes.follow_links
+    found = find_clips(videos, follow_links=follow_links)
     by_id = {clip.id: clip.source for clip in found.clips}
     split = split.spelt_as(by_id) if split else split_of_folders(by_id)
     sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips}
@@ -97,36 +94,18 @@ def check_split_of(
         fixed = repaired(split, check, sources)
         write_split(repair, fixed, repaired_from=source, classes=dict(check.class_repairs))
         session.say.note(f"the repaired split: --split {repair}")
-    return source, folder, check
-
-
-def _source(session: Session, asked: Path | None) -> str:
-    if asked is not None:
-        return str(asked)
-    if session.workspace.split.is_file():
-        return str(session.workspace.split)
-    if session.chosen.preset in BUILT_IN:
-        return session.chosen.preset
-    raise UsageError(f"{session.workspace.split}: no such split file; name a split with --split")
-
-
-def _recorded_folder(frames: Path) -> tuple[Path, bool]:
-    """The folder that the frames were made from, and whether links out of it were followed."""
-    store = open_store(frames, FramesHeader, fix="amefu frames VIDEOS` or name the folder: `amefu split check VIDEOS")
-    return located(store.header.notes.videos, frames), store.header.notes.follow_links
+    return source, videos, check
 
 
 def _say(session: Session, check: SplitCheck) -> None:
     for name, other in check.twins.items():
-        session.say.warn(
-            f"{name!r} is not there and looks like {other!r}, which the split names too: is it one class in two places?"
-        )
+        twins = f"{name!r} is not there and looks like {other!r}, which the split names too"
+        session.say.warn(f"{twins}: is it one class in two places?")
     if check.video_repairs:
-        shown = ", ".join(f"{old} as {new}" for old, new in [*check.video_repairs.items()][:SHOWN])
-        session.say.note(
-            f"{len(check.video_repairs)} missing videos are there under another name; --repair FILE.json takes it up: "
-            f"{shown}{', …' if len(check.video_repairs) > SHOWN else ''}"
-        )
+        count, pairs = len(check.video_repairs), [f"{old} as {new}" for old, new in check.video_repairs.items()]
+        shown = ", ".join(pairs[:SHOWN]) + (", …" if count > SHOWN else "")
+        taken_up = f"--repair FILE.json takes it up: {shown}"
+        session.say.note(f"{count} missing videos are there under another name; {taken_up}")
     for group in check.identical:
         where = ", and stand in different parts or classes of the split" if group in check.crossing else ""
         session.say.warn(f"{' and '.join(group)} are the same clip, byte for byte{where}")
@@ -142,13 +121,12 @@ def check_split(split: Split, sources: Mapping[str, Source]) -> SplitCheck:
     same, _ = duplicates(sources)
     present = Counter(map(class_of, split.listed(sources)))
     listed = Counter(map(class_of, split.videos or ()))
-    counts = [
+    counts = tuple(
         ClassCount(part, name, None if split.videos is None else listed[name], present[name])
-        for part in KEYS.values()
-        for name in getattr(split, part)
-    ]
+        for part in KEYS.values() for name in getattr(split, part)
+    )  # fmt: skip
     return SplitCheck(
-        tuple(counts), tuple(sorted((split.videos or frozenset()).difference(sources))), class_repairs, video_repairs,
+        counts, tuple(sorted((split.videos or frozenset()).difference(sources))), class_repairs, video_repairs,
         twins=near_names(lacking, set(split.classes) - lacking), identical=tuple(same),
         crossing=tuple(group for group in same if spelt.crosses(group)),
     )  # fmt: skip

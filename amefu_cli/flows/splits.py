@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from amefu_cli.artefacts.files import split as files
 from amefu_cli.artefacts.files.names import class_of, letters
-from amefu_cli.artefacts.files.split import (
-    BUILT_IN,
-    FOLDERS,
-    Split,
-    built_in_split,
-    draw_split,
-    load_split,
-    read_split,
-    split_of_folders,
-    write_split,
-)
+from amefu_cli.artefacts.files.split import FOLDERS, Split, built_in_split
 from amefu_cli.artefacts.files.workspace import located
-from amefu_cli.artefacts.stores.header import (
-    AnyHeader,
-    DepthHeader,
-    FeaturesHeader,
-    FramesHeader,
-    StoreHeader,
-    VideoRecord,
-    header_of,
-)
+from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader, Stream, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
-from amefu_cli.settings import DEFAULT_SPLIT_RATIO, EpisodesSettings, SplitSettings
+from amefu_cli.settings import BUILT_IN, DEFAULT_SPLIT_RATIO, EpisodesSettings, SplitSettings
 
 BELONGS = 0.5  # below this share of its classes in a preset's split, a data set is another one
-
-TrainedOn = Mapping[str, Sequence[str] | None]
-"""By stream the classes that it was trained on; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +35,23 @@ class SplitOrder:
         """Whether it says how a new one is to be drawn."""
         return bool(self.settings.split_ratio or self.settings.split_seed is not None)
 
+    @property
+    def ratio(self) -> str:
+        """By which a new one is drawn."""
+        return self.settings.split_ratio or DEFAULT_SPLIT_RATIO
+
+    @property
+    def seed(self) -> int:
+        """Of that draw."""
+        return self.settings.split_seed or 0
+
 
 def resolve_split(
-    session: Session, order: SplitOrder, store: VideoStore[AnyHeader], trained_on: TrainedOn, *, share: bool = False
-) -> Split:
+    session: Session, order: SplitOrder, store: VideoStore[AnyHeader], streams: Mapping[str, Stream], *,
+    share: bool = False,
+) -> Split:  # fmt: skip
     """The split of `--split`, else the workspace's split.json, else the preset's, else one drawn from the classes of
-    `store`; held against `store`, and against what its streams were trained on.
+    `store`; held against `store`, and against what its `streams` were trained on.
 
     What is used first becomes the workspace's split.json, so that no later command draws another one; not in a dry
     run. Of a `share` of the videos the split may name none.
@@ -69,81 +60,77 @@ def resolve_split(
         UsageError: a split that is no split, or that no video matches, or two ways of making one at once; the same
             clip, byte for byte, in two classes; novel classes that a stream was trained on.
     """
-    source = _source(session, order)
+    source = source_of(session, order)
     if source is not None and order.draws:
         raise UsageError(
             f"--split-ratio and --split-seed draw a new split, but {source} is there; "
             "leave them out, or remove the file"
         )
     names = sorted({class_of(video) for video in store.ids()})
-    split = _loaded(session, source, store) if source else _drawn(order.settings, names)
-    how = f"of {source}" if source else f"drawn by {_ratio(order.settings)}"
+    if source:
+        split, how = _loaded(session, source, store), f"of {source}"
+    else:
+        split = files.draw_split(names, ratio=order.ratio, rng=np.random.default_rng(order.seed))
+        how = f"drawn by {order.ratio}"
     _check(session, split, source or how, store)
-    for modality in ("rgb", "depth"):
-        fix = f"amefu pretrain --modality {modality} --rebuild"
-        refuse_seen(split, trained_on.get(modality) or (), f"the {modality} stream", fix)
+    for name in ("rgb", "depth"):  # further ones are frozen as they were
+        if name in streams:
+            fix = f"amefu pretrain --modality {name} --rebuild"
+            refuse_seen(split, streams[name].trained_on or (), f"the {name} stream", fix)
     _check_copies(session, split, store)
-    if names and not any(map(split.lists, store.ids())):
-        if not share:
-            raise UsageError(
-                f"{source} matches none of the videos that are there: it names {_some(split.videos or split.classes)} "
-                f"and there are {_some(store.ids())}; name another one with --split"
-            )
-        return split
-    _write_down(session, order, split, how, names)
+    if not names or any(map(split.lists, store.ids())):
+        _write_down(session, order, split, source, how)
+    elif not share:
+        raise UsageError(
+            f"{source} matches none of the videos that are there: it names {_some(split.videos or split.classes)} "
+            f"and there are {_some(store.ids())}; name another one with --split"
+        )
     return split
 
 
 def _loaded(session: Session, source: str, store: VideoStore[AnyHeader]) -> Split:
     """The split of a name, a file, lists or folders, with its names in the form of those of `store`."""
     if source != FOLDERS:
-        return load_split(source).spelt_as(store.ids())
+        return files.load_split(source).spelt_as(store.ids())
     frames = _frames_of(session, store)
     if frames is None:
         raise UsageError(f"--split {FOLDERS}: the frames are not there, which say in which folder a video lies")
-    return split_of_folders({video: record.source for video, record in frames.records().items()})
+    return files.split_of_folders({video: record.source for video, record in frames.records().items()})
 
 
 def _some(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)[:2])
 
 
-def _write_down(session: Session, order: SplitOrder, split: Split, how: str, names: Sequence[str]) -> None:
-    written, source = session.workspace.split, _source(session, order)
+def _write_down(session: Session, order: SplitOrder, split: Split, source: str | None, how: str) -> None:
+    written, (base, validation, novel) = session.workspace.split, map(len, (split.base, split.validation, split.novel))
+    counts = f"{base} base, {validation} validation and {novel} novel classes"
     if written.is_file():
-        if order.path and read_split(written) != split:
-            session.say.note(f"split: {_counts(split)}, {how}; the workspace's own, {written}, is another one")
+        if order.path and files.read_split(written) != split:
+            session.say.note(f"split: {counts}, {how}; the workspace's own, {written}, is another one")
         return
-    if source is None and len(split.novel) < EpisodesSettings.way:
+    if source is None and novel < EpisodesSettings.way:
         session.say.warn(
-            f"{len(split.novel)} of {len(names)} classes are novel, too few for `amefu evaluate --way "
+            f"{novel} of {len(split.classes)} classes are novel, too few for `amefu evaluate --way "
             f"{EpisodesSettings.way}`: remove {written} and draw others, as by --split-ratio 5:0:5"
         )
     if not session.dry_run:
-        drawn = {"ratio": _ratio(order.settings), "seed": order.settings.split_seed or 0}
-        write_split(written, split, **({"source": source} if source else drawn))
-    session.say.note(f"split: {_counts(split)}, {how}, {'to be ' if session.dry_run else ''}written to {written}")
-
-
-def _drawn(settings: SplitSettings, names: Sequence[str]) -> Split:
-    return draw_split(names, ratio=_ratio(settings), rng=np.random.default_rng(settings.split_seed or 0))
-
-
-def _ratio(settings: SplitSettings) -> str:
-    return settings.split_ratio or DEFAULT_SPLIT_RATIO
+        drawn = {"ratio": order.ratio, "seed": order.seed}
+        files.write_split(written, split, **({"source": source} if source else drawn))
+    session.say.note(f"split: {counts}, {how}, {'to be ' if session.dry_run else ''}written to {written}")
 
 
 def refuse_to_draw(session: Session, order: SplitOrder) -> None:
     """Raises UsageError where `resolve_split` would draw a split: for one share of the videos, which may not show all
     classes."""
-    if _source(session, order) is None:
+    if source_of(session, order) is None:
         raise UsageError(
             f"{session.workspace.split}: is not there, and is not drawn from the classes of one share of the videos; "
             "name a split with --split, or have one drawn first, as `amefu pretrain` does"
         )
 
 
-def _source(session: Session, order: SplitOrder) -> str | None:
+def source_of(session: Session, order: SplitOrder) -> str | None:
     """Where the split is read from; None where one is to be drawn."""
     if order.path:
         return str(order.path)
@@ -164,13 +151,18 @@ def _check(session: Session, split: Split, source: str, store: VideoStore[AnyHea
     if absent:
         first = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
         session.say.note(f"split: {len(absent)} classes of {source} are not there ({first}); see `amefu split check`")
-    _check_preset(session, there)
+    preset = session.chosen.preset
+    shared = len(_spelt(there) & _spelt(built_in_split(preset).classes)) if preset in BUILT_IN else len(there)
+    if shared < BELONGS * len(there):
+        session.say.warn(
+            f"--preset {preset} is meant for another data set: {shared} of the {len(there)} classes that are there are "
+            "among its own"
+        )
     lacking = {part: split.missing(part, videos) for part in ("base", "validation", "novel")}
     if any(lacking.values()):
         counts = ", ".join(f"{len(missing)} {part}" for part, missing in lacking.items())
-        session.say.note(
-            f"split: of {len(split.videos or ())} listed videos these are missing: {counts}; see `amefu split check`"
-        )
+        of_all = f"of {len(split.videos or ())} listed videos"
+        session.say.note(f"split: {of_all} these are missing: {counts}; see `amefu split check`")
 
 
 def refuse_seen(split: Split, trained_on: Iterable[str], what: str, fix: str) -> None:
@@ -183,23 +175,21 @@ def refuse_seen(split: Split, trained_on: Iterable[str], what: str, fix: str) ->
         )
 
 
-def recorded_sources(records: Mapping[str, VideoRecord], folder: Path) -> dict[str, Source]:
-    """The sources of the videos of a frame store that was made from `folder`."""
-    return {video: Source(folder / record.source, record.made_from.get("size")) for video, record in records.items()}
-
-
 def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) -> None:
     """The same clip, byte for byte, may not stand in two classes."""
     frames = _frames_of(session, store)
     if frames is None:
         return
-    sources = recorded_sources(split.listed(frames.records()), located(frames.header.notes.videos, frames.path))
-    same, unread = duplicates(sources)
+    folder, records = located(frames.header.notes.videos, frames.path), split.listed(frames.records())
+    same, unread = duplicates({
+        video: Source(folder / record.source, record.made_from.get("size")) for video, record in records.items()
+    })  # fmt: skip
     for group in same:
         if split.crosses(group):
             parts = {split.part_of(class_of(video)) for video in group if split.lists(video)}
+            names = " and ".join(group[:3]) + (f" and {len(group) - 3} more" if len(group) > 3 else "")
             raise UsageError(
-                f"{_named(group)} are the same clip, byte for byte, but stand in different "
+                f"{names} are the same clip, byte for byte, but stand in different "
                 f"{'parts of the split' if len(parts) > 1 else 'classes'}; "
                 "leave one out, as `amefu split check --repair FILE` does"
             )
@@ -209,7 +199,7 @@ def _check_copies(session: Session, split: Split, store: VideoStore[AnyHeader]) 
 
 def _frames_of(session: Session, store: VideoStore[AnyHeader]) -> VideoStore[FramesHeader] | None:
     """The frame store that a store was made from, or is; says where it is gone."""
-    header: StoreHeader = store.header
+    header: object = store.header
     if isinstance(header, FramesHeader):
         return cast(VideoStore[FramesHeader], store)
     assert isinstance(header, DepthHeader | FeaturesHeader)
@@ -221,30 +211,11 @@ def _frames_of(session: Session, store: VideoStore[AnyHeader]) -> VideoStore[Fra
     return VideoStore(path, there)
 
 
-def _named(group: tuple[str, ...]) -> str:
-    return " and ".join(group[:3]) + (f" and {len(group) - 3} more" if len(group) > 3 else "")
-
-
 def data_set_of(split: Split) -> str | None:
     """The data set of the field whose novel classes are those of `split`, however they are spelt; None: another one."""
     return next((name for name in BUILT_IN if _spelt(built_in_split(name).novel) == _spelt(split.novel)), None)
 
 
-def _check_preset(session: Session, class_names: set[str]) -> None:
-    preset = session.chosen.preset
-    if preset in BUILT_IN:
-        shared = len(_spelt(class_names) & _spelt(built_in_split(preset).classes))
-        if shared < BELONGS * len(class_names):
-            session.say.warn(
-                f"--preset {preset} is meant for another data set: {shared} of the {len(class_names)} classes that are "
-                "there are among its own"
-            )
-
-
 def _spelt(names: Iterable[str]) -> set[str]:
     """Names without case, spaces and punctuation: data sets are unpacked as `brush_hair` and as `brush hair`."""
     return {letters(name) for name in names}
-
-
-def _counts(split: Split) -> str:
-    return f"{len(split.base)} base, {len(split.validation)} validation and {len(split.novel)} novel classes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,21 +85,20 @@ def describe(workspace: Workspace) -> Status:
     attempts = read_failures(workspace.folder)
     failures = {name: last_failures(attempts, name) for name in ("frames", "depth", "features")}
     decoded, predicted, computed = _records(frames), _records(depth), _records(features)
-    clips = _clips(frames, decoded, failures["frames"])
-    lacking = _lacking_features(workspace, decoded, predicted, computed, features)
-    disparity = {video: {"frames": record.fingerprint} for video, record in decoded.items()}
+    of_frames = _clips(frames, decoded, failures["frames"])
+    of_depth: Identities = {video: {"frames": record.fingerprint} for video, record in decoded.items()}
+    of_features = _features(workspace, decoded, predicted, computed, features)
     described = [
-        _store(workspace.frames, frames, decoded, _lacking(decoded, clips), failures["frames"]),
-        _store(workspace.depth, depth, predicted, _lacking(predicted, disparity), failures["depth"]),
-        _store(workspace.features, features, computed, lacking, failures["features"]),
+        _store(workspace.frames, frames, decoded, of_frames, failures["frames"]),
+        _store(workspace.depth, depth, predicted, of_depth, failures["depth"]),
+        _store(workspace.features, features, computed, of_features, failures["features"]),
     ]
     return Status(
-        workspace=str(workspace.folder),
-        stores=tuple(store for store, _ in described),
+        str(workspace.folder), stores=tuple(store for store, _ in described),
         checkpoints=tuple(_checkpoints(workspace)),
-        results=tuple(_result(path) for path in sorted(workspace.results.glob("*.json"))),
+        results=tuple(map(_result, sorted(workspace.results.glob("*.json")))),
         failed=tuple(failure for _, failed in described for failure in failed),
-    )
+    )  # fmt: skip
 
 
 def _open(
@@ -125,55 +125,42 @@ def _clips(frames: VideoStore[FramesHeader] | None, decoded: Records, failed: Ma
     return wanted
 
 
-def _lacking(there: Records, wanted: Mapping[str, Mapping[str, object]]) -> set[str]:
-    """The wanted videos that are not there as they would be made now."""
-    return {
-        video for video, made_from in wanted.items()
-        if video not in there or there[video].damaged or there[video].made_from != made_from
-    }  # fmt: skip
-
-
-def _lacking_features(
+def _features(
     workspace: Workspace, frames: Records, depth: Records, there: Records, features: VideoStore[FeaturesHeader] | None
-) -> set[str]:
-    """The videos of the split whose features are not those of their frames, disparity and all streams."""
+) -> Identities:
+    """The same of the features of the videos of the split: as they are, but of their present frames and disparity, and
+    with all streams."""
     split = read_split(workspace.split) if workspace.split.is_file() else None
     rows = features.header.streams if features else {}
-    streams = {name: row.fingerprint for name, row in rows.items() if not row.novel_only}.items()
-    lacking = set()
+    streams = {name: row.fingerprint for name, row in rows.items() if not row.novel_only}
+    wanted: Identities = {}
     for video, record in depth.items():
         if video in frames and (split is None or split.lists(video)):
-            made, made_from = there.get(video), {"frames": frames[video].fingerprint, "depth": record.fingerprint}
-            if (
-                made is None
-                or made.damaged
-                or not made.made_from.items() >= made_from.items()
-                or not made.made_from.get("streams", {}).items() >= streams
-            ):
-                lacking.add(video)
-    return lacking
+            held = dict(there[video].made_from) if video in there else {}
+            present = {"frames": frames[video].fingerprint, "depth": record.fingerprint}
+            wanted[video] = {**held, **present, "streams": {**held.get("streams", {}), **streams}}
+    return wanted
 
 
 def _store(
-    path: Path,
-    store: VideoStore[AnyHeader] | None,
-    records: Records,
-    lacking: set[str],
+    path: Path, store: VideoStore[AnyHeader] | None, there: Records, wanted: Identities,
     failures: Mapping[str, Failure],
-) -> tuple[StoreStatus, list[Failure]]:
-    """A store, and the last failure of each video that it lacks."""
+) -> tuple[StoreStatus, list[Failure]]:  # fmt: skip
+    """A store, and the last failure of each video that it lacks: that is not there as it would be made now."""
+    lacking = {
+        video for video, made_from in wanted.items()
+        if video not in there or there[video].damaged or there[video].made_from != made_from
+    }  # fmt: skip
     failed = [failures[video] for video in sorted(lacking) if store and video in failures]
-    done = len(records.keys() - lacking)
-    header = asdict(store.header) if store else None
+    done, header = len(there.keys() - lacking), asdict(store.header) if store else None
     return StoreStatus(str(path), done, len(failed), len(lacking) - len(failed), header), failed
 
 
 def _checkpoints(workspace: Workspace) -> Iterator[CheckpointStatus]:
     """Those that the workspace names, whether they are there or not, then any others."""
     known = [workspace.stream("rgb"), workspace.stream("depth"), workspace.fusion]
-    for path in dict.fromkeys([*known, *sorted(workspace.folder.glob("*.safetensors"))]):
-        if not path.stem.endswith((".snapshot", ".best")):
-            yield _checkpoint(path)
+    paths = dict.fromkeys([*known, *sorted(workspace.folder.glob("*.safetensors"))])
+    return (_checkpoint(path) for path in paths if not path.stem.endswith((".snapshot", ".best")))
 
 
 def _checkpoint(path: Path) -> CheckpointStatus:
@@ -201,16 +188,12 @@ def _document(header: AnyCheckpoint) -> dict[str, object]:
 
 
 def _result(path: Path) -> ResultStatus:
-    try:
-        result = read_result(path)
-    except DamagedFile:
-        result = None
-    if result is None:
-        return ResultStatus(str(path))
-    asked, found = result.asked, result.found
-    return ResultStatus(
-        str(path), asked.model, asked.way, asked.shot, asked.episodes, asked.seed, found.accuracy, found.half_width_95
-    )
+    with suppress(DamagedFile):
+        if result := read_result(path):
+            asked, found = result.asked, result.found
+            task = asked.model, asked.way, asked.shot, asked.episodes, asked.seed
+            return ResultStatus(str(path), *task, found.accuracy, found.half_width_95)
+    return ResultStatus(str(path))
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,14 @@ from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.files.workspace import noted_weights, weights_identity
 from amefu_cli.artefacts.stores.features import FeatureTable, dim_of, fingerprint_of, read_features
-from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
+from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights import checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.chain import Ready, depth_with_split, features_with_split, frames_with_split
-from amefu_cli.flows.depth import DepthOrder
+from amefu_cli.flows.chain import Ready, features_with_split, stream_with_split
 from amefu_cli.flows.evaluate import Videos, check_drawing
 from amefu_cli.flows.features import FeaturesOrder
-from amefu_cli.flows.frames import FramesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder
 from amefu_cli.flows.work import check_backbone, check_crop, check_device, settled_precision
@@ -54,21 +52,29 @@ def pretrain(session: Session, order: PretrainOrder) -> tuple[checkpoint.Checkpo
         SettingsMismatch: the checkpoint is there by other settings or from other data.
     """
     _refuse_pretraining(order)
-    frames = FramesOrder(order.frames)
-    ready: Ready[FramesHeader] | Ready[DepthHeader] | None
-    if order.modality == "rgb":
-        ready = frames_with_split(session, frames, order.split)
-    else:
-        ready = depth_with_split(session, DepthOrder(order.depth, frames), order.split)
+    ready = stream_with_split(session, order.modality, order.frames, order.depth, order.split)
     if ready is None:
         return None
     listed = ready.split.listed(ready.store.records())
     base = base_classes(ready.split, listed, ready.store.path)
     records = {video: record for video, record in listed.items() if record.class_name in base}
-    files = TrainingRun(order.out, _stream_header(session, order, records, base))
+    header = _stream_header(session, order, records, base)
+    files = TrainingRun(order.out, header)
     task = f"{order.modality} on {len(records)} videos for {order.settings.epochs} epochs"
     if is_due(session, files, order.rebuild, task):
-        _train_stream(session, order, ready.store, records, files)
+        from amefu_cli.stages import pretrain as stage
+
+        weights, device = order.stream.weights, order.device
+        setup = stage.prepare(ready.store, [*records.values()], header, weights=weights, device=device)
+        files.header = replace(header, notes=replace(header.notes, started_from=setup.provenance))
+        if order.rebuild:
+            files.start_over()
+        session.say.note(
+            f"pretrain: {len(setup.train)} videos of {len({label for _, label in setup.train})} base classes, "
+            f"{len(setup.held_out)} held out{files.resumption()}"
+        )
+        with session.say.progress("pretrain") as progress:
+            stage.pretrain(setup, files, progress=progress)
     return notes_of(order.out), len(records)
 
 
@@ -119,10 +125,8 @@ def _stream_header(
     """What the checkpoint will say of itself; `--precision auto` is as the training was started with."""
     started = None if order.rebuild else started_header(order.out)
     before = started.training if isinstance(started, checkpoint.StreamHeader) else None
-    precision = settled_precision(
-        order.settings.precision, before.settings.precision if before else None, order.device, training=True
-    )
-    chosen, stream = session.chosen, order.stream
+    recorded, stream = before.settings.precision if before else None, order.stream
+    precision = settled_precision(order.settings.precision, recorded, order.device, training=True)
     return checkpoint.StreamHeader(
         role=order.modality, backbone=stream.backbone, crop=stream.crop, depth_encoding=stream.depth_encoding,
         classes=classes, clip=order.clip,
@@ -130,28 +134,8 @@ def _stream_header(
             settings=replace(order.settings, precision=precision), weights=weights_identity(stream.weights),
             videos=len(records), data=fingerprint_of(records, classes),
         ),
-        notes=checkpoint.CheckpointNotes(
-            preset=chosen.preset, recipe=chosen.recipe, weights=noted_weights(stream.weights, order.out)
-        ),
+        notes=checkpoint.CheckpointNotes(**vars(session.chosen), weights=noted_weights(stream.weights, order.out)),
     )  # fmt: skip
-
-
-def _train_stream(
-    session: Session, order: PretrainOrder, store: VideoStore[FramesHeader] | VideoStore[DepthHeader],
-    records: Mapping[str, VideoRecord], files: TrainingRun[checkpoint.StreamHeader],
-) -> None:  # fmt: skip
-    from amefu_cli.stages.pretrain import prepare, pretrain
-
-    setup = prepare(store, [*records.values()], files.header, weights=order.stream.weights, device=order.device)
-    files.header = replace(files.header, notes=replace(files.header.notes, started_from=setup.provenance))
-    if order.rebuild:
-        files.start_over()
-    session.say.note(
-        f"pretrain: {len(setup.train)} videos of {len({label for _, label in setup.train})} base classes, "
-        f"{len(setup.held_out)} held out{files.resumption()}"
-    )
-    with session.say.progress("pretrain") as progress:
-        pretrain(setup, files, progress=progress)
 
 
 def meta_train(
@@ -210,7 +194,7 @@ def fusion_header(
         role="fusion", fusion=settings.fusion, dim=dim_of(store, records), clip=store.header.clip,
         streams={name: store.header.streams[name].fingerprint for name in STREAMS},
         training=checkpoint.FusionTraining(settings, *learned_from(ready, records)),
-        notes=checkpoint.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
+        notes=checkpoint.CheckpointNotes(**vars(session.chosen)),
     )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ What is refused loads torch only where there is something to look up in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from amefu_cli.artefacts.files.workspace import NO_FILES
 from amefu_cli.artefacts.stores.failures import FILE_NAME, latest_failures, read_failures, record_failure
@@ -21,7 +21,7 @@ from amefu_cli.flows.session import Session
 from amefu_cli.method.backbones import family_of
 from amefu_cli.method.geometry import stored_size
 from amefu_cli.settings import WorkRun
-from amefu_cli.stages import Outcome
+from amefu_cli.stages import ClipJob, Outcome, VideoJob
 
 
 def check_device(device: str) -> None:
@@ -53,29 +53,15 @@ def check_crop(frames: VideoStore[FramesHeader], crops: Iterable[int]) -> None:
 def settled_precision(asked: str, recorded: str | None, device: str, *, training: bool = False) -> str:
     """What `--precision auto` means: as a store or a training was started with, so that every machine that goes on
     with it computes alike; else the faster one here."""
-    if asked != "auto":
-        return asked
-    if recorded:
-        return recorded
+    if known := recorded if asked == "auto" else asked:
+        return known
     from amefu_cli.stages.networks import choose_device, choose_precision, precision_name
 
     return precision_name(choose_precision("auto", choose_device(device), training=training))
 
 
 WHOLE = WorkRun(shard="none")  # what a command that reads all videos has made before it, also in an array task
-
-
-class Job(Protocol):
-    """One video that a stage could make."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def made_from(self) -> Mapping[str, object]: ...
-
-
-AnyJob = TypeVar("AnyJob", bound=Job)
+AnyJob = TypeVar("AnyJob", ClipJob, VideoJob)  # one video that a stage could make
 
 
 @dataclass(frozen=True)
@@ -99,8 +85,7 @@ class Work:
     """
 
     def __init__(self, session: Session, stage: str, run: WorkRun, folder: Path, **settings: object) -> None:
-        self._say, self._dry_run = session.say, session.dry_run
-        self._stage, self._run, self._folder, self._settings = stage, run, folder, settings
+        self._say, self._stage, self._run, self._folder, self._settings = session.say, stage, run, folder, settings
         self._index, self._count = parse_shard(run.shard)
         self._failures = latest_failures(read_failures(folder), stage)
         self._tried_as: dict[str, str] = {}
@@ -126,17 +111,18 @@ class Work:
         if unknown := self.again.difference(videos):
             raise UsageError(f"--only {min(unknown)!r}: there is no such video; an id is CLASS/CLIP")
         jobs = []
-        for video in filter(self._takes, videos):
-            job = job_of(video)
-            if job is None:
-                continue
+        for job in filter(None, map(job_of, filter(self._takes, videos))):
+            video = job.id
             if video not in self.again and store.is_done(store.record(video), job.made_from):
                 self._kept += 1
             elif not self._is_given_up(job, store):
                 jobs.append(job)
+        self._chosen = len(jobs)
         if jobs:
             store.require_writable()
-        self._announce(jobs, store)
+            self._say.note(f"{self._stage}: {len(jobs)} videos to make, {self._kept} already in {store.path}")
+        else:
+            self._say.note(f"{self._stage}: {store.path} is up to date ({self._kept} videos)")
         return jobs
 
     def _takes(self, video: str) -> bool:
@@ -147,7 +133,7 @@ class Work:
             return video in self.again
         return not self._run.only_failed or any(video == failed for failed, _ in self._failures)
 
-    def _is_given_up(self, job: Job, store: VideoStore[AnyHeader]) -> bool:
+    def _is_given_up(self, job: AnyJob, store: VideoStore[AnyHeader]) -> bool:
         self._tried_as[job.id] = store.expected_fingerprint({**job.made_from, **self._settings})
         failure = self._failures.get((job.id, self._tried_as[job.id]))
         if failure is None or failure.attempt < self._run.max_attempts or self.again or self._run.only_failed:
@@ -156,13 +142,6 @@ class Work:
             f"left alone after {failure.attempt} attempts (--max-attempts, --only-failed): {failure.message}"
         )
         return True
-
-    def _announce(self, jobs: Sequence[Job], store: VideoStore[AnyHeader]) -> None:
-        self._chosen = len(jobs)
-        if jobs:
-            self._say.note(f"{self._stage}: {len(jobs)} videos to make, {self._kept} already in {store.path}")
-        else:
-            self._say.note(f"{self._stage}: {store.path} is up to date ({self._kept} videos)")
 
     def failed(self, video: str, error: AmefuError) -> None:
         """Write down one failed attempt. A damaged input does not count as one: once it is repaired, all is well."""
@@ -174,17 +153,14 @@ class Work:
 
     def made(self, store: VideoStore[AnyHeader], outcome: Outcome | None, before: Outcome) -> Made[AnyHeader]:
         """What came of it: `outcome` is None in a dry run, `before` what the stages did that this one reads."""
-        is_dry = outcome is None
-        outcome = outcome or Outcome(planned=before.planned or self._chosen > 0)
-        outcome.kept = self._kept
-        failed = outcome.failed | self._given_up
+        failed = (outcome.failed if outcome else {}) | self._given_up
         for video, message in failed.items():
             self._say.warn(f"{video}: {message}")
         if failed:
             self._say.warn(f"{len(failed)} videos failed; {self._folder / FILE_NAME} lists every attempt")
-        if not is_dry:  # in which nothing failed
-            outcome.failed = failed
-        outcome.failed = before.failed | outcome.failed
+        if outcome is None:  # in a dry run nothing failed
+            outcome, failed = Outcome(planned=before.planned or self._chosen > 0), {}
+        outcome.kept, outcome.failed = self._kept, before.failed | failed
         return Made(store if store.exists() else None, outcome)
 
 

@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes
 from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.files.split import make_split
-from amefu_cli.artefacts.files.workspace import Config, Workspace
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import (
@@ -32,16 +31,14 @@ from amefu_cli.artefacts.weights.checkpoint import (
 )
 from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.commands.app import app
-from amefu_cli.commands.console import Terminal
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
 from amefu_cli.flows.candidates import candidate_of
 from amefu_cli.flows.chain import Ready
 from amefu_cli.flows.evaluate import Novel, settings_of_result
 from amefu_cli.flows.public import refuse_others
-from amefu_cli.flows.session import Session
 from amefu_cli.flows.streams import streams_of
 from amefu_cli.method.heads.fusion import video_vector
-from amefu_cli.settings import ClipSettings, FeaturesSettings
+from amefu_cli.settings import ClipSettings, FallbackSettings, FeaturesSettings
 from amefu_cli.stages.networks import load_backbone
 from amefu_cli.stages.public import public_fusion, read_public, write_public, write_tensors
 from amefu_cli.stages.scoring import load_fusion
@@ -146,9 +143,8 @@ def test_two_submodels_and_a_fusion_give_the_public_numbers(public: Path) -> Non
 
 def streams_from(folder: Path) -> FeaturesHeader:
     """The header of features that the stream checkpoints of a folder give."""
-    session = Session("features", Workspace(folder), Config(), Terminal())
     checkpoints = {name: folder / f"{name}.safetensors" for name in ("rgb", "depth")}
-    asked = streams_of(session, checkpoints, None, None, folder / "features.zarr")
+    asked = streams_of(checkpoints, FallbackSettings(), None, folder / "features.zarr", recorded=True)
     return FeaturesHeader(
         settings=FeaturesSettings(flip=0.5), clip=ClipSettings(), streams={name: of.row for name, of in asked.items()},
         notes=FeaturesNotes(frames="", depth="", rgb="", depth_stream="", recipe="official"),

@@ -167,6 +167,21 @@ def test_what_names_nothing_is_refused_before_a_video_is_decoded(workspace: Path
     assert tree(workspace) == before
 
 
+def test_an_unknown_estimator_is_named_where_a_store_of_another_is_there(workspace: Path) -> None:
+    with pytest.raises(UsageError, match="depth estimator 'tinny' is not known; did you mean 'tiny'"):
+        amefu(workspace, "depth", "--estimator", "tinny")
+
+
+@pytest.mark.parametrize("name", ["episodes", "ablate", "features"])
+def test_where_there_is_no_store_nothing_is_said_of_its_streams(tmp_path: Path, name: str) -> None:
+    from amefu_cli.commands.app import app
+
+    done = CliRunner().invoke(app, [name, "--workspace", str(tmp_path / "none")])
+    assert isinstance(done.exception, UsageError)
+    assert f"{tmp_path / 'none' / 'frames.zarr'}: no such store" in str(done.exception)
+    assert done.stderr == ""
+
+
 def test_a_pretraining_without_a_base_video_is_refused(workspace: Path) -> None:
     split = workspace / "misspelt.json"
     write_split(split, make_split(["bwo"], [], SPLIT["test"], source=""))
