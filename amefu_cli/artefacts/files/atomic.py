@@ -10,11 +10,17 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from amefu_cli.errors import UsageError
+
+# What file systems without flock answer to it, and what an fsync of a folder fails with where they offer that.
+NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EPERM)
+LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+DEAD_AFTER = 24 * 3600.0  # seconds without a sign of life, where the process that holds a lock cannot be looked at
+LOOK_EVERY = 0.005  # seconds
 
 
 def sync(path: str | Path) -> None:
@@ -35,10 +41,8 @@ def temporary_beside(path: Path) -> Path:
 
 
 def write_atomic(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
-    """Replace `path` by `content`; a reader sees the old bytes or the new ones, never a mixture.
-
-    `temporary` is a name on the same file system to write under first, where one beside `path` would be in the way.
-    """
+    """Replace `path` by `content`; a reader sees the old bytes or the new ones, never a mixture. `temporary` is a name
+    on the same file system to write under first, where one beside `path` would be in the way."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _written(temporary or temporary_beside(path), content) as written:
         os.replace(written, path)
@@ -88,21 +92,9 @@ def to_json(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
-NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EPERM)
-"""What file systems without flock answer to it."""
-
-LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
-"""What an fsync of a folder fails with where it was tried; else its file system does not offer it."""
-
-DEAD_AFTER = 24 * 3600.0  # seconds without a sign of life, where the process that holds a lock cannot be looked at
-LOOK_EVERY = 0.005  # seconds
-
-
 def acquire(path: Path) -> int | None:
-    """Take the lock at `path`, for as long as the descriptor that this returns stays open.
-
-    None where a live process holds it. Raises FileNotFoundError where its folder is gone.
-    """
+    """Take the lock at `path`, for as long as the descriptor that this returns stays open. None where a live process
+    holds it. Raises FileNotFoundError where its folder is gone."""
     while True:
         descriptor, is_new = _open(path)
         try:
@@ -145,13 +137,11 @@ def _open(path: Path) -> tuple[int, bool]:
     while True:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            os.write(descriptor, f"{_machine()}\n{os.getpid()}\n".encode())
+            return descriptor, True
         except FileExistsError:
-            try:
+            with suppress(FileNotFoundError):  # removed meanwhile
                 return os.open(path, os.O_RDWR | os.O_CLOEXEC), False
-            except FileNotFoundError:
-                continue
-        os.write(descriptor, f"{_machine()}\n{os.getpid()}\n".encode())
-        return descriptor, True
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -169,17 +159,14 @@ def _is_live(descriptor: int) -> bool:
         return time.time() - os.fstat(descriptor).st_mtime < DEAD_AFTER
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        pass
+    except OSError as error:
+        return error.errno != errno.ESRCH  # else it is of another user
     return True
 
 
 def _machine() -> str:
     """This machine since it was started last."""
-    try:
+    started = ""
+    with suppress(OSError):
         started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        started = ""
     return f"{socket.gethostname()} {started}"

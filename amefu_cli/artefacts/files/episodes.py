@@ -44,10 +44,8 @@ class EpisodeShape:
 
 @dataclass(frozen=True)
 class DrawnEpisodes:
-    """Episodes of the videos `ids` (sorted, each used by some episode), whatever store those come from.
-
-    `support` int64 (episodes, way, shot) and `query` int64 (episodes, way, queries) are positions in `ids`.
-    """
+    """Episodes of the videos `ids` (sorted, each used by some episode), whatever store those come from. `support` int64
+    (episodes, way, shot) and `query` int64 (episodes, way, queries) are positions in `ids`."""
 
     ids: tuple[str, ...]
     support: NDArray[np.int64]
@@ -82,8 +80,7 @@ class DrawnEpisodes:
         cls, ids: tuple[str, ...], support: NDArray[np.int64], query: NDArray[np.int64], notes: EpisodeNotes
     ) -> DrawnEpisodes:
         """Episodes whose indices are positions in `ids`, of which they may use only some."""
-        used = np.unique(np.concatenate([support.ravel(), query.ravel()]))
-        used = np.array(sorted(used, key=lambda video: ids[video]), np.int64)
+        used = sorted(np.unique(np.concatenate([support.ravel(), query.ravel()])), key=lambda video: ids[video])
         place = np.zeros(len(ids), np.int64)
         place[used] = np.arange(len(used))
         return cls(tuple(ids[video] for video in used), place[support], place[query], notes)
@@ -92,10 +89,8 @@ class DrawnEpisodes:
         """Support and query as positions in `ids`, that of `source`; UsageError where it lacks some."""
         there = {video: index for index, video in enumerate(ids)}
         if missing := [video for video in self.ids if video not in there]:
-            raise UsageError(
-                f"{source}: lacks {len(missing)} of the {len(self.ids)} videos that the episodes use, such as "
-                f"{missing[0]!r}; draw others with `amefu episodes`"
-            )
+            lacks = f"lacks {len(missing)} of the {len(self.ids)} videos that the episodes use, such as {missing[0]!r}"
+            raise UsageError(f"{source}: {lacks}; draw others with `amefu episodes`")
         place = np.array([there[video] for video in self.ids], np.int64)
         return place[self.support], place[self.query]
 
@@ -104,17 +99,14 @@ def write_episodes(path: Path, drawn: DrawnEpisodes) -> None:
     """Write episodes, with positions as narrow as they can be."""
     kind = np.uint16 if len(drawn.ids) <= 1 << 16 else np.uint32
     header = {"schema": SCHEMA, "videos": list(drawn.ids), "notes": asdict(drawn.notes)}
-    arrays = {  # save() takes memory as it lies
-        name: np.ascontiguousarray(part, kind) for name, part in (("support", drawn.support), ("query", drawn.query))
-    }
+    parts = {"support": drawn.support, "query": drawn.query}
+    arrays = {name: np.ascontiguousarray(part, kind) for name, part in parts.items()}  # save() takes memory as it lies
     write_atomic(path, save(arrays, metadata={"amefu-episodes": json.dumps(header, allow_nan=False)}))
 
 
 def read_episodes(path: Path) -> DrawnEpisodes:
-    """Read episodes and hold them to what they promise.
-
-    Raises UsageError where there is no such file, DamagedFile where it is another one or was changed.
-    """
+    """Read episodes and hold them to what they promise. Raises UsageError where there is no such file, DamagedFile
+    where it is another one or was changed."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file of episodes; write one with `amefu episodes --out {path}`")
     try:
@@ -123,9 +115,8 @@ def read_episodes(path: Path) -> DrawnEpisodes:
             support, query = (file.get_tensor(name).astype(np.int64) for name in ("support", "query"))
         ids, notes, schema = header["videos"], parsed(EpisodeNotes, header["notes"]), header["schema"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(
-            f"{path}: not a file of episodes ({error}); write one with `amefu episodes --out OTHER`"
-        ) from error
+        message = f"{path}: not a file of episodes ({error}); write one with `amefu episodes --out OTHER`"
+        raise DamagedFile(message) from error
     names = isinstance(ids, list) and all(isinstance(video, str) for video in ids)
     if schema != SCHEMA or not names or ids != sorted(set(ids)):
         raise DamagedFile(f"{path}: the header holds a field of another type or schema")
@@ -136,9 +127,8 @@ def read_episodes(path: Path) -> DrawnEpisodes:
 def _check(path: Path, ids: list[str], support: NDArray[np.int64], query: NDArray[np.int64]) -> None:
     """All videos of one way are of one class, and no two ways of an episode are of the same."""
     if support.ndim != 3 or query.ndim != 3 or support.shape[:2] != query.shape[:2] or not support.size * query.size:
-        raise DamagedFile(
-            f"{path}: support {support.shape} and query {query.shape} must share their first two axes (episodes, way)"
-        )
+        found = f"support {support.shape} and query {query.shape}"
+        raise DamagedFile(f"{path}: {found} must share their first two axes (episodes, way)")
     videos = np.concatenate([support, query], axis=2)
     if videos.max() >= len(ids) or videos.min() < 0:
         raise DamagedFile(f"{path}: an episode points at video {videos.max()}, the file lists {len(ids)}")

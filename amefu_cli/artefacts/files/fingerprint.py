@@ -12,7 +12,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
+
+Header = TypeVar("Header")
+hints_of = functools.cache(get_type_hints)
+ONNX_DATA = re.compile(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])")
+"""Of a tensor whose values are in another file (protobuf): a key `location`, and the length of the name after it."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -36,10 +41,6 @@ def labelled_sha256(parts: Iterable[tuple[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-ONNX_DATA = re.compile(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])")
-"""Of a tensor whose values are in another file (protobuf): a key `location`, and the length of the name after it."""
-
-
 def onnx_data(path: Path) -> list[Path]:
     """The files beside an ONNX model that hold its weights, sorted. Raises UsageError where one is not there."""
     content, names = path.read_bytes(), set()
@@ -54,9 +55,7 @@ def onnx_data(path: Path) -> list[Path]:
 
 def path_identity(path: Path) -> str:
     """The hash of a file's bytes, or of several by name: all of a folder, an ONNX model with those of its weights.
-
-    Raises UsageError where nothing is there.
-    """
+    Raises UsageError where nothing is there."""
     if not path.exists():
         raise UsageError(f"{path}: no such file of weights")
     if path.is_dir():
@@ -86,6 +85,12 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: s
     return lines
 
 
+def otherwise_made(path: Path, how: str, command: str, other: str) -> SettingsMismatch:
+    """The refusal of an artefact that is there, made otherwise than `command` would make it; `other` is a new name."""
+    fix = f"keep it and make a second one with `{command} --out {other}`, or replace it with `{command} --rebuild`"
+    return SettingsMismatch(f"{path}: {how}; {fix}")
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where weights come from, as stores and checkpoints record it."""
@@ -95,21 +100,15 @@ class Provenance:
     licence: str | None
 
 
-Header = TypeVar("Header")
-
-
 def recorded(kind: type[Header], document: object, where: object) -> Header:
-    """The dataclass `kind` that the header of `where` holds as JSON.
-
-    Fields may be plain values, dataclasses, tuples of one type, mappings by name, and any of these or None. Raises
-    DamagedFile where one is missing, unknown, of another type or out of range.
-    """
+    """The dataclass `kind` that the header of `where` holds as JSON. Fields may be plain values, dataclasses, tuples of
+    one type, mappings by name, and any of these or None. Raises DamagedFile where one is missing, unknown, of another
+    type or out of range."""
     try:
         return parsed(kind, document)
     except (TypeError, ValueError, UsageError) as error:
-        raise DamagedFile(
-            f"{where}: its header does not hold a {kind.__name__} ({error}); make it again with --rebuild"
-        ) from error
+        message = f"{where}: its header does not hold a {kind.__name__} ({error}); make it again with --rebuild"
+        raise DamagedFile(message) from error
 
 
 def parsed(kind: type[Header], document: object) -> Header:
@@ -135,9 +134,6 @@ def _value(hint: Any, value: object, name: str) -> object:
     if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):  # True is an int to Python
         raise TypeError(f"{name!r} is {value!r}")
     return value
-
-
-hints_of = functools.cache(get_type_hints)
 
 
 def _dataclass(kind: type, document: object, name: str) -> object:

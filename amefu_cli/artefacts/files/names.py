@@ -14,6 +14,7 @@ from amefu_cli.errors import UsageError
 
 ARCHIVE, DAMAGED = ".zip", ".bad"  # of equal length, so that a damaged archive can always be renamed
 LONGEST_COMPONENT = 255  # bytes: the limit of a file name on the common file systems
+ALIKE = 0.8  # of two words: 2 * letters in common / letters of both
 PLAIN = re.compile(r"[A-Za-z0-9_ ()-][A-Za-z0-9_ ().,+&-]*")
 PLAIN_ID = re.compile(r"(?:[A-Za-z0-9_ ()-][A-Za-z0-9_ (),+&-]*/)*" + PLAIN.pattern)  # a folder's dot may need a look
 
@@ -38,10 +39,8 @@ def archive_path(video: str) -> str:
     names = [*map(_encode_folder, components[:-1]), _encode(components[-1]) + ARCHIVE]
     for component, name in zip(components, names, strict=True):
         if len(name.encode()) > LONGEST_COMPONENT:
-            raise UsageError(
-                f"video id part {component[:40]!r}… needs {len(name.encode())} bytes as a file name; "
-                f"the limit is {LONGEST_COMPONENT}: rename the clip"
-            )
+            needs = f"needs {len(name.encode())} bytes as a file name; the limit is {LONGEST_COMPONENT}"
+            raise UsageError(f"video id part {component[:40]!r}… {needs}: rename the clip")
     return "/".join(names)
 
 
@@ -80,9 +79,7 @@ def _encode(component: str) -> str:
 
 def typed_text(path: Path) -> str:
     """Text as an editor wrote it: UTF-8, or what its byte order mark says. Bytes of other kinds become surrogates.
-
-    Raises OSError, or ValueError where it is not text.
-    """
+    Raises OSError, or ValueError where it is not text."""
     content = path.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16")
@@ -100,8 +97,6 @@ VIDEO_SUFFIXES = suffixes(
     obu ogm ogv ogx qt rm rmvb swf tod ts trp ty vc1 vid viv vob vvc webm wmv wtv xvid y4m
     """
 )
-
-ALIKE = 0.8  # of two words: 2 * letters in common / letters of both
 
 
 def letters(name: str) -> str:
@@ -148,12 +143,9 @@ def near_names(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
 def _likeness(name: str, other: str) -> float:
     """How alike the least alike words of two names are; 0 where their number or their first letters differ."""
     words, others = _words(name), _words(other)
-    if len(words) != len(others) or not words:
+    if not words or [word[0] for word in words] != [word[0] for word in others]:
         return 0.0
-    pairs = list(zip(words, others, strict=True))
-    if any(word[0] != with_word[0] for word, with_word in pairs):
-        return 0.0
-    return min(SequenceMatcher(None, *pair).ratio() for pair in pairs)
+    return min(SequenceMatcher(None, *pair).ratio() for pair in zip(words, others, strict=True))
 
 
 def _words(name: str) -> list[str]:

@@ -85,10 +85,8 @@ class ResultSettings:
 
 @dataclass(frozen=True)
 class PackedOutcomes:
-    """How many queries of every (episode, way) are right, and its class, counting the names of `by_class` from 0.
-
-    Each is unsigned 16-bit little-endian, deflated (zlib), as base64.
-    """
+    """How many queries of every (episode, way) are right, and its class, counting the names of `by_class` from 0. Each
+    is unsigned 16-bit little-endian, deflated (zlib), as base64."""
 
     right: str
     classes: str
@@ -123,8 +121,7 @@ class Outcomes:
     @property
     def accuracies(self) -> NDArray[np.float64]:
         """The accuracy (0..1) of each episode."""
-        means: NDArray[np.float64] = self.shares.mean(1)
-        return means
+        return np.asarray(self.shares.mean(1))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 KEYS = {"train": "base", "val": "validation", "test": "novel"}
+FOLDERS = "folders"
 Record = TypeVar("Record")
 
 
@@ -71,7 +72,7 @@ class Split:
             found = spelt(video)
             return found if found in videos else f"{spelt(class_of(video))}/{video.partition('/')[2]}"
 
-        parts = [map(spelt, getattr(self, part)) for part in KEYS.values()]
+        parts = [map(spelt, part) for part in (self.base, self.validation, self.novel)]
         return make_split(*parts, source="the split", videos=None if self.videos is None else map(listed, self.videos))
 
     def missing(self, part: str, there: Iterable[str]) -> list[str]:
@@ -95,30 +96,23 @@ def make_split(
     """A split of the three lists; raises UsageError, naming the classes, where two of them share one."""
     parts = {"train": set(train), "val": set(val), "test": set(test)}
     for first, second in itertools.combinations(parts, 2):
-        shared = sorted(parts[first] & parts[second])
-        if shared:
-            raise UsageError(
-                f"{source}: {first} and {second} share {', '.join(map(repr, shared))}; "
-                "base, validation and novel classes must be disjoint: take each out of one of them"
-            )
-    listed = None if videos is None else frozenset(videos)
+        if shared := sorted(parts[first] & parts[second]):
+            rule = "base, validation and novel classes must be disjoint: take each out of one of them"
+            raise UsageError(f"{source}: {first} and {second} share {', '.join(map(repr, shared))}; {rule}")
     base, validation, novel = (tuple(sorted(part)) for part in parts.values())
-    return Split(base, validation, novel, listed)
+    return Split(base, validation, novel, None if videos is None else frozenset(videos))
 
 
 def read_split(path: Path) -> Split:
-    """A split file: TOML or JSON with the keys train, val and test, each a list of class names, and maybe `videos`, a
-    list of ids.
-
-    Raises UsageError where it is absent, not TOML or JSON, of another shape, or has a class in two lists.
-    """
+    """A split file: TOML or JSON with the keys train, val and test, lists of class names, and maybe `videos`, of ids.
+    Raises UsageError where it is absent, not TOML or JSON, of another shape, or has a class in two lists."""
+    kind = "TOML" if path.suffix == ".toml" else "JSON"
     try:
         text = typed_text(path)
-        document: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        document: Any = tomllib.loads(text) if kind == "TOML" else json.loads(text)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such split file") from error
     except (ValueError, RecursionError) as error:
-        kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise UsageError(f"{path}: not a {kind} split file: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: must hold the keys train, val and test, each a list of class names")
@@ -141,19 +135,15 @@ def write_split(path: Path, split: Split, **notes: Any) -> None:
 
 
 def draw_split(class_names: Sequence[str], *, ratio: str, rng: np.random.Generator) -> Split:
-    """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first).
-
-    The same names, ratio and state of `rng` give the same split, whatever the order of the names. Raises UsageError
-    where the ratio is not three whole numbers, or leaves no class to train on or to evaluate.
-    """
+    """Deal class names out at random, in the shares of `ratio` ("64:12:24", largest remainders first). The same names,
+    ratio and state of `rng` give the same split, whatever the order of the names. Raises UsageError where the ratio is
+    not three whole numbers, or leaves no class to train on or to evaluate."""
     shares = _parse_ratio(ratio)
     names = sorted(set(class_names))
     counts = _deal(len(names), shares)
     if counts[0] == 0 or counts[2] == 0:
-        raise UsageError(
-            f"--split-ratio {ratio}: {len(names)} classes give {counts[0]} base, {counts[1]} validation and "
-            f"{counts[2]} novel ones; at least one base and one novel class are needed"
-        )
+        given = f"{len(names)} classes give {counts[0]} base, {counts[1]} validation and {counts[2]} novel ones"
+        raise UsageError(f"--split-ratio {ratio}: {given}; at least one base and one novel class are needed")
     order = [names[index] for index in rng.permutation(len(names))]
     first, second = counts[0], counts[0] + counts[1]
     return make_split(order[:first], order[first:second], order[second:], source="--split-ratio")
@@ -181,9 +171,6 @@ def _deal(count: int, shares: tuple[int, int, int]) -> list[int]:
     for part in by_remainder[: count - sum(dealt)]:
         dealt[part] += 1
     return dealt
-
-
-FOLDERS = "folders"
 
 
 def load_split(source: str) -> Split:
@@ -225,11 +212,8 @@ def built_in_split(name: str) -> Split:
 
 
 def split_of_folders(sources: Mapping[str, str]) -> Split:
-    """The split that the folders above the classes are. `sources` are paths below VIDEOS, by id.
-
-    Raises:
-        UsageError: a video that lies below none; a class in two of them.
-    """
+    """The split that the folders above the classes are. `sources` are paths below VIDEOS, by id. Raises UsageError for
+    a video that lies below none, and for a class in two of them."""
     classes: dict[str, set[str]] = {key: set() for key in KEYS}
     for video, source in sources.items():
         part = part_above(video, source)

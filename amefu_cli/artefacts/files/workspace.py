@@ -13,6 +13,8 @@ from amefu_cli.artefacts.files.names import typed_text
 from amefu_cli.errors import UsageError
 
 CONFIG = "amefu.toml"
+SETS = ("preset", "recipe")
+NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
 
 
 class Workspace:
@@ -46,9 +48,6 @@ def located(path: str, beside: Path) -> Path:
     return Path(os.path.normpath(beside.resolve().parent / path))
 
 
-NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
-
-
 def weights_identity(weights: str) -> str:
     """`imagenet` (held to its hash by `note_provenance`) and `none` stand for themselves; a file by its bytes' hash."""
     return weights if weights in NO_FILES else path_identity(Path(weights))
@@ -76,9 +75,6 @@ def located_estimator(noted_as: str, beside: Path) -> str:
     return f"{name}:{located(source, beside)}" if source and located(source, beside).exists() else noted_as
 
 
-SETS = ("preset", "recipe")
-
-
 @dataclass(frozen=True)
 class Config:
     """An amefu.toml: the sets of defaults that it names, and its tables of options, one a command."""
@@ -88,10 +84,8 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """Read an `amefu.toml`: options of any command, over which the command line wins. Empty where there is none.
-
-    Raises UsageError where it cannot be read, is not TOML, or holds something else than tables, `preset` and `recipe`.
-    """
+    """Read an `amefu.toml`: options of any command, over which the command line wins. Empty where there is none. Raises
+    UsageError where it cannot be read, is not TOML, or holds something else than tables, `preset` and `recipe`."""
     try:
         document = tomllib.loads(typed_text(path))
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.names import ARCHIVE
 from amefu_cli.artefacts.stores.header import ARRAYS, HEADER, STREAM_ARRAY, FeaturesHeader, record_json
-from amefu_cli.artefacts.stores.reading import ArrayHeader, StoredVideo, chunk_name, open_video
+from amefu_cli.artefacts.stores.reading import ArrayHeader, StoredVideo, open_video
 from amefu_cli.artefacts.stores.staging import archives_below, damaged_path
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import DamagedFile
@@ -39,10 +39,8 @@ class Findings:
 
 
 def verify_store(store: VideoStore[Any], *, progress: Callable[[int, int, str], None]) -> Findings:
-    """Check every video of a store; a damaged one is marked, and a mark on a sound one is taken off again.
-
-    `progress` is told how many of how many videos are checked, and the id of the last one.
-    """
+    """Check every video of a store; a damaged one is marked, and a mark on a sound one is taken off again. `progress`
+    is told how many of how many videos are checked, and the id of the last one."""
     findings, started = Findings(), time.monotonic()
     archives = dict(sorted(archives_below(str(store.path / "videos")).items()))
     with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as threads:
@@ -94,7 +92,7 @@ def damage_of(stored: StoredVideo, store: VideoStore[Any]) -> str | None:
             raise ValueError("its group has other attributes than its record")
         arrays = _arrays(stored, store)
         expected = {HEADER, *(f"{name}/{HEADER}" for name in arrays)}
-        expected.update(*(_chunks(*array) for array in arrays.items()))
+        expected.update(*(array.members(name) for name, array in arrays.items()))
         if foreign := stored.archive.members.keys() - expected:
             raise ValueError(f"it holds {min(foreign)!r}, which is not of a video")
         CHECKS[store.kind](stored, arrays)
@@ -115,14 +113,9 @@ def _arrays(stored: StoredVideo, store: VideoStore[Any]) -> dict[str, ArrayHeade
     return arrays
 
 
-def _chunks(name: str, array: ArrayHeader) -> list[str]:
-    """The member of every chunk of an array."""
-    return [chunk_name(name, position) for position in np.ndindex(*array.grid)]
-
-
 def _contents(stored: StoredVideo, name: str, array: ArrayHeader) -> Iterator[NDArray[np.uint8]]:
     """The bytes of every chunk, as stored; raises ValueError where one is damaged."""
-    for member in _chunks(name, array):
+    for member in array.members(name):
         content = stored.archive.read(member)
         if not array.compressed and len(content) != array.chunk_bytes:
             raise ValueError(f"{member!r} holds {len(content)} bytes, not those of {array.chunks} {array.dtype}")

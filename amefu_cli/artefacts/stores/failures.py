@@ -39,8 +39,7 @@ def record_failure(
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line  # a writer died inside the line above
-        written = os.write(descriptor, line)
-        if written != len(line):
+        if (written := os.write(descriptor, line)) != len(line):
             raise OSError(f"only {written} of {len(line)} bytes written to {folder / FILE_NAME}")
     finally:
         os.close(descriptor)
@@ -60,11 +59,10 @@ def read_failures(folder: Path) -> list[Failure]:
             if line:
                 failures.append(parsed(Failure, json.loads(line)))
         except (TypeError, ValueError, RecursionError) as error:
-            if not isinstance(error, TypeError) and b'{"video": "'.startswith(line[:11]):
-                continue  # the beginning of one of our lines: its writer was killed
-            raise DamagedFile(
-                f"{path}: line {number} is not a failure record; delete the file to forget past failures"
-            ) from error
+            # The beginning of one of our lines is that of a writer that was killed.
+            if isinstance(error, TypeError) or not b'{"video": "'.startswith(line[:11]):
+                fix = "delete the file to forget past failures"
+                raise DamagedFile(f"{path}: line {number} is not a failure record; {fix}") from error
     return failures
 
 

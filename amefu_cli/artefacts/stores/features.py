@@ -65,8 +65,7 @@ class FeatureTable:
         after = np.clip(np.searchsorted(kept, numbers), 0, len(kept) - 1)
         before = np.maximum(after - 1, 0)
         nearer = np.abs(kept[before] - numbers) <= np.abs(kept[after] - numbers)
-        rows: NDArray[np.int64] = first + np.where(nearer, before, after)
-        return rows
+        return np.asarray(first + np.where(nearer, before, after))
 
 
 def read_features(
@@ -81,14 +80,12 @@ def read_features(
     """
     wanted = set(classes)
     chosen = {video: record for video, record in records.items() if record.class_name in wanted}
-    present = sorted({record.class_name for record in chosen.values()})
-    position = {name: index for index, name in enumerate(present)}
+    present, labels = np.unique([record.class_name for record in chosen.values()], return_inverse=True)
     start = np.concatenate([[0], np.cumsum([record.kept for record in chosen.values()])]).astype(np.int64)
     dims, rows = _dims(store, next(iter(chosen), None), streams), int(start[-1])
     table = FeatureTable(
-        ids=tuple(chosen), class_names=tuple(present), frame=np.empty(rows, np.int64), start=start,
-        labels=np.array([position[record.class_name] for record in chosen.values()], np.int64),
-        frames=np.array([record.frames for record in chosen.values()], np.int64),
+        ids=tuple(chosen), class_names=tuple(present.tolist()), labels=labels.astype(np.int64), start=start,
+        frame=np.empty(rows, np.int64), frames=np.array([record.frames for record in chosen.values()], np.int64),
         streams={
             name: np.empty((1 if store.header.streams[name].novel_only else views, rows, dim), np.float16)
             for name, dim in dims.items()
@@ -133,10 +130,7 @@ def _load(store: VideoStore[FeaturesHeader], table: FeatureTable, first: int) ->
             part = features[:, begin:end]
             part[:] = block = _block(stored, name, part.shape)
             if block.view(np.int16).max() >= INFINITE or block.view(np.uint16).max() >= MINUS_INFINITE:
-                raise NotFinite(
-                    f"{store.path}: {name!r} of {video} holds NaN or infinity; "
-                    f"rebuild it with `amefu features --only {video}`"
-                )
+                raise NotFinite(f"{store.path}: {name!r} of {video} holds NaN or infinity; {_how_to_rebuild(video)}")
 
 
 def _block(stored: StoredVideo, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -144,8 +138,11 @@ def _block(stored: StoredVideo, name: str, shape: tuple[int, ...]) -> NDArray[An
     _require_stream(stored, name)
     block = stored.array(name, slice(0, shape[0]))
     if block.shape != shape:
-        raise DamagedFile(
-            f"{stored.store}: {name!r} of {stored.record.id} is {block.shape}, not {shape}; "
-            f"rebuild it with `amefu features --only {stored.record.id}`"
-        )
+        video = stored.record.id
+        found = f"{name!r} of {video} is {block.shape}, not {shape}"
+        raise DamagedFile(f"{stored.store}: {found}; {_how_to_rebuild(video)}")
     return block
+
+
+def _how_to_rebuild(video: str) -> str:
+    return f"rebuild it with `amefu features --only {video}`"

@@ -26,9 +26,7 @@ ARRAYS = {
     "frames": {"jpeg": ("uint8", 1), "offset": ("int64", 1)},
     "depth": {"disparity": ("uint8", 3), "low": ("float32", 1), "high": ("float32", 1)},
     "features": {"frame": ("int64", 1)},
-}
-"""By kind of store, the arrays of every video: type and number of axes. Features have one more for each stream."""
-
+}  # by kind of store, the arrays of every video: type and number of axes. Features have one more for each stream
 STREAM_ARRAY = ("float16", 3)  # (views, kept frames, dim)
 
 
@@ -160,10 +158,8 @@ class FeaturesNotes(Notes):
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesHeader(StoreHeader):
-    """features.zarr: which frames and views are kept, and the streams by name.
-
-    Streams are compared name by name: others can be added to those that are there.
-    """
+    """features.zarr: which frames and views are kept, and the streams by name. Streams are compared name by name:
+    others can be added to those that are there."""
 
     kind: ClassVar[str] = "features"
     settings: FeaturesSettings
@@ -202,11 +198,9 @@ class UnusableName(VideoError):
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """What is known of one stored video; `damaged` where `amefu verify` has marked it.
-
-    `source` is its path below VIDEOS, `made_from` what identifies what it was made from. Of features, `kept` is how
-    many of the frames have some, so that a table of many videos is laid out without opening them.
-    """
+    """What is known of one stored video; `damaged` where `amefu verify` has marked it. `source` is its path below
+    VIDEOS, `made_from` what identifies what it was made from. Of features, `kept` is how many of the frames have some,
+    so that a table of many videos is laid out without opening them."""
 
     id: str
     source: str
@@ -230,9 +224,8 @@ def record_json(record: VideoRecord) -> bytes:
     body = json.dumps(fields, allow_nan=False).encode("ascii")[:-1]
     content = body + CHECKSUM % zlib.crc32(body)
     if len(content) > LONGEST_RECORD:
-        raise UnusableName(
-            f"the record of {record.id[:40]!r}… needs {len(content)} of {LONGEST_RECORD} bytes: rename the clip"
-        )
+        needs = f"needs {len(content)} of {LONGEST_RECORD} bytes"
+        raise UnusableName(f"the record of {record.id[:40]!r}… {needs}: rename the clip")
     return content
 
 
@@ -260,19 +253,16 @@ def read_header(path: Path) -> StoreHeader | None:
 
 
 def header_of(path: Path, kind: type[AnyHeader]) -> AnyHeader | None:
-    """The header of the store at `path`, which is of this kind; None where nothing is.
-
-    Raises UsageError where a store of another kind is there or something else, SettingsMismatch where it is of another
-    schema, DamagedFile where it does not hold what its kind has.
-    """
+    """The header of the store at `path`, which is of this kind; None where nothing is. Raises UsageError where a store
+    of another kind is there or something else, SettingsMismatch where it is of another schema, DamagedFile where it
+    does not hold what its kind has."""
     document = _document(path, kind.kind)
     if document is None:
         return None
     name, schema = document.pop("kind"), document.pop("schema")
     if schema != SCHEMA:
-        raise SettingsMismatch(
-            f"{path}: schema {schema}, this version writes {SCHEMA}; replace it with `amefu {name} --rebuild`"
-        )
+        fix = f"replace it with `amefu {name} --rebuild`"
+        raise SettingsMismatch(f"{path}: schema {schema}, this version writes {SCHEMA}; {fix}")
     return cast(AnyHeader, recorded(KINDS[name], document, path))
 
 

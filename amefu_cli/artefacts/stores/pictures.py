@@ -37,10 +37,8 @@ def encode_jpeg(frame: NDArray[np.uint8], *, quality: int) -> bytes:
 
 
 def read_frames(stored: StoredVideo, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Frames uint8 (len(numbers), height, width, 3) by ascending frame number (0-based); repeats are allowed.
-
-    Raises DamagedFile where a checksum fails or bytes are not a JPEG, naming the video.
-    """
+    """Frames uint8 (len(numbers), height, width, 3) by ascending frame number (0-based); repeats are allowed. Raises
+    DamagedFile where a checksum fails or bytes are not a JPEG, naming the video."""
     offset = stored.array("offset", slice(int(numbers[0]), int(numbers[-1]) + 2))
     if (np.diff(offset) <= 0).any():
         raise DamagedFile(f"{stored.store}: 'offset' of {stored.record.id!r} does not ascend; `amefu verify` marks it")
@@ -59,10 +57,9 @@ def decode_jpeg(jpeg: NDArray[np.uint8], stored: StoredVideo, number: int) -> ND
         with Image.open(io.BytesIO(jpeg.data), formats=("JPEG",)) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError) as error:
-        raise DamagedFile(
-            f"{stored.store}: frame {number} of {stored.record.id!r} is not a JPEG ({error}); "
-            "find all such videos with `amefu verify` and run `amefu frames` again"
-        ) from error
+        found = f"{stored.store}: frame {number} of {stored.record.id!r} is not a JPEG ({error})"
+        fix = "find all such videos with `amefu verify` and run `amefu frames` again"
+        raise DamagedFile(f"{found}; {fix}") from error
 
 
 def read_disparity(stored: StoredVideo, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -33,6 +33,7 @@ END = struct.Struct("<10xHLLH")  # members, size and place of their directory, l
 MEMBER = struct.Struct("<4s6xH4x3L3H8xL")  # method, CRC-32, two sizes, lengths of name, extra and comment, place
 LOCAL = struct.Struct("<4s22x2H")  # lengths of name and extra
 IN_ZIP64 = (0xFFFF, 0xFFFFFFFF)  # a number that is too large for its field says so
+ALL = slice(None)
 
 
 class Member(NamedTuple):
@@ -139,9 +140,6 @@ def _end_of(tail: bytes) -> tuple[int, int, int, bytes]:
     return count, size, place, comment
 
 
-ALL = slice(None)
-
-
 @dataclass(frozen=True)
 class ArrayHeader:
     """What the header of an array says. `chunks` is the shape of each of its chunks."""
@@ -159,6 +157,10 @@ class ArrayHeader:
     @functools.cached_property
     def chunk_bytes(self) -> int:
         return math.prod(self.chunks) * self.dtype.itemsize
+
+    def members(self, name: str) -> list[str]:
+        """The member of every chunk of the array, which is called `name`."""
+        return [chunk_name(name, position) for position in np.ndindex(*self.grid)]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -186,10 +188,8 @@ def parse_array(header: bytes) -> ArrayHeader:
 
 
 class StoredVideo:
-    """One open video: the store's path, the record, and the arrays behind checks.
-
-    It holds the file open, so that it stays the video that it was when it is replaced. Of one thread at a time.
-    """
+    """One open video: the store's path, the record, and the arrays behind checks. It holds the file open, so that it
+    stays the video that it was when it is replaced. Of one thread at a time."""
 
     def __init__(self, store: Path, record: VideoRecord, archive: Archive) -> None:
         self.store, self.record, self.archive = store, record, archive
@@ -210,9 +210,7 @@ class StoredVideo:
 
     def array(self, name: str, rows: slice = ALL) -> NDArray[Any]:
         """A NumPy array, perhaps not writable: the rows from `start` to `stop` of the first axis of the array `name`.
-
-        Raises DamagedFile, which names the video, where a checksum fails or the array ends before `stop`.
-        """
+        Raises DamagedFile, which names the video, where a checksum fails or the array ends before `stop`."""
         with damage_named(self.store, self.record.id):
             header = self.header(name)
             first, last = rows.start or 0, header.shape[0] if rows.stop is None else rows.stop
@@ -278,7 +276,5 @@ def damage_named(store: Path, video: str) -> Iterator[None]:
     except (AmefuError, FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # a damaged header of an array can raise almost anything
-        raise DamagedFile(
-            f"{store}: video {video!r} is damaged ({type(error).__name__}: {error}); "
-            f"`amefu verify` finds all such videos, and the command that made them makes them again"
-        ) from error
+        fix = "`amefu verify` finds all such videos, and the command that made them makes them again"
+        raise DamagedFile(f"{store}: video {video!r} is damaged ({type(error).__name__}: {error}); {fix}") from error

@@ -104,16 +104,12 @@ def damaged_path(archive: str) -> str:
 
 def read_record(path: str) -> VideoRecord | None:
     """The record of the video whose archive is at `path`; None where there is none, or where it is marked and broken.
-
-    Raises DamagedFile where another one cannot be read.
-    """
+    Raises DamagedFile where another one cannot be read."""
     damaged = path.endswith(DAMAGED)
     try:
         return parse_record(read_comment(path), damaged=damaged)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # of which whoever makes it is told
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):  # too long: whoever makes it is told
             raise
     except ValueError as error:
         if not damaged:  # else it is known, and made again by the next run
@@ -136,17 +132,13 @@ def rename_into_place(staged: Path, place: Path, *, top: Path) -> None:
 
 def discard_store(path: Path, kind: str) -> None:
     """Delete a whole store of one kind, if it is there: renamed away first, so that it is never seen half removed.
-
-    Raises UsageError where it is of another kind or none of ours, or where another process writes into it.
-    """
+    Raises UsageError where it is of another kind or none of ours, or where another process writes into it."""
     if not require_kind(path, kind):
         return
     sweep(path)
     if (path / STAGING).exists():
-        raise UsageError(
-            f"{path}: another process writes into it at this moment, so it is not replaced; wait for it, or choose "
-            "another --out"
-        )
+        found = "another process writes into it at this moment, so it is not replaced"
+        raise UsageError(f"{path}: {found}; wait for it, or choose another --out")
     try:
         os.rename(path, path.with_name(f".{path.name}.discarded-{uuid.uuid4().hex}"))
     except FileNotFoundError:  # another process has just done it

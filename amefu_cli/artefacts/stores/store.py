@@ -22,42 +22,28 @@ from pathlib import Path
 from typing import Any, Generic, Self
 
 from amefu_cli.artefacts.files.atomic import locked, require_writable, write_atomic
-from amefu_cli.artefacts.files.fingerprint import Provenance, fingerprint
+from amefu_cli.artefacts.files.fingerprint import Provenance, fingerprint, otherwise_made
 from amefu_cli.artefacts.files.names import archive_path
 from amefu_cli.artefacts.files.workspace import located
+from amefu_cli.artefacts.stores import header as headers
 from amefu_cli.artefacts.stores import staging
-from amefu_cli.artefacts.stores.header import (
-    HEADER,
-    SCHEMA,
-    AnyHeader,
-    FramesHeader,
-    UnusableName,
-    VideoRecord,
-    header_json,
-    header_of,
-    require_kind,
-)
+from amefu_cli.artefacts.stores.header import HEADER, AnyHeader, FramesHeader, UnusableName, VideoRecord, header_of
 from amefu_cli.artefacts.stores.reading import StoredVideo, open_video
 from amefu_cli.artefacts.stores.staging import archives_below, damaged_path, read_record
-from amefu_cli.errors import AmefuError, DamagedFile, SettingsMismatch, UsageError
+from amefu_cli.errors import AmefuError, DamagedFile, UsageError
 
 
 class VideoStore(Generic[AnyHeader]):
-    """One store on disk. Make one with `open_store` (to read) or `prepare_store` (to write).
-
-    Only inside its context is anything written: see `begin`. Its videos are listed once, and each record is read once:
-    what other processes add later is seen once this one has written something, what they change not at all. `frames`
-    is the store of the frames of its videos, where that is open already.
-    """
+    """One store on disk. Make one with `open_store` (to read) or `prepare_store` (to write). Only inside its context is
+    anything written: see `begin`. Its videos are listed once, and each record is read once: what other processes add
+    later is seen once this one has written something, what they change not at all."""
 
     def __init__(
         self, path: Path, header: AnyHeader, *, rebuild: bool = False, frames: VideoStore[FramesHeader] | None = None
     ) -> None:
         self.path, self.header, self.kind = path, header, header.kind
         self._rebuild = rebuild  # whether what is there now is still to be discarded
-        self._staging = staging.Staging(path)
-        self._videos = str(path / "videos")
-        self._frames = frames
+        self._staging, self._videos, self._frames = staging.Staging(path), str(path / "videos"), frames
         self._archives: dict[str, str] | None = None
         self._records: dict[str, VideoRecord | None] = {}  # those that were read
 
@@ -70,10 +56,8 @@ class VideoStore(Generic[AnyHeader]):
         return list(self._listing())
 
     def records(self) -> dict[str, VideoRecord]:
-        """The record of every video of `ids`, but of those that are marked as damaged and cannot be read.
-
-        Raises DamagedFile where one cannot be read and is not marked.
-        """
+        """The record of every video of `ids`, but of those that are marked as damaged and cannot be read. Raises
+        DamagedFile where one cannot be read and is not marked."""
         found = {}
         for video, path in self._listing().items():
             if video not in self._records:
@@ -97,17 +81,15 @@ class VideoStore(Generic[AnyHeader]):
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        return fingerprint(SCHEMA, self.kind, self.header.compared())
+        return fingerprint(headers.SCHEMA, self.kind, self.header.compared())
 
     def is_done(self, record: VideoRecord | None, made_from: Mapping[str, Any]) -> bool:
         """Whether the stored video is what making it now would give."""
         return record is not None and not record.damaged and record.fingerprint == self.expected_fingerprint(made_from)
 
     def read(self, video: str) -> StoredVideo:
-        """Open one video for reading.
-
-        Raises DamagedFile where it is absent, broken or marked as damaged, AmefuError where the whole store is gone.
-        """
+        """Open one video for reading. Raises DamagedFile where it is absent, broken or marked as damaged, AmefuError
+        where the whole store is gone."""
         place = self._place(video)
         with suppress(FileNotFoundError):
             return open_video(self.path, place, video)
@@ -128,11 +110,9 @@ class VideoStore(Generic[AnyHeader]):
         require_writable(self.path.parent if self._rebuild else self.path)
 
     def begin(self) -> Self:
-        """Make the store where there is none, and discard first what it is to replace.
-
-        Raises UsageError where it cannot be made or where another process writes into the store that is to be replaced,
-        SettingsMismatch where another process has just made one by other settings.
-        """
+        """Make the store where there is none, and discard first what it is to replace. Raises UsageError where it
+        cannot be made or where another process writes into the store that is to be replaced, SettingsMismatch where
+        another process has just made one by other settings."""
         try:
             if self._rebuild:
                 staging.discard_store(self.path, self.kind)
@@ -154,39 +134,32 @@ class VideoStore(Generic[AnyHeader]):
         if there is None:
             return
         if differences := self.header.mismatch(there):
-            raise SettingsMismatch(
-                f"{self.path}: made with other settings or from other weights ({'; '.join(differences)}); "
-                f"keep it and make a second one with `amefu {self.kind} --out OTHER.zarr`, "
-                f"or replace it with `amefu {self.kind} --rebuild`"
-            )
+            how = f"made with other settings or from other weights ({'; '.join(differences)})"
+            raise otherwise_made(self.path, how, f"amefu {self.kind}", "OTHER.zarr")
         self.header = self.header.over(there)
 
     def note_provenance(self, loaded: Mapping[str, Provenance]) -> None:
         """Write the header, and in it, before any video, where the weights of the store's networks (by name) come from.
-
         Raises SettingsMismatch where the store has videos by other weights of the same name, UsageError where it cannot
-        be written.
-        """
+        be written."""
         try:
             with locked(self.fresh().parent.with_name("header.lock")):
                 there = header_of(self.path, type(self.header))  # to which another process may have added meanwhile
                 self.continue_from(there)
                 self._note(loaded, there.notes.provenance if there else {})
                 if self.header != there:
-                    write_atomic(self.path / HEADER, header_json(self.header), temporary=self.fresh())
+                    write_atomic(self.path / HEADER, headers.header_json(self.header), temporary=self.fresh())
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UsageError(f"{self.path}: cannot be written: {error.strerror}; choose another place") from error
 
     def _note(self, loaded: Mapping[str, Provenance], before: Mapping[str, Provenance]) -> None:
-        for name, provenance in loaded.items():
-            if name in before and before[name].sha256 != provenance.sha256:
-                raise SettingsMismatch(
-                    f"{self.path}: made by other weights of {name!r} (sha256:{before[name].sha256} in the file, "
-                    f"sha256:{provenance.sha256} from {provenance.source} now); keep it and make a second one with "
-                    f"`amefu {self.kind} --out OTHER.zarr`, or replace it with `amefu {self.kind} --rebuild`"
-                )
+        for name, now in loaded.items():
+            if name in before and before[name].sha256 != now.sha256:
+                found = f"sha256:{before[name].sha256} in the file, sha256:{now.sha256} from {now.source} now"
+                how = f"made by other weights of {name!r} ({found})"
+                raise otherwise_made(self.path, how, f"amefu {self.kind}", "OTHER.zarr")
         self.header = replace(self.header, notes=replace(self.header.notes, provenance={**before, **loaded}))
 
     def fresh(self) -> Path:
@@ -194,26 +167,21 @@ class VideoStore(Generic[AnyHeader]):
         return self._staging.fresh()
 
     def publish(self, staged: Path, video: str) -> None:
-        """Move a finished, synced archive to its place, over one that is there.
-
-        Raises AmefuError where the whole store is gone, UnusableName where the file system takes two ids for one or
-        finds the path too long.
-        """
+        """Move a finished, synced archive to its place, over one that is there. Raises AmefuError where the whole store
+        is gone, UnusableName where the file system takes two ids for one or finds the path too long."""
         self._require_present()
         place = self._place(video)
+        system = f"{self.path}: its file system"
         try:
             with suppress(DamagedFile):
                 there = read_record(place)
                 if there is not None and there.id != video:
-                    raise UnusableName(
-                        f"{self.path}: its file system does not tell {video!r} from {there.id!r}; rename one"
-                    )
+                    raise UnusableName(f"{system} does not tell {video!r} from {there.id!r}; rename one")
             staging.rename_into_place(staged, Path(place), top=self.path)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            message = f"{self.path}: its file system finds the path of {video!r} too long; shorten the id"
-            raise UnusableName(message) from error
+            raise UnusableName(f"{system} finds the path of {video!r} too long; shorten the id") from error
         Path(damaged_path(place)).unlink(missing_ok=True)
         self.forget(video)
 
@@ -254,8 +222,7 @@ class VideoStore(Generic[AnyHeader]):
     def _frames_there(self) -> Collection[str] | None:
         """The videos that have frames; None for the store of frames itself, and where the whole of that is gone."""
         noted = getattr(self.header.notes, "frames", None)
-        store = located(noted, self.path) if noted else None
-        if store is None or not (store / HEADER).exists():
+        if not noted or not ((store := located(noted, self.path)) / HEADER).exists():
             return None
         if self._frames and self._frames.path.resolve() == store.resolve():
             return self._frames._listing()
@@ -265,10 +232,8 @@ class VideoStore(Generic[AnyHeader]):
 def open_store(
     path: Path, kind: type[AnyHeader], *, fix: str, frames: VideoStore[FramesHeader] | None = None
 ) -> VideoStore[AnyHeader]:
-    """Open a store for reading; `frames` is that of the frames of its videos, where it is open already.
-
-    Raises UsageError where there is none, naming `fix`, the command that makes one, and as `header_of`.
-    """
+    """Open a store for reading; `frames` is that of the frames of its videos, where it is open already. Raises
+    UsageError where there is none, naming `fix`, the command that makes one, and as `header_of`."""
     header = header_of(path, kind)
     if header is None:
         raise UsageError(f"{path}: no such store; make it with `{fix}`")
@@ -278,13 +243,9 @@ def open_store(
 def prepare_store(
     path: Path, header: AnyHeader, *, rebuild: bool, frames: VideoStore[FramesHeader] | None = None
 ) -> VideoStore[AnyHeader]:
-    """A store that can be written into: as a context, before which nothing is made, replaced or deleted.
-
-    With `rebuild` the store counts as empty, whatever is there.
-
-    Raises SettingsMismatch where the store there was made with other settings or from other weights, UsageError where
-    what is there is a store of another kind, or none of ours.
-    """
-    store = VideoStore(path, header, rebuild=rebuild and require_kind(path, header.kind), frames=frames)
+    """A store that can be written into: as a context, before which nothing is made, replaced or deleted. With `rebuild`
+    it counts as empty, whatever is there. Raises SettingsMismatch where the store there was made with other settings or
+    from other weights, UsageError where what is there is a store of another kind, or none of ours."""
+    store = VideoStore(path, header, rebuild=rebuild and headers.require_kind(path, header.kind), frames=frames)
     store.continue_from(None if rebuild else header_of(path, type(header)))
     return store

@@ -196,17 +196,13 @@ def frame_writer(store: VideoStore[Any], video: str) -> VideoWriter:
 
 
 def depth_writer(store: VideoStore[Any], video: str) -> VideoWriter:
-    """A writer for one video: `disparity` uint8 (frames, height, width), `low` and `high` float32 (frames,).
-
-    disparity = low + value / 255 * (high - low); larger = nearer.
-    """
+    """A writer for one video: `disparity` uint8 (frames, height, width), `low` and `high` float32 (frames,). disparity
+    = low + value / 255 * (high - low); larger = nearer."""
     return VideoWriter(store, video, {"disparity": 0, "low": 0, "high": 0}, compressed=frozenset({"disparity"}))
 
 
 def feature_writer(store: VideoStore[Any], video: str, streams: Sequence[str], copied: Arrays = NOTHING) -> VideoWriter:
-    """A writer for one video: `frame` int64 (kept,), and of each of `streams` float16 (views, kept, dim).
-
-    View 0 is the centre crop, the others are random crops shared by all streams. The streams that are `copied` are
-    those of the video that are stored already.
-    """
+    """A writer for one video: `frame` int64 (kept,), and of each of `streams` float16 (views, kept, dim). View 0 is the
+    centre crop, the others are random crops shared by all streams. The streams that are `copied` are those of the video
+    that are stored already."""
     return VideoWriter(store, video, {"frame": 0, **dict.fromkeys([*streams, *copied], 1)}, copied=copied)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import BinaryIO
 
 from amefu_cli.artefacts.files.names import suffixes
 
 MAX_BOXES = 100_000  # an hour of one-second fragments has 7,200
 MAX_SCAN = 1 << 20  # bytes of header searched for an encrypted sample entry
+MATROSKA, FLV, GIF, PACK = b"\x1aE\xdf\xa3", b"FLV\x01", b"GIF8", b"\0\0\x01\xba"
+END = -1  # what comes behind is of no concern
+Step = Callable[[BinaryIO, int], int | None]  # where the piece at a place ends; None where no piece starts there
 
 
 def known_container(file: BinaryIO) -> bool:
@@ -17,22 +22,15 @@ def known_container(file: BinaryIO) -> bool:
     head = _at(file, 0, 12)
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip")
-        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"GIF8", b"OggS", b"\x00\x00\x01\xba", b"0&\xb2u"))
+        or _is_avi(head)
+        or head.startswith((MATROSKA, FLV, GIF, PACK, b"OggS", b"0&\xb2u"))
     )
 
 
-def promised_size(file: BinaryIO) -> int | None:
-    """How many bytes the container says that it has; None for kinds that do not say (streams, recordings).
-
-    MP4 and QuickTime: the end of the last box. AVI: the RIFF header. Matroska and WebM: the segment header.
-    """
-    head = _at(file, 0, 12)
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        return _matroska_size(file)
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return int.from_bytes(head[4:8], "little") + 8
-    return _boxes_end(file) if known_container(file) and head[4:8].isalpha() else None
+def cut_at(file: BinaryIO) -> str:
+    """Where a file ends before its container says, in words; empty for one that does not."""
+    size, promised = size_of(file), _promised_size(file)
+    return f"the file ends at byte {size:,} of {promised:,}" if promised > size else ""
 
 
 def names_encryption(file: BinaryIO) -> bool:
@@ -40,82 +38,74 @@ def names_encryption(file: BinaryIO) -> bool:
     return known_container(file) and b"encv" in _at(file, 0, MAX_SCAN)
 
 
-def _boxes_end(file: BinaryIO) -> int | None:
-    size, position = os.fstat(file.fileno()).st_size, 0
-    for _ in range(MAX_BOXES):
-        header = _at(file, position, 16)
-        if len(header) < 8 or not header[4:8].isascii() or not header[4:8].isalnum():
-            return position  # some writers leave a few bytes of padding behind the last box
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length == 0:  # "to the end of the file": no promise
-            return None
-        if length < 8:
-            return position
-        position += length
-        if position >= size:
-            return position
-    return None
-
-
-def _matroska_size(file: BinaryIO) -> int | None:
-    header = _at(file, 0, 128)
-    length, position = _vint(header, 4)
-    if length is None:
-        return None
-    segment = position + length
-    header = _at(file, segment, 12)
-    if header[:4] != b"\x18S\x80g":
-        return None
-    length, position = _vint(header, 4)
-    return None if length is None else segment + position + length
-
-
 def broken_at(file: BinaryIO) -> int | None:
     """The byte at which the chain of a container's pieces breaks, each of which says how long it is; past the end of
     the file where the last one is cut. None for a chain that holds, and for containers that are none (MP4)."""
-    size, position = os.fstat(file.fileno()).st_size, 0
     step = _step_of(file)
-    while step is not None and position < size:
-        after = step(file, position)
-        if after is None:
-            return position
-        if after == END:
-            return None
-        position = after
-    return position if position > size else None
+    end = deque(_places(file, step), maxlen=1).pop() if step else END
+    return None if end in (END, size_of(file)) else end
 
 
 def empty_chunks(file: BinaryIO, stream: int) -> int:
     """How many chunks of an AVI's video stream hold nothing, as capture programs write for a frame that was lost."""
-    size, position, count = os.fstat(file.fileno()).st_size, 0, 0
-    while position < size:
-        count += _at(file, position, 8) in (b"%02ddc\0\0\0\0" % stream, b"%02ddb\0\0\0\0" % stream)
-        after = _after_chunk(file, position)
-        if after is None:
-            break
-        position = after
-    return count
+    empty = (b"%02ddc\0\0\0\0" % stream, b"%02ddb\0\0\0\0" % stream)
+    return sum(_at(file, place, 8) in empty for place in _places(file, _after_chunk))
 
 
-Step = Callable[[BinaryIO, int], int | None]
-"""Where the piece at a position ends, and the next one starts; None where no piece starts there."""
+def size_of(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
-END = -1  # what comes behind is of no concern
+
+def _promised_size(file: BinaryIO) -> int:
+    """How many bytes the container says that it has; 0 for kinds that do not say (streams, recordings). MP4 and
+    QuickTime: the end of the last box. AVI: the RIFF header. Matroska and WebM: the segment header."""
+    head = _at(file, 0, 12)
+    if head.startswith(MATROSKA):
+        segment = _after_element(file, 0) or 0
+        (length, after), is_segment = _vint(_at(file, segment, 12), 4), _at(file, segment, 4) == b"\x18S\x80g"
+        return segment + after + length if is_segment and length is not None else 0
+    if _is_avi(head):
+        return int.from_bytes(head[4:8], "little") + 8
+    if known_container(file) and head[4:8].isalpha():
+        return deque(islice(_places(file, _after_box), MAX_BOXES + 1), maxlen=1).pop()
+    return 0
+
+
+def _places(file: BinaryIO, step: Step) -> Iterator[int]:
+    """Where the pieces start, and last where the chain ends: the end of the file, past it, a place of no piece, END."""
+    size, place = size_of(file), 0
+    yield place
+    while END < place < size and (after := step(file, place)) is not None:
+        place = after
+        yield place
 
 
 def _step_of(file: BinaryIO) -> Step | None:
     head = _at(file, 0, 12 + 2 * 192)
-    if head.startswith(b"\x1aE\xdf\xa3"):
+    if head.startswith(MATROSKA):
         return _after_element
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+    if _is_avi(head):
         return _after_chunk
-    steps: dict[bytes, Step] = {b"FLV\x01": _after_tag, b"GIF8": _after_block, b"\0\0\x01\xba": _after_pack}
     for offset, stride in ((0, 188), (4, 192)):
-        if all(head[offset + stride * number : offset + stride * number + 1] == b"G" for number in range(3)):
+        if head[offset::stride][:3] == b"GGG":
             return lambda file, place: place + stride if _at(file, place + offset, 1) == b"G" else None
+    steps: dict[bytes, Step] = {FLV: _after_tag, GIF: _after_block, PACK: _after_pack}
     return steps.get(head[:4])
+
+
+def _is_avi(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:12] == b"AVI "
+
+
+def _after_box(file: BinaryIO, position: int) -> int | None:
+    """MP4 and QuickTime; some writers leave a few bytes of padding behind the last box."""
+    header = _at(file, position, 16)
+    length = int.from_bytes(header[:4], "big")
+    if length == 1:
+        length = int.from_bytes(header[8:16], "big")
+    if len(header) < 8 or not header[4:8].isalnum() or 0 < length < 8:
+        return None
+    return position + length if length else END  # 0 is "to the end of the file": no promise
 
 
 def _after_element(file: BinaryIO, position: int) -> int | None:
@@ -132,10 +122,8 @@ def _after_element(file: BinaryIO, position: int) -> int | None:
 
 
 ELEMENTS = suffixes(
-    """
-    1a45dfa3 18538067 1f43b675 114d9b74 1549a966 1654ae6b 1c53bb6b 1254c367 1043a770 1941a469 ec bf e7 a3 a0 a1 ab a7
-    af 5854
-    """
+    "1a45dfa3 18538067 1f43b675 114d9b74 1549a966 1654ae6b 1c53bb6b 1254c367 1043a770 1941a469 "
+    "ec bf e7 a3 a0 a1 ab a7 af 5854"
 )
 
 
@@ -145,7 +133,7 @@ def _after_chunk(file: BinaryIO, position: int) -> int | None:
     if header[:4] == b"RIFF" or (header[:4] == b"LIST" and header[8:12] in (b"movi", b"rec ")):
         return position + 12
     length = int.from_bytes(header[4:8], "little")
-    return position + 8 + length + length % 2 if header[:4].isascii() and header[:4].strip(b" _").isalnum() else None
+    return position + 8 + length + length % 2 if header[:4].strip(b" _").isalnum() else None
 
 
 def _after_tag(file: BinaryIO, position: int) -> int | None:
@@ -161,7 +149,7 @@ def _after_pack(file: BinaryIO, position: int) -> int | None:
     header = _at(file, position, 14)
     if header[:4] == b"\0\0\x01\xb9":
         return position + 4
-    if header[:4] == b"\0\0\x01\xba":
+    if header[:4] == PACK:
         return position + (14 + (header[13] & 7) if len(header) == 14 and header[4] >> 6 == 1 else 12)
     return position + 6 + int.from_bytes(header[4:6], "big") if header[:3] == b"\0\0\x01" else None
 

@@ -25,10 +25,8 @@ def one_of_each(found: Found) -> Found:
     which class they show."""
     clips = {clip.id: clip for clip in found.clips}
     skipped, in_two_classes = list(found.skipped), []
-    same, _ = duplicates(
-        {clip.id: Source(clip.path, clip.size) for clip in found.clips if clip.size and not clip.fault}
-    )
-    for group in same:
+    sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips if clip.size and not clip.fault}
+    for group in duplicates(sources)[0]:
         oldest: dict[str, str] = {}
         for video in sorted(group, key=lambda video: (clips[video].mtime_ns, video)):
             kept = oldest.setdefault(clips[video].class_name, video)
@@ -36,9 +34,8 @@ def one_of_each(found: Found) -> Found:
                 skipped.append((clips.pop(video).path, f"the same bytes as {kept}"))
         if len(oldest) > 1:
             in_two_classes.append(tuple(sorted(oldest.values())))
-    return replace(
-        found, clips=tuple(clips.values()), skipped=tuple(sorted(skipped)), in_two_classes=tuple(in_two_classes)
-    )
+    one_each, passed_over = tuple(clips.values()), tuple(sorted(skipped))
+    return replace(found, clips=one_each, skipped=passed_over, in_two_classes=tuple(in_two_classes))
 
 
 def duplicates(sources: Mapping[str, Source]) -> tuple[list[tuple[str, ...]], list[str]]:

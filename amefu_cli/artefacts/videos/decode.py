@@ -19,12 +19,12 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
@@ -33,166 +33,115 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from amefu_cli.artefacts.videos import opening
+from amefu_cli.artefacts.videos.containers import cut_at
 from amefu_cli.artefacts.videos.find import Clip, image_files
-from amefu_cli.artefacts.videos.opening import (
-    MAX_PIXELS,
-    AmbiguousClip,
-    CorruptVideo,
-    EncryptedVideo,
-    MissingDecoder,
-    NoFrames,
-    Tally,
-    UnreadableFile,
-    VanishedFile,
-    encrypted_message,
-    is_cut,
-    open_container,
-    open_file,
-    shortfall,
-    slack,
-    truncated,
-    video_stream,
-)
+from amefu_cli.artefacts.videos.opening import MAX_PIXELS, CorruptVideo, UnreadableFile, VanishedFile, open_file
 from amefu_cli.errors import VideoError, shown
 
-SizeOf = Callable[[int, int], tuple[int, int]]
-"""Upright (height, width) of the first frame -> stored (height, width), pixels."""
+SizeOf = Callable[[int, int], tuple[int, int]]  # upright (height, width) of the first frame -> the stored one, pixels
 
 MAX_RATE = 240  # frames/s believed from a header; 1000 is what a millisecond clock pretends
+WHITE = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
+"""What white may be in pictures of floats and of 32-bit integers."""
 
 
-class ClipReader(Protocol):
-    """What `open_clip` gives, for a file as for a folder of images."""
+@contextmanager
+def open_clip(clip: Clip, *, allow_partial: bool) -> Iterator[VideoReader | ImageReader]:
+    """Open one clip for one pass over its frames. Raises a child of VideoError."""
+    if clip.fault is not None:
+        raise opening.AmbiguousClip(f"{shown(clip.path)}: {clip.fault}")
+    if clip.kind == "images":
+        yield ImageReader(clip.path, allow_partial=allow_partial)
+        return
+    with open_file(clip.path) as file, closing(opening.open_container(clip.path, file)) as container:
+        stream = opening.video_stream(clip.path, container)
+        stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "SLICE"
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        yield VideoReader(path=clip.path, file=file, container=container, stream=stream, allow_partial=allow_partial)
 
-    partial: bool
-    """Set once `frames` has ended early on a damaged clip (only with allow_partial)."""
+
+@dataclass(kw_only=True)
+class VideoReader(opening.OpenVideo):
+    """The frames of one video file; `partial` once they have ended early on a damaged one (only with allow_partial)."""
+
+    allow_partial: bool
+    partial: bool = False
 
     @property
     def fps(self) -> float | None:
         """Frames a second, None where unknown; final once `frames` is exhausted."""
-
-    def frames(self, size_of: SizeOf) -> Iterator[NDArray[np.uint8]]:
-        """Every frame once, (height, width, 3) uint8 RGB, contiguous. Raises a child of VideoError."""
-
-
-@contextmanager
-def open_clip(clip: Clip, *, allow_partial: bool, threads: int = 1) -> Iterator[ClipReader]:
-    """Open one clip for one pass over its frames. Raises a child of VideoError."""
-    if clip.fault is not None:
-        raise AmbiguousClip(f"{shown(clip.path)}: {clip.fault}")
-    if clip.kind == "images":
-        yield ImageReader(clip.path, max_pixels=MAX_PIXELS, allow_partial=allow_partial)
-        return
-    with open_file(clip.path) as file, closing(open_container(clip.path, file)) as container:
-        stream = video_stream(clip.path, container)
-        stream.codec_context.thread_count = threads
-        stream.codec_context.thread_type = "SLICE" if threads == 1 else "AUTO"
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        yield VideoReader(clip.path, file, container, stream, allow_partial=allow_partial)
-
-
-class VideoReader:
-    """The frames of one video file; see ClipReader."""
-
-    def __init__(
-        self,
-        path: Path,
-        file: BinaryIO,
-        container: InputContainer,
-        stream: VideoStream,
-        *,
-        allow_partial: bool,
-    ) -> None:
-        self.partial = False
-        self._path, self._file, self._container, self._stream = path, file, container, stream
-        self._allow_partial = allow_partial
-        self._tally = Tally()
-
-    @property
-    def fps(self) -> float | None:
-        rate, claimed, tally = self._stream.average_rate, self._stream.frames, self._tally
-        if rate and 0 < rate <= MAX_RATE and claimed and tally.decoded <= claimed + slack(claimed):
+        rate, claimed, base = self.stream.average_rate, self.stream.frames, self.stream.time_base
+        if rate and 0 < rate <= MAX_RATE and claimed and self.decoded <= claimed + opening.slack(claimed):
             return float(rate)
-        if tally.last > tally.first and self._stream.time_base:
-            return float((tally.decoded - 1) / ((tally.last - tally.first) * self._stream.time_base))
-        guess = self._stream.guessed_rate
+        if self.last > self.first and base:
+            return float((self.decoded - 1) / ((self.last - self.first) * base))
+        guess = self.stream.guessed_rate
         return float(guess) if guess and guess <= MAX_RATE else None
 
     def frames(self, size_of: SizeOf) -> Iterator[NDArray[np.uint8]]:
+        """Every frame once, (height, width, 3) uint8 RGB, contiguous. Raises a child of VideoError."""
         reformatter = VideoReformatter()  # kept, as its scaler is costly to set up
         turn, size = Turn(), (0, 0)
         for frame in self._frames():
-            if self._tally.decoded == 1:
-                turn = turn_of(frame, self._stream)
+            if self.decoded == 1:
+                turn = turn_of(frame, self.stream)
                 size = turn.size(*size_of(*turn.size(frame.height, frame.width)))
             yield turn.apply(self._rgb(reformatter, frame, size))
 
     def _rgb(self, reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+        height, width = size
         try:
-            scaled = reformatter.reformat(
-                frame,
-                width=size[1],
-                height=size[0],
-                format="rgb24",
-                interpolation=Interpolation.BILINEAR,
-                threads=1,
-            )
+            rgb = reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
         except av.FFmpegError as error:
-            kind = f"{frame.format.name}, {frame.width}×{frame.height}"
-            raise CorruptVideo(
-                f"{shown(self._path)}: frame {self._tally.decoded} ({kind}) does not turn into RGB: "
-                f"{error.strerror}; re-encode it"
-            ) from error
-        return cast(NDArray[np.uint8], scaled.to_ndarray())
+            found = f"frame {self.decoded} ({frame.format.name}, {frame.width}×{frame.height}) does not turn into RGB"
+            raise CorruptVideo(f"{shown(self.path)}: {found}: {error.strerror}; re-encode it") from error
+        return cast(NDArray[np.uint8], rgb.to_ndarray())
 
     def _frames(self) -> Iterator[VideoFrame]:
         """Decoded frames; at the end, what is missing is an error or, where allowed, sets `partial`."""
         fault: VideoError | None = None
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self.container.demux(self.stream):
                 for frame in self._decode(packet):
-                    self._tally.frame(frame)
+                    self.count_frame(frame)
                     yield frame
         except (av.FFmpegError, OSError) as error:
             fault = self._fault(error)
-        fault = fault or shortfall(self._path, self._file, self._container, self._stream, self._tally)
+        fault = fault or self.shortfall()
         if fault is None:
             return
-        if not (self._allow_partial and self._tally.decoded):
+        if not (self.allow_partial and self.decoded):
             raise fault
         self.partial = True
         with suppress(av.FFmpegError):
-            for frame in self._stream.decode(None):  # what the decoder held back for reordering
-                self._tally.frame(frame)
+            for frame in self.stream.decode(None):  # what the decoder held back for reordering
+                self.count_frame(frame)
                 yield frame
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         if packet.has_sidedata("encryption_info"):
-            raise EncryptedVideo(encrypted_message(self._path))
-        self._tally.packet(packet)
+            raise opening.EncryptedVideo(opening.encrypted_message(self.path))
+        self.count_packet(packet)
         try:
             return packet.decode()
         except av.error.InvalidDataError:
-            if self._tally.decoded:
+            if self.decoded:
                 raise
-            self._tally.undecodable = True
+            self.undecodable = True
             return []
 
     def _fault(self, error: OSError | av.FFmpegError) -> VideoError:
         """What an exception while reading or decoding means."""
-        name = shown(self._path)
+        name, codec = shown(self.path), shown(self.stream.codec_context.name)
         if not isinstance(error, av.FFmpegError):
             return UnreadableFile(f"{name}: reading failed: {error.strerror}; check the disk")
-        if is_cut(self._file):
-            return truncated(self._path, self._file, self._stream, self._tally)
+        if cut_at(self.file):
+            return self.truncated()
         if isinstance(error, av.error.PatchWelcomeError | av.error.DecoderNotFoundError):
-            return MissingDecoder(
-                f"{name}: FFmpeg cannot decode this {shown(self._stream.codec_context.name)}; re-encode it as H.264"
-            )
-        return CorruptVideo(
-            f"{name}: decoding fails after {self._tally.decoded} frames: {error.strerror}; fetch it again, or keep "
-            "what decodes with --allow-partial"
-        )
+            return opening.MissingDecoder(f"{name}: FFmpeg cannot decode this {codec}; re-encode it as H.264")
+        found = f"decoding fails after {self.decoded} frames: {error.strerror}"
+        return CorruptVideo(f"{name}: {found}; fetch it again, or keep what decodes with --allow-partial")
 
 
 class Turn(NamedTuple):
@@ -226,26 +175,22 @@ def turn_of(frame: VideoFrame, stream: VideoStream) -> Turn:
     return Turn(exchange, mirror_rows=(b if exchange else d) < 0, mirror_columns=(c if exchange else a) < 0)
 
 
-WHITE = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
-"""What white may be in pictures of floats and of 32-bit integers."""
-
-
 class ImageReader:
-    """The images of one folder; a ClipReader. A damaged image is an error; with allow_partial, left out."""
+    """The images of one folder, as a VideoReader. A damaged image is an error; with allow_partial, left out."""
 
     fps: float | None = None  # a folder does not say
 
-    def __init__(self, folder: Path, *, max_pixels: int, allow_partial: bool) -> None:
+    def __init__(self, folder: Path, *, allow_partial: bool) -> None:
         self.partial = False
-        self._folder, self._max_pixels, self._allow_partial = folder, max_pixels, allow_partial
+        self._folder, self._allow_partial = folder, allow_partial
         self._white: float | None = None  # of pictures whose mode does not say it
 
-    def frames(self, size_of: Callable[[int, int], tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, size_of: SizeOf) -> Iterator[NDArray[np.uint8]]:
         """Every image once, (height, width, 3) uint8 RGB, at the size chosen for the first one."""
         size: tuple[int, int] | None = None
         for path in self._files():
             try:
-                image = _opened(path, self._max_pixels)
+                image = _opened(path)
                 image = self._scaled(path, image) if image.mode in WHITE else _rgb(image)
             except CorruptVideo:
                 if not self._allow_partial:
@@ -253,10 +198,9 @@ class ImageReader:
                 self.partial = True
                 continue
             size = size or size_of(image.height, image.width)
-            resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            yield np.array(resized, dtype=np.uint8)
+            yield np.array(image.resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.uint8)
         if size is None:
-            raise NoFrames(f"{shown(self._folder)}: no image of it can be read; put images there or remove it")
+            raise opening.NoFrames(f"{shown(self._folder)}: no image of it can be read; put images there or remove it")
 
     def _scaled(self, path: Path, image: Image.Image) -> Image.Image:
         """A picture of a mode that may hold any numbers, as 8 bits: by one range for all pictures of the clip, the
@@ -276,10 +220,10 @@ class ImageReader:
         ends = []
         for path in self._files():
             with suppress(CorruptVideo):
-                image = _opened(path, self._max_pixels)
+                image = _opened(path)
                 if image.mode in WHITE:
                     pixels = np.asarray(image)
-                    ends.append((float(pixels.min()), float(pixels.max())))
+                    ends.append((pixels.min(), pixels.max()))
         return float(np.min(ends)), float(np.max(ends))  # which, unlike Python's, pass NaN on
 
     def _files(self) -> list[Path]:
@@ -291,14 +235,14 @@ class ImageReader:
             raise UnreadableFile(f"{shown(self._folder)}: cannot be listed: {error.strerror}") from error
 
 
-def _opened(path: Path, max_pixels: int) -> Image.Image:
+def _opened(path: Path) -> Image.Image:
     """One image, upright by its EXIF orientation, whatever its mode."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd EXIF and on size, which is held below
             with Image.open(path) as image:
-                if image.width * image.height > max_pixels:
-                    found = f"{image.width}×{image.height} pixels are more than {max_pixels:,}"
+                if image.width * image.height > MAX_PIXELS:
+                    found = f"{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}"
                     raise CorruptVideo(f"{shown(path)}: {found}; make it smaller")
                 image.load()
                 return ImageOps.exif_transpose(image)

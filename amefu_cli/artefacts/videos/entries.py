@@ -12,55 +12,47 @@ import stat
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import takewhile
 from pathlib import Path
 
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, suffixes
 from amefu_cli.errors import shown
 
-IMAGE_SUFFIXES = suffixes(
-    """
-    bmp jfif jpe jpeg jpg png ppm tif tiff webp
-    """
-)
+IMAGE_SUFFIXES = suffixes("bmp jfif jpe jpeg jpg png ppm tif tiff webp")
 
 # What lies beside videos in real data sets: passed over quietly.
 OTHER_SUFFIXES = suffixes(
     """
-    7z aac ac3 ass bak bz2 cfg csv db doc docx flac gz h5 hdf5 htm html ini ipynb json jsonl lock
-    log m4a mat md md5 mp3 npy npz ogg opus parquet pdf pickle pkl pt pth py rar rst safetensors sh
-    sha256 sqlite srt sub tar tgz toml tsv txt url vtt wav xls xlsx xml yaml yml zip zst
+    7z aac ac3 ass bak bz2 cfg csv db doc docx flac gz h5 hdf5 htm html ini ipynb json jsonl lock log m4a mat md md5 mp3
+    npy npz ogg opus parquet pdf pickle pkl pt pth py rar rst safetensors sh sha256 sqlite srt sub tar tgz toml tsv txt
+    url vtt wav xls xlsx xml yaml yml zip zst
     """
 )
 
 UNFINISHED = re.compile(
-    r"\.(?:(?:part|partial|filepart|crdownload|opdownload|download|ytdl|temp|tmp|aria2|td|xltd|!ut|!qb|bc!)"
-    r"|part-frag\d+(?:\.part)?|temp\.[^.]+)$",
-    re.IGNORECASE,
+    r"(?i)\.(?:(?:part|partial|filepart|crdownload|opdownload|download|ytdl|temp|tmp|aria2|td|xltd|!ut|!qb|bc!)"
+    r"|part-frag\d+(?:\.part)?|temp\.[^.]+)$"
 )
 SYSTEM_FOLDERS = re.compile(
-    r"@eadir|@__thumb|@recycle|@recently-snapshot|@tmp|@sharebin|#recycle|#snapshot|\$recycle\.bin|recycler|recycled"
-    r"|recycle\.bin|system volume information|lost\+found|found\.\d{3}|__macosx|__pycache__|\.ipynb_checkpoints"
-    r"|ipynb_checkpoints|network trash folder|temporary items|_gsdata_|\$extend",
-    re.IGNORECASE,
+    r"(?i)@eadir|@__thumb|@recycle|@recently-snapshot|@tmp|@sharebin|#recycle|#snapshot|\$recycle\.bin|recycle[rd]"
+    r"|recycle\.bin|system volume information|lost\+found|found\.\d{3}|__macosx|__pycache__|\.?ipynb_checkpoints"
+    r"|network trash folder|temporary items|_gsdata_|\$extend"
 )
-
-_WORD = r"(?<![a-z]){}(?![a-z])"
 AUXILIARY = re.compile(
-    _WORD.format(
-        r"(?:(?:optical|tvl1|raft|warp(?:ed)?)?[ _-]?flows?[ _-]?[xyuv]?|(?:mono)?depths?|disp(?:arity|arities)?|masks?"
-        r"|masked|mattes?|alpha|segm?s?|segmentations?|labels?|gt|groundtruth|annotations?|normals|thumb(?:nail)?s?|thumbs"
-        r"|previews?|heat|saliency|poses?|skeletons?|keypoints?|edges?|canny|ir|infrared|thermal|overlays?)"
-        r"(?:[ _-]?(?:maps?|images?|imgs?|frames?|vis))*"
-    ),
-    re.IGNORECASE,
+    r"(?i)(?<![a-z])"
+    r"(?:(?:optical|tvl1|raft|warp(?:ed)?)?[ _-]?flows?[ _-]?[xyuv]?|(?:mono)?depths?|disp(?:arity|arities)?|masks?"
+    r"|masked|mattes?|alpha|segm?s?|segmentations?|labels?|gt|groundtruth|annotations?|normals|thumb(?:nail)?s?"
+    r"|previews?|heat|saliency|poses?|skeletons?|keypoints?|edges?|canny|ir|infrared|thermal|overlays?)"
+    r"(?:[ _-]?(?:maps?|images?|imgs?|frames?|vis))*(?![a-z])"
 )
-RGB = re.compile(
-    _WORD.format(r"(?:imgs?|images?|(?:raw)?frames?|rgb|colou?r|jpe?gs?|pics?|pictures?|photos?)"), re.IGNORECASE
-)
+RGB = re.compile(r"(?i)(?<![a-z])(?:imgs?|images?|(?:raw)?frames?|rgb|colou?r|jpe?gs?|pic(?:ture)?s?|photos?)(?![a-z])")
 FORMAT = re.compile(r"\.f[0-9]+(?:-[0-9a-z]+)?$")  # yt-dlp's `vid.f137.mp4`: one format of vid
-FRAMES_OF = re.compile(r"[ _-](?:imgs?|images?|frames?|rgb|jpe?gs?)$", re.IGNORECASE)
+FRAMES_OF = re.compile(r"(?i)[ _-](?:imgs?|images?|frames?|rgb|jpe?gs?)$")
 DECIMALS, DIGITS = r"([0-9]+(?:\.[0-9]+)?)", r"([0-9]+)"
+MAX_DEPTH = 64
+STORE_SUFFIX = ".zarr"  # our own stores, where the workspace lies inside VIDEOS
+LEFT_OVER = "left over from a download that did not end"
+KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+Above = tuple[tuple[int, int], ...]  # (device, inode) of the folders above an entry: meeting one again is a loop
 
 
 def suffix_of(name: str) -> str:
@@ -183,26 +175,10 @@ def _label(names: Sequence[str]) -> str:
     """
     if len(names) < 2:
         return names[0] if names else ""
-    before = _shared(names).rstrip("0123456789.")
-    after = _shared([name[: len(before) - 1 if before else None : -1] for name in names])[::-1]
+    shared = os.path.commonprefix
+    before = shared(names).rstrip("0123456789.")
+    after = shared([name[: len(before) - 1 if before else None : -1] for name in names])[::-1]
     return f"{before}*{after.lstrip('0123456789')}"
-
-
-def _shared(names: Iterable[str]) -> str:
-    """What all names begin with."""
-    return "".join(
-        letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    )
-
-
-MAX_DEPTH = 64
-
-STORE_SUFFIX = ".zarr"  # our own stores, where the workspace lies inside VIDEOS
-
-LEFT_OVER = "left over from a download that did not end"
-
-Above = tuple[tuple[int, int], ...]
-"""(device, inode) of the folders on the way to an entry: meeting one again is a loop."""
 
 
 @dataclass
@@ -255,7 +231,7 @@ class Listing:
             if (status.st_dev, status.st_ino) in above:
                 return "a link that leads back to a folder above it"
         elif not stat.S_ISREG(status.st_mode):
-            return f"not a regular file but {_kind(status.st_mode)}"
+            return f"not a regular file but {KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}"
         elif suffix in OTHER_SUFFIXES:
             return ""
         elif UNFINISHED.search(entry.name):
@@ -273,16 +249,6 @@ class Listing:
         if through_link and stat.S_ISDIR(status.st_mode):
             return "a folder link inside a linked folder; --follow-links follows it"  # bounds the walk
         return None
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "something else")
 
 
 def _why_no_status(entry: os.DirEntry[str], error: OSError) -> str:

@@ -24,23 +24,13 @@ from typing import Literal
 from amefu_cli.artefacts.files.fingerprint import fingerprint
 from amefu_cli.artefacts.files.lists import PARTS
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of
-from amefu_cli.artefacts.videos.entries import (
-    AUXILIARY,
-    IMAGE_SUFFIXES,
-    Above,
-    Choice,
-    Listing,
-    choose_series,
-    recording_of,
-    suffix_of,
-    without_kind,
-)
+from amefu_cli.artefacts.videos import entries
+from amefu_cli.artefacts.videos.entries import AUXILIARY, Above, Choice, choose_series, recording_of, suffix_of
 from amefu_cli.errors import UsageError, shown
 
 IN_NO_CLASS = "lies in no class folder; move it to CLASS/"
 
-Files = dict[str, os.stat_result]
-"""Status of files of one folder, by name."""
+Files = dict[str, os.stat_result]  # status of files of one folder, by name
 
 
 @dataclass(frozen=True)
@@ -75,10 +65,8 @@ class Found:
 
 
 def find_clips(root: Path, *, follow_links: bool) -> Found:
-    """Every clip under `root`. Links are followed inside `root`, and anywhere with `follow_links`.
-
-    Raises UsageError where `root` is not a folder that can be read.
-    """
+    """Every clip under `root`. Links are followed inside `root`, and anywhere with `follow_links`. Raises UsageError
+    where `root` is not a folder that can be read."""
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise UsageError(f"`{shown(root)}` {found}; give the folder that holds CLASS/CLIP.mp4")
@@ -91,10 +79,9 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
     for clip in sorted(walked, key=lambda clip: clip.id):
         try:
             archive_path(clip.id)
+            clips.append(clip)
         except UsageError as error:
             walk.skipped.append((clip.path, str(error)))
-        else:
-            clips.append(clip)
     return Found(tuple(clips), tuple(sorted(walk.skipped)), tuple(sorted(walk.beside)))
 
 
@@ -106,8 +93,8 @@ def is_unchanged(clip: Clip) -> bool:
 
 def image_files(folder: Path) -> list[Path]:
     """The images of one clip, in the order of their numbers: img_2 before img_10. Raises OSError."""
-    with os.scandir(folder) as entries:
-        names = _clip_images(entry.name for entry in entries if entry.is_file())
+    with os.scandir(folder) as listed:
+        names = _clip_images(entry.name for entry in listed if entry.is_file())
     return [folder / name for name in choose_series(names).names]
 
 
@@ -115,7 +102,7 @@ def _clip_images(names: Iterable[str]) -> set[str]:
     """Of the names in a folder, its images that are not named as a video beside them, which are thumbnails."""
     names = set(names)
     videos = {os.path.splitext(name)[0] for name in names if suffix_of(name) in VIDEO_SUFFIXES}
-    images = {name for name in names if suffix_of(name) in IMAGE_SUFFIXES and not name.startswith(".")}
+    images = {name for name in names if suffix_of(name) in entries.IMAGE_SUFFIXES and not name.startswith(".")}
     return {name for name in images if os.path.splitext(name)[0] not in videos}
 
 
@@ -135,7 +122,7 @@ class _Folder:
 class _Walk:
     def __init__(self, root: Path, *, follow_links: bool) -> None:
         self._root = root
-        self._listing = Listing(os.path.realpath(root), follow_links)
+        self._listing = entries.Listing(os.path.realpath(root), follow_links)
         self.skipped, self.beside = self._listing.skipped, self._listing.beside
 
     def clips(self) -> list[Clip]:
@@ -153,11 +140,9 @@ class _Walk:
             del self.skipped[noted[0] :], self.beside[noted[1] :]
         clips = self._decided(root, ())
         kinds = sorted({clip.class_name for clip in clips})
-        if len(kinds) > 1 and not any(map(without_kind, kinds)):
-            raise UsageError(
-                f"`{shown(self._root)}` holds no classes but kinds of pictures: {', '.join(kinds)}; give the folder of "
-                f"one kind, such as {shown(self._root / kinds[-1])}"
-            )
+        if len(kinds) > 1 and not any(map(entries.without_kind, kinds)):
+            found, fix = ", ".join(kinds), f"give the folder of one kind, such as {shown(self._root / kinds[-1])}"
+            raise UsageError(f"`{shown(self._root)}` holds no classes but kinds of pictures: {found}; {fix}")
         return clips
 
     def _of_parts(self, clips: list[Clip]) -> list[Clip]:
@@ -247,7 +232,7 @@ class _Walk:
             return [*names]
         alike: dict[str, list[str]] = {}
         for name in names:
-            alike.setdefault(without_kind(recording_of(name, folder=False)), []).append(name)
+            alike.setdefault(entries.without_kind(recording_of(name, folder=False)), []).append(name)
         kept: list[str] = []
         for group in alike.values():
             plain = [name for name in group if len(group) == 1 or not AUXILIARY.search(name)]

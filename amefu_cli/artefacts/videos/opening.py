@@ -30,14 +30,13 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from amefu_cli.artefacts.videos.containers import (
-    broken_at,
-    empty_chunks,
-    known_container,
-    names_encryption,
-    promised_size,
-)
+from amefu_cli.artefacts.videos import containers
+from amefu_cli.artefacts.videos.containers import cut_at, known_container
 from amefu_cli.errors import VideoError, shown
+
+DURATION = re.compile(r"(\d+):(\d+):(\d+\.?\d*)$")  # of one Matroska track: hours, minutes, seconds
+MAX_PIXELS = 1 << 26  # of one frame: twice 8K; more is a damaged header or a bomb
+av.logging.set_level(None)  # FFmpeg's own remarks stay off the terminal
 
 
 class EmptyFile(VideoError):
@@ -84,12 +83,6 @@ class VanishedFile(VideoError):
     """The file was there when the folder was read and is gone now."""
 
 
-MAX_PIXELS = 1 << 26  # of one frame: twice 8K; more is a damaged header or a bomb
-
-
-av.logging.set_level(None)  # FFmpeg's own remarks stay off the terminal
-
-
 def open_file(path: Path) -> BinaryIO:
     """The file itself, so that FFmpeg never reads a name: not as a URL, a pattern or another's bytes."""
     name = shown(path)
@@ -100,35 +93,25 @@ def open_file(path: Path) -> BinaryIO:
     except OSError as error:
         raise UnreadableFile(f"{name}: cannot be opened: {error.strerror}; allow reading it") from error
     status = os.fstat(file.fileno())
-    fault: VideoError | None = None
-    if not stat.S_ISREG(status.st_mode):
-        fault = NotAVideo(f"{name}: is not a regular file; move it out of the videos folder")
-    elif status.st_size == 0:
-        fault = EmptyFile(f"{name}: holds 0 bytes; fetch it again or delete it")
-    if fault is not None:
-        file.close()
-        raise fault
-    return file
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return file
+    file.close()
+    if stat.S_ISREG(status.st_mode):
+        raise EmptyFile(f"{name}: holds 0 bytes; fetch it again or delete it")
+    raise NotAVideo(f"{name}: is not a regular file; move it out of the videos folder")
 
 
 def open_container(path: Path, file: BinaryIO) -> InputContainer:
     name = shown(path)
+    # No protocol: a playlist named .mp4 opens nothing else, here or on the network.
+    options = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
     try:
-        return av.open(
-            file,
-            mode="r",
-            metadata_errors="replace",
-            # No protocol: a playlist named .mp4 opens nothing else, here or on the network.
-            options={"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)},
-        )
+        return av.open(file, mode="r", metadata_errors="replace", options=options)
     except av.FFmpegError as error:
-        if names_encryption(file):
+        if containers.names_encryption(file):
             raise EncryptedVideo(encrypted_message(path)) from error
-        size, promised = os.fstat(file.fileno()).st_size, promised_size(file)
-        if promised is not None and promised > size:
-            raise TruncatedVideo(
-                f"{name}: the file ends at byte {size:,} of {promised:,}, before its index; fetch it again"
-            ) from error
+        if cut := cut_at(file):
+            raise TruncatedVideo(f"{name}: {cut}, before its index; fetch it again") from error
         if known_container(file):
             raise CorruptVideo(f"{name}: its header or index is damaged or missing; fetch it again") from error
         raise NotAVideo(f"{name}: FFmpeg knows no video of this kind; move it out of the videos folder") from error
@@ -156,14 +139,16 @@ def encrypted_message(path: Path) -> str:
     return f"{shown(path)}: its video is encrypted; decrypt it, or move it out of the videos folder"
 
 
-DURATION = re.compile(r"(\d+):(\d+):(\d+\.?\d*)$")  # of one Matroska track: hours, minutes, seconds
+@dataclass(kw_only=True)
+class OpenVideo:
+    """One open video and what came of it so far. Times are of the earliest and the latest frame, in the stream's time
+    base; `leading` counts packets behind that of the first frame whose time is before it; `undecodable` are packets
+    before the first frame."""
 
-
-@dataclass
-class Tally:
-    """What came so far. Times are of the earliest and the latest frame, in the stream's time base; `leading` counts
-    packets behind that of the first frame whose time is before it; `undecodable` are packets before the first frame."""
-
+    path: Path
+    file: BinaryIO
+    container: InputContainer
+    stream: VideoStream
     decoded: int = 0
     first: int = 0
     last: int = -1
@@ -172,14 +157,14 @@ class Tally:
     packet_cut: bool = False
     early: list[int] = field(default_factory=list)
 
-    def packet(self, packet: Packet[VideoStream]) -> None:
+    def count_packet(self, packet: Packet[VideoStream]) -> None:
         self.packet_cut |= packet.is_corrupt
         if packet.pts is not None and self.last < self.first:
             self.early.append(packet.pts)
         elif packet.pts is not None:
             self.leading += packet.pts < self.first
 
-    def frame(self, frame: VideoFrame) -> None:
+    def count_frame(self, frame: VideoFrame) -> None:
         self.decoded += 1
         if frame.pts is None:
             return
@@ -189,72 +174,58 @@ class Tally:
             self.leading = sum(time < frame.pts for time in behind)
         self.first, self.last = min(self.first, frame.pts), max(self.last, frame.pts)
 
+    def shortfall(self) -> VideoError | None:
+        """What is wrong with a video that ended without an exception."""
+        name, codec = shown(self.path), shown(self.stream.codec_context.name)
+        if self.decoded == 0 and self.undecodable:
+            fault = f"no frame of its {codec} stream decodes: invalid data throughout"
+            return CorruptVideo(f"{name}: {fault}; fetch it again")
+        if self.decoded == 0:
+            return NoFrames(f"{name}: its {codec} stream holds no frame; fetch it again")
+        claimed = self._claimed() if self.decoded < self.stream.frames else self.stream.frames
+        missing = claimed - self.decoded
+        if missing > slack(claimed) or ((missing or self.packet_cut) and cut_at(self.file)):
+            return self.truncated()
+        broken = containers.broken_at(self.file) if missing or self.container.format.name != "avi" else None
+        if broken is not None and broken < containers.size_of(self.file):
+            fault = f"{self.decoded} frames decode, but the file is damaged at byte {broken:,}"
+            return CorruptVideo(f"{name}: {fault}; fetch it again, or keep what decodes with --allow-partial")
+        early = self._ends_early()
+        return self.truncated(early) if broken is not None or early else None
 
-def shortfall(
-    path: Path, file: BinaryIO, container: InputContainer, stream: VideoStream, tally: Tally
-) -> VideoError | None:
-    """What is wrong with a video that ended without an exception."""
-    name, codec = shown(path), shown(stream.codec_context.name)
-    if tally.decoded == 0 and tally.undecodable:
-        return CorruptVideo(f"{name}: no frame of its {codec} stream decodes: invalid data throughout; fetch it again")
-    if tally.decoded == 0:
-        return NoFrames(f"{name}: its {codec} stream holds no frame; fetch it again")
-    claimed = _claimed(file, container, stream, tally) if tally.decoded < stream.frames else stream.frames
-    missing = claimed - tally.decoded
-    cut = is_cut(file) and (missing != 0 or tally.packet_cut)
-    if cut or missing > slack(claimed):
-        return truncated(path, file, stream, tally)
-    broken = broken_at(file) if missing or container.format.name != "avi" else None
-    if broken is not None and broken < os.fstat(file.fileno()).st_size:
-        return CorruptVideo(
-            f"{name}: {tally.decoded} frames decode, but the file is damaged at byte {broken:,}; fetch it again, or "
-            "keep what decodes with --allow-partial"
-        )
-    early = _ends_early(container, stream, tally)
-    return truncated(path, file, stream, tally, early) if broken is not None or early else None
+    def truncated(self, early: str = "") -> TruncatedVideo:
+        promise = f" of the {self.stream.frames} that its header promises" if self.stream.frames else early
+        cut = cut_at(self.file)
+        found = f"{self.decoded} frames decode{promise}" + (f", and {cut}" if cut else "")
+        return TruncatedVideo(f"{shown(self.path)}: {found}; fetch it again, or keep what decodes with --allow-partial")
+
+    def _claimed(self) -> int:
+        """How many frames the header promises, as far as it is believed."""
+        claimed, kind = self.stream.frames, self.container.format.name
+        if kind == "avi":
+            return claimed - containers.empty_chunks(self.file, self.stream.index)
+        if kind.startswith("mov"):
+            shows = sum(not entry.is_discard for entry in self.stream.index_entries)
+            claimed = min(claimed, shows) if shows else claimed
+        return claimed - self.leading
+
+    def _ends_early(self) -> str:
+        """Where the frames end and where the header says, in words; empty for a video that lasts as long as it says."""
+        base = self.stream.time_base
+        if not self.container.format.name.startswith(("matroska", "flv")) or self.decoded < 2 or not base:
+            return ""
+        lasts = 0.0
+        if tag := DURATION.match(self.stream.metadata.get("DURATION", "")):
+            lasts = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+        elif len(self.container.streams) == 1:  # else it may be the sound that lasts so long
+            lasts = (self.container.duration or 0) / av.time_base
+        first, last = float(self.first * base), float(self.last * base)
+        step = (last - first) / (self.decoded - 1)
+        if last + step + max(2 * step, lasts / 10) >= lasts:
+            return ""
+        return f" and end at {last + step:.2f} s of the {lasts:.2f} s that its header promises"
 
 
 def slack(claimed: int) -> int:
     """By how many frames a sound header may be off."""
     return max(2, claimed // 10)
-
-
-def is_cut(file: BinaryIO) -> bool:
-    promised = promised_size(file)
-    return promised is not None and promised > os.fstat(file.fileno()).st_size
-
-
-def truncated(path: Path, file: BinaryIO, stream: VideoStream, tally: Tally, early: str = "") -> TruncatedVideo:
-    size, promised = os.fstat(file.fileno()).st_size, promised_size(file)
-    found = f"{tally.decoded} frames decode" + (
-        f" of the {stream.frames} that its header promises" if stream.frames else early
-    )
-    if promised is not None and promised > size:
-        found += f", and the file ends at byte {size:,} of {promised:,}"
-    return TruncatedVideo(f"{shown(path)}: {found}; fetch it again, or keep what decodes with --allow-partial")
-
-
-def _claimed(file: BinaryIO, container: InputContainer, stream: VideoStream, tally: Tally) -> int:
-    claimed = stream.frames
-    if container.format.name == "avi":
-        return claimed - empty_chunks(file, stream.index)
-    if container.format.name.startswith("mov"):
-        shows = sum(not entry.is_discard for entry in stream.index_entries)
-        claimed = min(claimed, shows) if shows else claimed
-    return claimed - tally.leading
-
-
-def _ends_early(container: InputContainer, stream: VideoStream, tally: Tally) -> str:
-    """Where the frames end, and where its header says, in words; empty for a video that lasts as long as it says."""
-    if not container.format.name.startswith(("matroska", "flv")) or tally.decoded < 2 or not stream.time_base:
-        return ""
-    lasts = 0.0
-    if tag := DURATION.match(stream.metadata.get("DURATION", "")):
-        lasts = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
-    elif len(container.streams) == 1:  # else it may be the sound that lasts so long
-        lasts = (container.duration or 0) / av.time_base
-    first, last = float(tally.first * stream.time_base), float(tally.last * stream.time_base)
-    step = (last - first) / (tally.decoded - 1)
-    if last + step + max(2 * step, lasts / 10) >= lasts:
-        return ""
-    return f" and end at {last + step:.2f} s of the {lasts:.2f} s that its header promises"

@@ -19,20 +19,19 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from amefu_cli.artefacts.files import fingerprint as fingerprints
 from amefu_cli.artefacts.files.atomic import write_atomic
-from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, labelled_sha256, recorded
-from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
+from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, recorded
+from amefu_cli.errors import DamagedFile, NotFinite, UsageError
 from amefu_cli.settings import ClipSettings, HeadTrainSettings, MetaTrainSettings, PretrainSettings, StreamSettings
 
-NO_HEADER = "safetensors, but without the header of an amefu checkpoint"
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
 FIXES = {
     "rgb": "amefu pretrain --modality rgb",
     "depth": "amefu pretrain --modality depth",
     "fusion": "amefu meta-train",
     "head": "amefu meta-train --head HEAD",
-}
-"""By role of a checkpoint, the command that makes one."""
+}  # by role of a checkpoint, the command that makes one
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -165,13 +164,10 @@ class FusionHeader(CheckpointHeader):
 
 
 @dataclass(frozen=True)
-class HeadTraining:
-    """How a head was trained, on which classes, and on which features of them (hashes)."""
+class HeadTraining(FusionTraining):
+    """The same of a head."""
 
     settings: HeadTrainSettings
-    classes: FusionClasses
-    base: str
-    validation: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +191,8 @@ class HeadHeader(CheckpointHeader):
 
 AnyCheckpoint = StreamHeader | FusionHeader | HeadHeader
 KINDS: Mapping[str, type[AnyCheckpoint]] = {
-    "rgb": StreamHeader,
-    "depth": StreamHeader,
-    "fusion": FusionHeader,
-    "head": HeadHeader,
-}
+    "rgb": StreamHeader, "depth": StreamHeader, "fusion": FusionHeader, "head": HeadHeader
+}  # fmt: skip
 Kind = TypeVar("Kind", StreamHeader, FusionHeader, HeadHeader)
 
 
@@ -216,10 +209,8 @@ def write_checkpoint(path: Path, tensors: Tensors, header: AnyCheckpoint) -> Non
 
 
 def read_header(path: Path) -> AnyCheckpoint | None:
-    """The header of an amefu checkpoint; None where there is no file.
-
-    Raises DamagedFile where it is not safetensors, cut short, or without our header.
-    """
+    """The header of an amefu checkpoint; None where there is no file. Raises DamagedFile where it is not safetensors,
+    cut short, or without our header."""
     try:
         document, _, _ = _read(path)
     except FileNotFoundError:
@@ -264,21 +255,17 @@ def _checksum(document: Mapping[str, Any], tensors: Tensors) -> str:
     parts: list[tuple[str, Any]] = [(json.dumps(document), b"")]
     for name, array in sorted(tensors.items()):
         parts.append((f"{name} {array.dtype} {array.shape}", array.reshape(-1).view(np.uint8)))
-    return labelled_sha256(parts)
+    return fingerprints.labelled_sha256(parts)
 
 
 def is_finished(path: Path, wanted: AnyCheckpoint, *, done: str = "made") -> bool:
-    """Whether `path` already holds what training as `wanted` would give.
-
-    Raises SettingsMismatch where what it holds was `done` with other settings or from other data.
-    """
+    """Whether `path` already holds what training as `wanted` would give. Raises SettingsMismatch where what it holds
+    was `done` with other settings or from other data."""
     found, fix = read_header(path), FIXES[wanted.role]
     if found is not None and found.compared() != wanted.compared():
         lines = "; ".join(differences(found.compared(), wanted.compared()))
-        raise SettingsMismatch(
-            f"{path}: {done} with other settings or from other data ({lines}); keep it and make a second one with "
-            f"`{fix} --out OTHER.safetensors`, or replace it with `{fix} --rebuild`"
-        )
+        how = f"{done} with other settings or from other data ({lines})"
+        raise fingerprints.otherwise_made(path, how, fix, "OTHER.safetensors")
     return found is not None
 
 
@@ -305,7 +292,7 @@ def _read(path: Path, *, whole: bool = False) -> tuple[dict[str, Any], object, d
         document = dict(json.loads(metadata["amefu"]))
         KINDS[document["role"]]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: {NO_HEADER}") from error
+        raise DamagedFile(f"{path}: safetensors, but without the header of an amefu checkpoint") from error
     return document, document.pop("sha256", None), tensors
 
 

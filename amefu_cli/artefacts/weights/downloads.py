@@ -44,11 +44,10 @@ class Pin:
 
 PINS = {
     "depth-anything/Depth-Anything-V2-Small-hf": Pin(
-        commit="5426e4f0f36572d16453bbda7a8389317b1bef99",
-        sha256="3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
-        licence="Apache-2.0",
+        "5426e4f0f36572d16453bbda7a8389317b1bef99",
+        "3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70", "Apache-2.0",
     )
-}
+}  # fmt: skip
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -79,11 +78,9 @@ def cache_from_environment(environment: Mapping[str, str] = os.environ) -> Cache
 
 
 def fetch(url: str, *, digest: str, cache: Cache) -> Path:
-    """Path of the cached file of `url`, checked by `digest`: "md5:…", or "sha256:…" and its first digits.
-
-    What is wrong or truncated is fetched once more. Raises UsageError (not http, not a digest) and
-    AmefuError (exit 1): offline and not in the cache; unreachable; wrong twice, with both hashes.
-    """
+    """Path of the cached file of `url`, checked by `digest`: "md5:…", or "sha256:…" and its first digits. What is wrong
+    or truncated is fetched once more. Raises UsageError (not http, not a digest) and AmefuError (exit 1): offline and
+    not in the cache; unreachable; wrong twice, with both hashes."""
     if urlsplit(url).scheme not in {"http", "https"}:
         raise UsageError(f"{url}: only http and https are fetched")
     if not DIGEST.fullmatch(digest):
@@ -93,12 +90,10 @@ def fetch(url: str, *, digest: str, cache: Cache) -> Path:
     if problem is None:
         return path
     if cache.offline:
-        raise AmefuError(
-            f"{url}: {problem}, and AMEFU_OFFLINE or HF_HUB_OFFLINE is set; put the file with {digest} at {path}"
-        )
+        why = "AMEFU_OFFLINE or HF_HUB_OFFLINE is set"
+        raise AmefuError(f"{url}: {problem}, and {why}; put the file with {digest} at {path}")
     for _ in range(ATTEMPTS):
-        problem = _fetch_once(url, path, digest, cache.timeout_seconds)
-        if problem is None:
+        if (problem := _fetch_once(url, path, digest, cache.timeout_seconds)) is None:
             return path
     raise AmefuError(f"{url}: {problem}, {ATTEMPTS} times; try again, or put the file with {digest} at {path}")
 
@@ -164,11 +159,9 @@ def _open(url: str, timeout_seconds: float) -> HTTPResponse:
 
 
 def hub_files(name: str, file_names: tuple[str, ...], *, cache: Cache) -> tuple[str, list[Path]]:
-    """("NAME@COMMIT", the files) of the hub's NAME[@REVISION]; they lie in the hub's own cache (HF_HOME).
-
-    Without a revision it is the pinned one, else the one that this cache saw first. Raises UsageError (not a
-    hub name, no huggingface_hub) and AmefuError (offline and not in the cache, unreachable, damaged twice).
-    """
+    """("NAME@COMMIT", the files) of the hub's NAME[@REVISION]; they lie in the hub's own cache (HF_HOME). Without a
+    revision it is the pinned one, else the one that this cache saw first. Raises UsageError (not a hub name, no
+    huggingface_hub) and AmefuError (offline and not in the cache, unreachable, damaged twice)."""
     repository, _, asked = name.partition("@")
     if not REPOSITORY.fullmatch(repository):
         raise UsageError(f"'{name}' is neither a folder nor a hub name such as {next(iter(PINS))}")
@@ -201,22 +194,16 @@ def _ask_hub(repository: str, revision: str, file_name: str, *, sha256: str | No
     try:
         hub = importlib.import_module("huggingface_hub")
     except ImportError as error:
-        raise UsageError(
-            f"{repository} is on the Hugging Face hub and huggingface_hub is not installed; "
-            "install it with `pip install 'amefu[transformers]'`"
-        ) from error
+        found = f"{repository} is on the Hugging Face hub and huggingface_hub is not installed"
+        raise UsageError(f"{found}; install it with `pip install 'amefu[transformers]'`") from error
+    how = {"revision": revision, "local_files_only": offline, "force_download": again}
     try:
-        path = hub.hf_hub_download(
-            repository, file_name, revision=revision, local_files_only=offline, force_download=again
-        )
+        return Path(hub.hf_hub_download(repository, file_name, **how))
     except Exception as error:  # the client's errors have no base class of their own
         why = "AMEFU_OFFLINE or HF_HUB_OFFLINE is set" if offline else str(error).partition("\n")[0]
-        digest = f", sha256:{sha256}" if sha256 else ""
-        raise AmefuError(
-            f"https://huggingface.co/{repository}/resolve/{revision}/{file_name}{digest} is not in "
-            f"{hub.constants.HF_HUB_CACHE} and cannot be fetched: {why}"
-        ) from error
-    return Path(path)
+        what = f"{repository}/resolve/{revision}/{file_name}" + (f", sha256:{sha256}" if sha256 else "")
+        where = hub.constants.HF_HUB_CACHE
+        raise AmefuError(f"https://huggingface.co/{what} is not in {where} and cannot be fetched: {why}") from error
 
 
 def package_file(reference: str) -> Path:
@@ -231,8 +218,6 @@ def package_file(reference: str) -> Path:
     if path is None or not path.is_file():
         raise UsageError(f"{package} is installed without {name}: `pip install --force-reinstall {package}`")
     if (found := file_sha256(path)) != sha256:
-        raise DamagedFile(
-            f"{path}: found sha256:{found}, expected sha256:{sha256}; "
-            f"fix it with `pip install --force-reinstall {package}`"
-        )
+        fix = f"fix it with `pip install --force-reinstall {package}`"
+        raise DamagedFile(f"{path}: found sha256:{found}, expected sha256:{sha256}; {fix}")
     return path

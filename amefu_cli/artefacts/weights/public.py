@@ -36,10 +36,8 @@ def public_name(name: str) -> str:
 
 
 def stream_names(network: Iterable[str], *, prefix: str) -> dict[str, str]:
-    """Our name of every tensor of a stream's checkpoint with its public one, in the public order.
-
-    `network` are the names of the backbone without its classifier; `prefix` is "" in a file of one stream.
-    """
+    """Our name of every tensor of a stream's checkpoint with its public one, in the public order. `network` are the
+    names of the backbone without its classifier; `prefix` is "" in a file of one stream."""
     names = {f"{NETWORK}{name}": f"{prefix}{public_name(name)}" for name in network}
     return names | {f"head.{part}": f"{prefix}fc.{part}" for part in ("weight", "bias")}
 
@@ -56,21 +54,17 @@ def file_names(network: Iterable[str], role: str) -> dict[str, dict[str, str]]:
 def expected_shapes(
     network: Mapping[str, tuple[int, ...]], role: str, *, dim: int, classes: Mapping[str, int]
 ) -> dict[str, tuple[int, ...]]:
-    """Public name and shape of every tensor of a file of one role, in its order.
-
-    `network` are the shapes of the backbone, whose features are `dim` wide; `classes` are the widths of the `fc`
-    by checkpoint of ours, which differ from data set to data set.
-    """
+    """Public name and shape of every tensor of a file of one role, in its order. `network` are the shapes of the
+    backbone, whose features are `dim` wide; `classes` are the widths of the `fc` by checkpoint of ours, which differ
+    from data set to data set."""
     shapes = {}
     for part, names in file_names(network, role).items():
-        heads = {"head.weight": (classes[part], dim), "head.bias": (classes[part],)}
-        fusion = {
-            name: (classes[part] if name.startswith(f"{KEPT}fc") else dim,) + (dim,) * name.endswith("weight")
-            for name in FUSION_NAMES
-        }
         for ours, public in names.items():
-            known = fusion if part == "fusion" else heads
-            shapes[public] = known[ours] if ours in known else network[ours.removeprefix(NETWORK)]
+            if ours.startswith(NETWORK):
+                shapes[public] = network[ours.removeprefix(NETWORK)]
+            else:
+                rows = classes[part] if ours.startswith(("head.", f"{KEPT}fc.")) else dim
+                shapes[public] = (rows, dim) if ours.endswith("weight") else (rows,)
     return shapes
 
 

@@ -10,6 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,6 @@ LARGEST_MEMBER_BYTES = 512 << 20  # of one member of an archive, unpacked
 LONGEST_HEADER = 1 << 27  # bytes of a safetensors file
 STARTS = (b"PK", b"\x80")  # of a zip archive, of a pickle
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what a pickle may not import
-TOP_FOLDER = re.compile(r"[^/\\]+/")
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which trainers put the weights, beside other things
 PREFIXES = ("module.", "_orig_mod.")  # of all names, by DataParallel and by torch.compile
 LARGEST_CONFIG_BYTES = 1 << 20
@@ -47,10 +47,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_tensors(path: Path, *, numbers: Collection[str] = ()) -> Tensors:
-    """The named tensors of a safetensors file or of a torch pickle (see `read_pickle`).
-
-    Raises UsageError (absent, a pickle that holds code), DamagedFile (truncated, no tensors in it) and NotFinite.
-    """
+    """The named tensors of a safetensors file or of a torch pickle (see `read_pickle`). Raises UsageError (absent, a
+    pickle that holds code), DamagedFile (truncated, no tensors in it) and NotFinite."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file of weights")
     try:
@@ -131,10 +129,8 @@ def _checked(tensors: Tensors, name: str) -> Tensors:
 
 
 def read_zip(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """The members `names`, each at the top of the archive or in one folder; nothing is extracted to a path.
-
-    Raises UsageError (a member is not there) and DamagedFile.
-    """
+    """The members `names`, each at the top of the archive or in one folder; nothing is extracted to a path. Raises
+    UsageError (a member is not there) and DamagedFile."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: _read_member(archive, name, path) for name in names}
@@ -145,16 +141,15 @@ def read_zip(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
-    for member in archive.infolist():
-        folder = member.filename.removesuffix(name)
-        if folder == member.filename or (folder and not TOP_FOLDER.fullmatch(folder)) or folder == "../":
-            continue
-        with archive.open(member) as file:
-            content = file.read(LARGEST_MEMBER_BYTES + 1)
-        if len(content) > LARGEST_MEMBER_BYTES:
-            raise DamagedFile(f"{path}: {name} is larger than {LARGEST_MEMBER_BYTES >> 20} MiB")
-        return content
-    raise UsageError(f"{path}: holds no {name}, at its top or in one folder")
+    wanted = re.compile(rf"(?!\.\./)([^/\\]+/)?{re.escape(name)}")
+    member = next((member for member in archive.infolist() if wanted.fullmatch(member.filename)), None)
+    if member is None:
+        raise UsageError(f"{path}: holds no {name}, at its top or in one folder")
+    with archive.open(member) as file:
+        content = file.read(LARGEST_MEMBER_BYTES + 1)
+    if len(content) > LARGEST_MEMBER_BYTES:
+        raise DamagedFile(f"{path}: {name} is larger than {LARGEST_MEMBER_BYTES >> 20} MiB")
+    return content
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -184,12 +179,10 @@ def monodepth2_weights(source: str | None, cache: Cache) -> tuple[Tensors, Prove
 def _cached_monodepth2(cache: Cache) -> Tensors:
     path = cache.place("monodepth2_mono_640x192.safetensors")
     if path.is_file():
-        try:
+        with suppress(DamagedFile):  # made again below
             tensors, header = read_safetensors(path)
             if header.get("tensors_sha256") == tensors_sha256(tensors):
                 return tensors
-        except DamagedFile:
-            pass  # made again below
     archive = fetch(MONODEPTH2_URL, digest=MONODEPTH2_DIGEST, cache=cache)
     tensors = _read_monodepth2(archive)
     header = {"source": MONODEPTH2_URL, "licence": MONODEPTH2_LICENCE, "tensors_sha256": tensors_sha256(tensors)}
@@ -206,10 +199,9 @@ def _read_monodepth2(path: Path) -> Tensors:
     if path.is_dir():
         encoder, depth = (read_tensors(path / name, numbers=MONODEPTH2_SIZE) for name in MONODEPTH2_MEMBERS)
     elif path.suffix == ".zip":
-        members = read_zip(path, MONODEPTH2_MEMBERS)
         encoder, depth = (
-            read_pickle(io.BytesIO(members[name]), name=f"{path}/{name}", numbers=MONODEPTH2_SIZE)
-            for name in MONODEPTH2_MEMBERS
+            read_pickle(io.BytesIO(content), name=f"{path}/{name}", numbers=MONODEPTH2_SIZE)
+            for name, content in read_zip(path, MONODEPTH2_MEMBERS).items()
         )
     else:
         return read_tensors(path)
@@ -300,10 +292,8 @@ def imagenet_weights(source: str, *, expected: Shapes, cache: Cache) -> tuple[Te
 
 
 def select_tensors(tensors: Mapping[str, Tensor], expected: Shapes, name: str) -> Tensors:
-    """The tensors of `expected`, in its order; UsageError names the first that is missing or misshapen.
-
-    Files of before 2018 lack BatchNorm's count of batches, which the features do not depend on: it is 0.
-    """
+    """The tensors of `expected`, in its order; UsageError names the first that is missing or misshapen. Files of before
+    2018 lack BatchNorm's count of batches, which the features do not depend on: it is 0."""
     counts = [key for key in expected if key.endswith(".num_batches_tracked")]
     known = {**{key: torch.zeros((), dtype=torch.int64) for key in counts}, **tensors}
     for key, shape in expected.items():

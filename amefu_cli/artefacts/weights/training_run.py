@@ -19,22 +19,13 @@ from typing import Any, Generic, Self
 from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.atomic import acquire, release, sync, write_atomic
-from amefu_cli.artefacts.weights.checkpoint import (
-    AnyCheckpoint,
-    Kind,
-    Position,
-    Tensors,
-    is_finished,
-    read_checkpoint,
-    read_header,
-    write_checkpoint,
-)
+from amefu_cli.artefacts.weights import checkpoint
+from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Kind, Position, Tensors, read_header
 from amefu_cli.errors import Interrupted, UsageError
 from amefu_cli.interruption import HeldSignals
 
 SUFFIX = ".safetensors"
-State = Mapping[str, Tensors]
-"""Tensors by group and name: {"model": {...}, "optimizer": {...}}."""
+State = Mapping[str, Tensors]  # tensors by group and name: {"model": {...}, "optimizer": {...}}
 
 
 def beside(out: Path, ending: str) -> Path:
@@ -84,12 +75,10 @@ class TrainingRun(Generic[Kind]):
 
     def is_finished(self) -> bool:
         """Whether the result is there; then nothing else is, even if the run that made it was killed at its very end.
-
         Raises SettingsMismatch where what is there, a result or before there is one a snapshot, is of other settings or
-        of other data.
-        """
-        if not is_finished(self.out, self.header):
-            is_finished(self._snapshot, self.header, done="started")
+        of other data."""
+        if not checkpoint.is_finished(self.out, self.header):
+            checkpoint.is_finished(self._snapshot, self.header, done="started")
             return False
         if any(path.exists() for path in (self._snapshot, self._best, self._lock)):
             with suppress(UsageError):  # unless another process ends at this moment
@@ -115,7 +104,7 @@ class TrainingRun(Generic[Kind]):
         if (position := self.position()) is None:
             return None
         groups: dict[str, dict[str, NDArray[Any]]] = {}
-        for name, tensor in read_checkpoint(self._snapshot).items():
+        for name, tensor in checkpoint.read_checkpoint(self._snapshot).items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = tensor
         return groups, position
@@ -130,7 +119,7 @@ class TrainingRun(Generic[Kind]):
         self._write(self._best, tensors, **figures)
 
     def _write(self, path: Path, tensors: Tensors, **noted: Any) -> None:
-        write_checkpoint(path, tensors, replace(self.header, notes=replace(self.header.notes, **noted)))
+        checkpoint.write_checkpoint(path, tensors, replace(self.header, notes=replace(self.header.notes, **noted)))
 
     def finish(self) -> None:
         """Make the best epoch the result, and drop the snapshot."""
@@ -148,10 +137,8 @@ class TrainingRun(Generic[Kind]):
                 path.unlink(missing_ok=True)
 
     def start_over(self) -> None:
-        """Forget a training that was interrupted, as --rebuild does; the result stays until `finish` replaces it.
-
-        A snapshot beside a result is of a --rebuild that was itself interrupted: that one goes on.
-        """
+        """Forget a training that was interrupted, as --rebuild does; the result stays until `finish` replaces it. A
+        snapshot beside a result is of a --rebuild that was itself interrupted: that one goes on."""
         if not self.out.exists():
             self.discard()
 
