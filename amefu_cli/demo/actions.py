@@ -69,8 +69,7 @@ def kick(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None
     leg = 0.96 * (body.thigh + body.shin)
     pose.lean = 0.15 - 0.4 * high
     pose.feet[:, RIGHT] = pose.pelvis + path(-body.hip, -leg * np.cos(angle), leg * np.sin(angle))
-    guard = shoulders(body, pose) + path(0, -0.2, 0.3)
-    pose.reach_with_both(guard, 0.15)
+    pose.reach_with_both(shoulders(body, pose) + path(0, -0.2, 0.3), 0.15)
 
 
 def bow(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
@@ -78,8 +77,7 @@ def bow(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
     down = there_and_back(phase)
     pose.lean = rng.uniform(1.35, 1.75) * down
     pose.pelvis[:, 2] -= 0.2 * down
-    hang = shoulders(body, pose) + path(0, -0.95 * body.arm, 0.04)
-    pose.reach_with_both(hang, body.shoulder + 0.04)
+    pose.reach_with_both(shoulders(body, pose) + path(0, -0.95 * body.arm, 0.04), body.shoulder + 0.04)
 
 
 def march(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
@@ -106,8 +104,7 @@ def lunge(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> Non
 
 def punch(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
     """Fists thrust forward in turn at the height of the shoulders."""
-    pose.feet[:, LEFT, 2] += 0.25
-    pose.feet[:, RIGHT, 2] -= 0.2
+    pose.feet[:, :, 2] += (0.25, -0.2)  # the left one ahead
     pose.pelvis[:, 1] -= rng.uniform(0.06, 0.12)
     pose.twist = -0.5 * swing(phase)
     for side, sign, turn in in_turn(phase):
@@ -130,10 +127,10 @@ def push_up(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> N
     pose.pelvis = path(0, 0.1 + legs * up, start + legs * forward)
     pose.lean = (np.pi / 2 - rise).astype(np.float32)
     pose.nod -= 0.4
-    pose.reach_with_both(path(0, 0.06, np.full_like(rise, 0.02)), body.shoulder + 0.08)
+    pose.reach_with_both(path(0, 0.06, 0.02), body.shoulder + 0.08)
     pose.feet[:, :, 1], pose.feet[:, :, 2] = 0.11, start
     pose.knees, pose.elbows = along(0, -1, 0), along(0, 0.4, -1)
-    pose.travel(path(0, 0, np.full_like(rise, 0.55)))
+    pose.travel(path(0, 0, 0.55))
 
 
 def sit_up(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
@@ -163,10 +160,8 @@ def push_box(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> 
     pose.pelvis[:, 1] -= 0.1
     front = shoulders(body, pose)[:, 2] + 0.75 * body.arm
     pose.reach_with_both(path(0, 1.75 * half[1], front), 0.18)
-    box = path(0, half[1], front + half[2])
-    way = rng.uniform(0.5, 0.7) * (phase - phase.mean())
-    pose.boxes = [(box, half)]
-    pose.travel(path(0, 0, way - 0.5))
+    pose.boxes = [(path(0, half[1], front + half[2]), half)]
+    pose.travel(path(0, 0, rng.uniform(0.5, 0.7) * (phase - phase.mean()) - 0.5))
 
 
 def carry_on_head(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
@@ -176,9 +171,8 @@ def carry_on_head(body: Body, pose: Pose, phase: Array, rng: np.random.Generator
     top = shoulders(body, pose) + path(0, 0.16 + 2 * body.head, 0)
     pose.reach_with_both(top + path(0, 0.05, 0), half[0])
     pose.elbows = along(0, -0.3, 0.2)
-    way = rng.uniform(0.4, 0.6) * (phase - phase.mean())
     pose.boxes = [(top + path(0, half[1], 0), half)]
-    pose.travel(path(0, 0, way))
+    pose.travel(path(0, 0, rng.uniform(0.4, 0.6) * (phase - phase.mean())))
 
 
 def lift_box(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
@@ -198,41 +192,33 @@ def lift_box(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> 
 
 def sit_down(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
     """From standing down onto a box, and up again."""
-    down = there_and_back(phase)
-    down = np.clip(1.3 * down, 0, 1)
+    down = np.clip(1.3 * there_and_back(phase), 0, 1)
     half = some_box(rng, 0.2, 0.32)
     half[1] = rng.uniform(0.2, 0.25)
     seat = 2 * half[1] + 0.11 * body.girth
     pose.pelvis += path(0, (seat - body.hip_height) * down, -0.42 * down)
     pose.lean = 0.75 * np.sin(np.pi * down) + 0.05
-    knees = pose.pelvis + path(0, -0.05 + 0.12 * down, 0.1 + 0.3 * down)
-    pose.reach_with_both(knees, body.shoulder)
-    box = path(0, half[1], np.full_like(down, -0.42))
-    pose.boxes = [(box, half)]
+    pose.reach_with_both(pose.pelvis + path(0, -0.05 + 0.12 * down, 0.1 + 0.3 * down), body.shoulder)
+    pose.boxes = [(path(0, half[1], np.full_like(down, -0.42)), half)]
 
 
 def roll_ball(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
     """Crouching, a ball is rolled away over the floor and comes back."""
     away = there_and_back(phase)
     radius = rng.uniform(0.11, 0.17)
-    pose.feet[:, LEFT, 2] += 0.25
-    pose.feet[:, RIGHT, 2] -= 0.3
-    pose.pelvis += path(0, -0.47 * body.hip_height / 0.9, np.full_like(away, -0.1))
+    pose.feet[:, :, 2] += (0.25, -0.3)  # the left one ahead
+    pose.pelvis += path(0, -0.47 * body.hip_height / 0.9, -0.1)
     pose.lean = 0.75 + 0.2 * there_and_back(phase + 0.5)
-    ball = path(0, radius, 0.55 + rng.uniform(1.0, 1.4) * away)
-    hand = path(0, radius + 0.1, 0.5 + 0.25 * np.minimum(1, 3 * away))
-    pose.reach_with_both(hand, radius)
-    pose.balls = [(ball, radius)]
-    pose.travel(path(0, 0, np.full_like(away, -0.5)))
+    pose.reach_with_both(path(0, radius + 0.1, 0.5 + 0.25 * np.minimum(1, 3 * away)), radius)
+    pose.balls = [(path(0, radius, 0.55 + rng.uniform(1.0, 1.4) * away), radius)]
+    pose.travel(path(0, 0, -0.5))
 
 
 def throw_ball(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
     """A ball thrown far from behind the head with one arm; the next one follows."""
     radius = rng.uniform(0.07, 0.12)
-    pose.feet[:, LEFT, 2] += 0.28
-    pose.feet[:, RIGHT, 2] -= 0.28
-    turn = phase % 1
-    release = 0.5
+    pose.feet[:, :, 2] += (0.28, -0.28)  # the left one ahead
+    turn, release = phase % 1, 0.5
     wind = np.clip(turn / release, 0, 1)
     after = np.clip((turn - release) / (1 - release), 0, 1)
     angle = -1.9 + 2.6 * wind**2 + 0.9 * np.sin(np.pi * after)
@@ -250,13 +236,12 @@ def dribble(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> N
     """A ball bounced on the floor by one hand."""
     radius = rng.uniform(0.11, 0.15)
     pose.lean += 0.35
-    pose.pelvis += path(0, -0.14, np.full_like(phase, -0.1))
+    pose.pelvis += path(0, -0.14, -0.1)
     pose.feet[:, LEFT, 2] += 0.2
     drop = np.abs(np.cos(np.pi * phase))
     top = rng.uniform(0.75, 0.95)
-    ball = path(-body.shoulder - 0.08, radius + (top - 2 * radius) * drop, 0.38)
     pose.hands[:, RIGHT] = path(-body.shoulder - 0.08, top + 0.04 - 0.25 * (1 - drop), 0.36)
-    pose.balls = [(ball, radius)]
+    pose.balls = [(path(-body.shoulder - 0.08, radius + (top - 2 * radius) * drop, 0.38), radius)]
 
 
 def swing_bat(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:
@@ -278,36 +263,23 @@ def climb_ladder(body: Body, pose: Pose, phase: Array, rng: np.random.Generator)
     level = (0.3 + 0.3 * np.sin(0.5 * np.pi * phase)).astype(np.float32)
     pose.pelvis[:, 1] += level
     for side, sign, turn in in_turn(phase):
-        away = 0.16 * sign
-        shift = 0.5 * gap * swing(turn)
+        away, shift = 0.16 * sign, 0.5 * gap * swing(turn)
         pose.hands[:, side] = shoulders(body, pose) + path(away, 0.28 + 1.2 * shift, ahead)
         pose.feet[:, side] = path(away * 0.8, level + 0.22 - 1.2 * shift, ahead - 0.06)
     pose.lean += 0.05
     still = np.zeros_like(phase)
-    rails = [(path(x, still, ahead), path(x, still + 2.6, ahead), 0.03) for x in (-0.24, 0.24)]
-    heights = [still + gap * step for step in range(1, 10)]
-    rungs = [(path(-0.24, height, ahead), path(0.24, height, ahead), 0.02) for height in heights]
-    pose.bars = rails + rungs
+    pose.bars = [(path(x, still, ahead), path(x, still + 2.6, ahead), 0.03) for x in (-0.24, 0.24)]
+    for height in (still + gap * step for step in range(1, 10)):
+        pose.bars.append((path(-0.24, height, ahead), path(0.24, height, ahead), 0.02))
 
 
 ACTIONS: dict[str, Action] = {
-    "bow": Action(bow, 80, (1, 1.8)),
-    "carry_on_head": Action(carry_on_head, 80, (1.5, 2.5)),
-    "climb_ladder": Action(climb_ladder, 140, (2, 3)),
-    "dribble": Action(dribble, 50, (2.5, 4)),
-    "jumping_jack": Action(jumping_jack, 0, (1.5, 2.5)),
-    "kick": Action(kick, 80, (1.2, 2.2)),
-    "lift_box": Action(lift_box, 60, (1, 1.8)),
-    "lunge": Action(lunge, 70, (1, 1.8)),
-    "march": Action(march, 50, (1.5, 2.5)),
-    "punch": Action(punch, 70, (1.5, 3)),
-    "push_box": Action(push_box, 85, (1.5, 2.5)),
-    "push_up": Action(push_up, 80, (1.2, 2.2)),
-    "roll_ball": Action(roll_ball, 75, (1, 1.8)),
-    "sit_down": Action(sit_down, 70, (1, 1.8)),
-    "sit_up": Action(sit_up, 80, (1, 1.8)),
-    "squat": Action(squat, 60, (1.2, 2)),
-    "swing_bat": Action(swing_bat, 20, (1.2, 2.2)),
-    "throw_ball": Action(throw_ball, 80, (1.2, 2)),
-    "wave": Action(wave, 0, (2, 3.5)),
-}
+    move.__name__: Action(move, facing, cycles)
+    for move, facing, cycles in (
+        (bow, 80, (1, 1.8)), (carry_on_head, 80, (1.5, 2.5)), (climb_ladder, 140, (2, 3)), (dribble, 50, (2.5, 4)),
+        (jumping_jack, 0, (1.5, 2.5)), (kick, 80, (1.2, 2.2)), (lift_box, 60, (1, 1.8)), (lunge, 70, (1, 1.8)),
+        (march, 50, (1.5, 2.5)), (punch, 70, (1.5, 3)), (push_box, 85, (1.5, 2.5)), (push_up, 80, (1.2, 2.2)),
+        (roll_ball, 75, (1, 1.8)), (sit_down, 70, (1, 1.8)), (sit_up, 80, (1, 1.8)), (squat, 60, (1.2, 2)),
+        (swing_bat, 20, (1.2, 2.2)), (throw_ball, 80, (1.2, 2)), (wave, 0, (2, 3.5)),
+    )
+}  # fmt: skip

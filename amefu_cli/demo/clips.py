@@ -6,14 +6,15 @@ for every class.
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
-import os
 import time
 import tomllib
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.stream import VideoStream
 
-from amefu_cli.artefacts.files.atomic import sync, temporary_beside, write_atomic
+from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.demo import scene
 from amefu_cli.demo.actions import ACTIONS, WORLD_SPLIT
 from amefu_cli.demo.figure import FIGURE_MATERIALS, Body, Pose, draw_body, limbs_of, standing
@@ -39,6 +40,10 @@ ENCODERS = {
 
 CAMERA_YAW = 0.4
 """Radians to either side of the view from which the action is best seen."""
+
+
+WantedClip = tuple[str, tuple[int, int, int], Path]
+"""Action, seed of its random state, and the file that it is rendered to."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,10 @@ def render_clip(action: str, *, frames: int, height: int, width: int, rng: np.ra
     phase = (rng.uniform() + cycles * np.arange(frames) / frames).astype(np.float32)
     choice.move(body, pose, phase, rng)
     turn = np.deg2rad(choice.facing + rng.uniform(-12, 12))
-    to_world = figure_axes(turn, mirrored=bool(rng.integers(2)))
+    c, s = np.cos(turn), np.sin(turn)
+    to_world = np.array([[c, 0, s], [0, 1, 0], [s, 0, -c]], np.float32)  # from (left, up, forward) of the figure
+    if rng.integers(2):  # mirrored
+        to_world[0] *= -1
     camera = scene.draw_camera(frames, height, width, CAMERA_YAW, rng)
     capsules, boxes = solids_of(body, pose, to_world)
     used = ROOM_MATERIALS + FIGURE_MATERIALS + len(pose.balls) + len(pose.bars) + len(pose.boxes)
@@ -70,13 +78,6 @@ def render_clip(action: str, *, frames: int, height: int, width: int, rng: np.ra
         ambient=rng.uniform(0.35, 0.65), exposure=rng.uniform(0.8, 1.2), noise=rng.uniform(0, 0.03),
     )  # fmt: skip
     return render(seen, camera, rng)
-
-
-def figure_axes(turn: float, *, mirrored: bool) -> Array:
-    """Matrix (3, 3) from figure axes (left, up, forward) to the world; turn 0 faces the camera, radians."""
-    c, s = np.cos(turn), np.sin(turn)
-    axes = np.array([[c, 0, s], [0, 1, 0], [s, 0, -c]], np.float32)
-    return axes * np.array([[-1], [1], [1]], np.float32) if mirrored else axes
 
 
 def solids_of(body: Body, pose: Pose, to_world: Array) -> tuple[Capsules, Boxes]:
@@ -91,13 +92,11 @@ def solids_of(body: Body, pose: Pose, to_world: Array) -> tuple[Capsules, Boxes]
     capsules = Capsules(start, end, np.array(radii, np.float32), np.array(materials))
     frames, count = len(pose.pelvis), len(pose.boxes)
     centres = np.array([centre for centre, _ in pose.boxes], np.float32).reshape(count, frames, 3)
-    boxes = Boxes(
-        centres.transpose(1, 0, 2) @ to_world.T,
-        np.broadcast_to(to_world.T, (frames, count, 3, 3)),
-        np.array([half for _, half in pose.boxes], np.float32).reshape(count, 3),
+    half = np.array([half for _, half in pose.boxes], np.float32).reshape(count, 3)
+    return capsules, Boxes(
+        centres.transpose(1, 0, 2) @ to_world.T, np.broadcast_to(to_world.T, (frames, count, 3, 3)), half,
         material + len(bars) + np.arange(count),
-    )
-    return capsules, boxes
+    )  # fmt: skip
 
 
 def render_world(
@@ -143,47 +142,37 @@ def write_split_file(path: Path, world: World) -> None:
     write_atomic(path, "\n".join(lines).encode())
 
 
-def render_all(clips: list[tuple[str, tuple[int, int, int], Path]], world: World, jobs: int) -> Iterator[Path]:
-    """Render clips (action, seed of its random state, path), here or in spawned processes, as they end."""
+def render_all(clips: Sequence[WantedClip], world: World, jobs: int) -> Iterator[Path]:
+    """Render and write clips, here or in spawned processes; yields their files."""
     if jobs <= 1:
-        yield from (render_one(*clip, world) for clip in clips)
-        return
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for future in as_completed([pool.submit(render_one, *clip, world) for clip in clips]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        yield from map(partial(render_one, world), clips)
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield from pool.map(partial(render_one, world), clips)
 
 
-def render_one(action: str, entropy: tuple[int, int, int], path: Path, world: World) -> Path:
+def render_one(world: World, clip: WantedClip) -> Path:
     """One clip, rendered and written."""
+    action, entropy, path = clip
     rng = np.random.default_rng(entropy)
-    clip = render_clip(action, frames=world.frames, height=world.size, width=world.size, rng=rng)
-    write_mp4(path, clip.rgb, world.fps)
+    pictures = render_clip(action, frames=world.frames, height=world.size, width=world.size, rng=rng)
+    write_mp4(path, pictures.rgb, world.fps)
     return path
 
 
 def write_mp4(path: Path, frames: npt.NDArray[np.uint8], fps: int) -> None:
-    """Write RGB frames uint8 (frames, height, width, 3) to `path`, wholly or not at all.
-
-    Raises AmefuError for an odd height or width, which 4:2:0 colour cannot hold.
-    """
+    """Write RGB frames uint8 (frames, height, width, 3) to `path`, wholly or not at all. Raises AmefuError for an odd
+    height or width, which 4:2:0 colour cannot hold."""
     _, height, width, _ = frames.shape
     if height % 2 or width % 2:
         raise AmefuError(f"{path.name}: frames of {height}×{width}; an mp4 needs an even height and width")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
     encoder = next(name for name in ENCODERS if name in av.codecs_available)
-    try:
-        with av.open(temporary, "w", format="mp4") as container:
-            stream = cast(VideoStream, container.add_stream(encoder, rate=fps, options=ENCODERS[encoder]))
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-            stream.codec_context.thread_count = 1  # the clips are encoded side by side instead
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode())
-        sync(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    with av.open(content, "w", format="mp4") as container:
+        stream = cast(VideoStream, container.add_stream(encoder, rate=fps, options=ENCODERS[encoder]))
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.thread_count = 1  # the clips are encoded side by side instead
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    write_atomic(path, content.getvalue())

@@ -114,14 +114,10 @@ def standing(body: Body, frames: int) -> Pose:
     """Upright, feet under the hips, arms hanging."""
     sides = np.array([1, -1], np.float32)
     height = body.shoulder_height - 0.96 * body.arm
-    hand = np.stack([sides * (body.shoulder + 0.09), [height] * 2, [0.04] * 2], 1)
-    foot = np.stack([sides * 1.2 * body.hip, [body.ankle_height] * 2, [0] * 2], 1)
-    return Pose(
-        np.tile(along(0, body.hip_height, 0), (frames, 1)),
-        np.tile(hand.astype(np.float32), (frames, 1, 1)),
-        np.tile(foot.astype(np.float32), (frames, 1, 1)),
-        *np.zeros((4, frames), np.float32),
-    )
+    pelvis = np.tile(along(0, body.hip_height, 0), (frames, 1))
+    hands = np.tile(path(sides * (body.shoulder + 0.09), height, 0.04), (frames, 1, 1))
+    feet = np.tile(path(sides * 1.2 * body.hip, body.ankle_height, 0), (frames, 1, 1))
+    return Pose(pelvis, hands, feet, *np.zeros((4, frames), np.float32))
 
 
 def torso_axes(lean: Array, tilt: Array, twist: Array) -> tuple[Array, Array, Array]:
@@ -136,19 +132,20 @@ def torso_axes(lean: Array, tilt: Array, twist: Array) -> tuple[Array, Array, Ar
 
 
 def bend(root: Array, target: Array, upper: float, lower: float, pole: Array) -> tuple[Array, Array]:
-    """Middle and end joint (frames, 3) of a limb of two bones that reaches from root towards target.
-
-    The law of cosines in the triangle of upper, lower and the distance gives the middle joint, which lies
-    towards pole.
-    """
+    """Middle and end joint (frames, 3) of a limb of two bones that reaches from root towards target. The law of cosines
+    in the triangle of upper, lower and the distance gives the middle joint, which lies towards pole."""
     way = target - root
     reach = np.linalg.norm(way, axis=1, keepdims=True)
     direction = way / np.maximum(reach, 1e-6)
     reach = np.clip(reach, abs(upper - lower) + 0.05, upper + lower - 1e-3)
     forth = (upper**2 + reach**2 - lower**2) / (2 * reach)
-    aside = unit(pole - (pole * direction).sum(1, keepdims=True) * direction)
-    middle = root + forth * direction + np.sqrt(np.maximum(upper**2 - forth**2, 0)) * aside
-    return middle, root + reach * direction
+    aside = np.sqrt(np.maximum(upper**2 - forth**2, 0)) * square_to(direction, pole)
+    return root + forth * direction + aside, root + reach * direction
+
+
+def square_to(direction: Array, pole: Array) -> Array:
+    """Unit vectors (frames, 3) that point as much towards pole as what is square to direction can."""
+    return unit(pole - (pole * direction).sum(1, keepdims=True) * direction)
 
 
 Limb = tuple[Array, Array, float, int]
@@ -159,20 +156,18 @@ def limbs_of(body: Body, pose: Pose) -> list[Limb]:
     """The whole figure as capsules: head, hair, neck, shoulders, spine and hips, then its sides, the left one first."""
     left, up, front = torso_axes(pose.lean, pose.tilt, pose.twist)
     hip_left, _, _ = torso_axes(pose.lean, pose.tilt, 0.4 * pose.twist)
-    chest = pose.pelvis + (body.torso - 0.05) * up
-    neck = pose.pelvis + (body.torso + 0.04) * up
+    g = body.girth
+    chest, neck = (pose.pelvis + (body.torso + above) * up for above in (-0.05, 0.04))
     gaze = unit(np.cos(pose.nod)[:, None] * up + np.sin(pose.nod)[:, None] * front)
     head = neck + (body.head + 0.05) * gaze
     crown = head + 0.035 * unit(gaze - 0.9 * front)
     across, hips = 0.6 * body.shoulder * left, 0.5 * body.hip * hip_left
     trunk = [
-        (head, head, body.head, SKIN),
-        (crown, crown, 1.02 * body.head, HAIR),
-        (neck - 0.05 * up, head, 0.055 * body.girth, SKIN),
-        (chest - across, chest + across, 0.11 * body.girth, SHIRT),
-        (pose.pelvis + 0.12 * up, chest - 0.04 * up, 0.135 * body.girth, SHIRT),
-        (pose.pelvis - hips, pose.pelvis + hips, 0.125 * body.girth, TROUSERS),
-    ]
+        (head, head, body.head, SKIN), (crown, crown, 1.02 * body.head, HAIR),
+        (neck - 0.05 * up, head, 0.055 * g, SKIN), (chest - across, chest + across, 0.11 * g, SHIRT),
+        (pose.pelvis + 0.12 * up, chest - 0.04 * up, 0.135 * g, SHIRT),
+        (pose.pelvis - hips, pose.pelvis + hips, 0.125 * g, TROUSERS),
+    ]  # fmt: skip
     return trunk + arms_and_legs(body, pose, left, hip_left, up)
 
 
@@ -185,24 +180,13 @@ def arms_and_legs(body: Body, pose: Pose, left: Array, hip_left: Array, up: Arra
         elbows, knees = pose.elbows + along(0.4 * side, 0, 0), pose.knees + along(0.15 * side, 0, 0)
         elbow, hand = bend(shoulder, pose.hands[:, index], body.upper_arm, body.forearm, elbows)
         knee, ankle = bend(hip, pose.feet[:, index], body.thigh, body.shin, knees)
-        toe = ankle + 0.17 * toes(knee, ankle, pose.knees, body.ankle_height)
+        low, square = ankle[:, 1:2] < 1.6 * body.ankle_height, square_to(unit(ankle - knee), pose.knees)
+        toe = ankle + 0.17 * np.where(low, along(0, 0, 1), square)  # flat near the floor, else square to the shin
         parts += [
-            (shoulder, elbow, 0.055 * g, SHIRT),
-            (elbow, hand, 0.045 * g, SKIN),
-            (hand, hand, 0.058 * g, SKIN),
-            (hip, knee, 0.085 * g, TROUSERS),
-            (knee, ankle, 0.06 * g, TROUSERS),
-            (ankle, toe, 0.055 * g, SHOES),
-        ]
+            (shoulder, elbow, 0.055 * g, SHIRT), (elbow, hand, 0.045 * g, SKIN), (hand, hand, 0.058 * g, SKIN),
+            (hip, knee, 0.085 * g, TROUSERS), (knee, ankle, 0.06 * g, TROUSERS), (ankle, toe, 0.055 * g, SHOES),
+        ]  # fmt: skip
     return parts
-
-
-def toes(knee: Array, ankle: Array, pole: Array, ankle_height: float) -> Array:
-    """Direction (frames, 3) of the foot: flat where the ankle is near the floor, else square to the shin."""
-    shin = unit(ankle - knee)
-    square = unit(pole - (pole * shin).sum(1, keepdims=True) * shin)
-    flat = np.broadcast_to(along(0, 0, 1), square.shape)
-    return np.where(ankle[:, 1:2] < 1.6 * ankle_height, flat, square)
 
 
 def there_and_back(phase: Array) -> Array:

@@ -42,13 +42,11 @@ def picture_of_stores(frames_path: Path, depth_path: Path, path: Path) -> None:
 
 def picture_of_clips(clips: Sequence[Row], *, tile: int) -> Image.Image:
     """A row for every clip: its title, four of its frames and their depth, each `tile` pixels high."""
-    rows = [_row_of(title, frames, disparity, tile) for title, frames, disparity in clips]
-    width = max(row.width for row in rows) + 2 * MARGIN
-    picture = Image.new("RGB", (width, sum(row.height + MARGIN for row in rows) + MARGIN), "white")
-    top = MARGIN
-    for row in rows:
-        picture.paste(row, (MARGIN, top))
-        top += row.height + MARGIN
+    rows = [_row_of(*clip, tile) for clip in clips]
+    step, width = rows[0].height + MARGIN, max(row.width for row in rows) + 2 * MARGIN
+    picture = Image.new("RGB", (width, len(rows) * step + MARGIN), "white")
+    for index, row in enumerate(rows):
+        picture.paste(row, (MARGIN, MARGIN + index * step))
     return picture
 
 

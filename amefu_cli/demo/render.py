@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -54,14 +54,13 @@ def paint_room(canvas: Canvas, scene: Scene, camera: Camera) -> None:
     slopes, leave = [], []
     for axis in range(3):
         a, b, c = to_room[:, axis].T[:, :, None]
-        slope = (a * right)[:, None, :] + (b * down + c)[:, :, None]
-        slopes.append(slope)
+        slopes.append((a * right)[:, None, :] + (b * down + c)[:, :, None])
         with np.errstate(divide="ignore"):  # a ray along a wall never meets it: infinity
-            inverse = 1 / slope
+            inverse = 1 / slopes[-1]
         place = eye[:, axis, None, None]
         walls = scene.room.low[axis] - place, scene.room.high[axis] - place
         leave.append(np.maximum(walls[0] * inverse, walls[1] * inverse))
-    depth = np.minimum(np.minimum(leave[0], leave[1]), leave[2])
+    depth = np.minimum.reduce(leave)
     canvas.depth[:] = depth.ravel()
     shadow = floor_shadows(scene)
     for axis, (one, other) in enumerate(((2, 1), (0, 2), (0, 1))):
@@ -130,33 +129,26 @@ def paint_capsules(canvas: Canvas, scene: Scene, camera: Camera) -> None:
 
 
 def ball_bounds(centre: Array, radius: Array) -> tuple[Array, Array]:
-    """Lowest and highest slope (..., 2), right and down, of the rays that touch balls in camera axes.
-
-    A ball seen from the side at distance c covers the angles atan2(x, z) ± asin(radius / c).
-    """
+    """Lowest and highest slope (..., 2), right and down, of the rays that touch balls in camera axes. A ball seen from
+    the side at distance c covers the angles atan2(x, z) ± asin(radius / c)."""
     depth = centre[..., 2:]
     middle = np.arctan2(centre[..., :2], depth)
     spread = np.arcsin(np.clip(radius[..., None] / np.hypot(centre[..., :2], depth), 0, 1))
-    low, high = middle - spread, middle + spread
     limit = np.float32(1.4)
-    return np.tan(np.clip(low, -limit, limit)), np.tan(np.clip(high, -limit, limit))
+    return np.tan(np.clip(middle - spread, -limit, limit)), np.tan(np.clip(middle + spread, -limit, limit))
 
 
 def corner_bounds(corners: Array) -> tuple[Array, Array]:
     """Lowest and highest slope (..., 2) of the rays to corners (..., 8, 3) in camera axes."""
-    behind = corners[..., 2].min(axis=-1) < NEAREST
+    behind = corners[..., 2].min(axis=-1)[..., None] < NEAREST
     slopes = corners[..., :2] / np.maximum(corners[..., 2:], NEAREST)
     everything = np.float32(10)
-    low = np.where(behind[..., None], -everything, slopes.min(axis=-2))
-    high = np.where(behind[..., None], everything, slopes.max(axis=-2))
-    return low, high
+    return np.where(behind, -everything, slopes.min(axis=-2)), np.where(behind, everything, slopes.max(axis=-2))
 
 
 def rays_within(camera: Camera, low: Array, high: Array) -> tuple[Indices, Indices, Array, Array]:
-    """Owner, pixel of the canvas and slopes, right and down, of every ray (rays,) within the bounds of each owner.
-
-    The bounds low and high (owners, 2) are slopes too; as many owners stand in every frame.
-    """
+    """Owner, pixel of the canvas and slopes, right and down, of every ray (rays,) within the bounds of each owner. The
+    bounds low and high (owners, 2) are slopes too; as many owners stand in every frame."""
     size = np.array([camera.width, camera.height])
     first = np.clip(np.floor(low * camera.focal + size / 2), 0, size).astype(np.intp)
     last = np.clip(np.ceil(high * camera.focal + size / 2), 0, size).astype(np.intp)
@@ -201,10 +193,8 @@ def meet_capsules(
 
 
 def meet_boxes(origin: Sequence[Array], ray: Sequence[Array], half: Sequence[Array]) -> tuple[Array, Indices]:
-    """Depth at which rays enter boxes (infinity: they miss) and the axis 0, 1 or 2 of the side entered.
-
-    Three arrays each, one for every axis of the box, whose centre is 0: the camera, the ray, half the size.
-    """
+    """Depth at which rays enter boxes (infinity: they miss) and the axis 0, 1 or 2 of the side entered. Three arrays
+    each, one for every axis of the box, whose centre is 0: the camera, the ray, half the size."""
     enter, leave = [], []
     for place, slope, reach in zip(origin, ray, half, strict=True):
         inverse = 1 / np.where(np.abs(slope) < TINY, TINY, slope)
@@ -215,7 +205,7 @@ def meet_boxes(origin: Sequence[Array], ray: Sequence[Array], half: Sequence[Arr
     depth = np.maximum(enter[0], enter[1])
     side[enter[2] > depth] = 2
     depth = np.maximum(depth, enter[2])
-    met = (depth > 0) & (depth < np.minimum(np.minimum(leave[0], leave[1]), leave[2]))
+    met = (depth > 0) & (depth < np.minimum.reduce(leave))
     return np.where(met, depth, np.float32(np.inf)), side
 
 
@@ -223,16 +213,14 @@ def nearest(canvas: Canvas, pixel: Indices, depth: Array) -> Indices:
     """Enter depths at pixels into the canvas; which of them are now the ones seen."""
     met = np.flatnonzero(np.isfinite(depth))
     np.minimum.at(canvas.depth, pixel[met], depth[met])
-    won: Indices = met[depth[met] == canvas.depth[pixel[met]]]
-    return won
+    return cast(Indices, met[depth[met] == canvas.depth[pixel[met]]])
 
 
 def brightness(scene: Scene, camera: Camera, frame: Indices, normal: Array) -> Array:
     """Light 0..1 (points,) on surfaces of normals (3, points) in camera axes: ambient and Lambert's law."""
     light = (camera.rotation @ scene.light)[frame]
     lit = normal[0] * light[:, 0] + normal[1] * light[:, 1] + normal[2] * light[:, 2]
-    light_there: Array = scene.ambient + (1 - scene.ambient) * np.maximum(lit, 0)
-    return light_there
+    return cast(Array, scene.ambient + (1 - scene.ambient) * np.maximum(lit, 0))
 
 
 def colours(materials: Materials, material: Indices | int, first: Array, second: Array) -> Array:
@@ -241,15 +229,12 @@ def colours(materials: Materials, material: Indices | int, first: Array, second:
     wave = np.sin(frequency[0] * first + phase[0]) * np.sin(frequency[1] * second + phase[1])
     share = np.clip(0.5 + materials.sharpness[material] * wave, 0, 1)
     start, end = np.atleast_2d(materials.first[material]).T, np.atleast_2d(materials.second[material]).T
-    mixed: Array = start + share * (end - start)
-    return mixed
+    return cast(Array, start + share * (end - start))
 
 
 def floor_shadows(scene: Scene) -> Array:
-    """Share of the lamp 0..1 that is kept from cells (frames, cells, cells) of the floor, in the room's axes.
-
-    Points of the capsules and boxes are thrown to the floor, away from the lamp, and blurred.
-    """
+    """Share of the lamp 0..1 that is kept from cells (frames, cells, cells) of the floor, in the room's axes. Points of
+    the capsules and boxes are thrown to the floor, away from the lamp, and blurred."""
     turn, share = scene.room.from_world(), np.linspace(0, 1, 7, dtype=np.float32)
     capsules, boxes = scene.capsules, scene.boxes
     frames = len(capsules.start)
@@ -258,8 +243,7 @@ def floor_shadows(scene: Scene) -> Array:
     inside = np.einsum("ck,nk,fnkj->fncj", grid, boxes.half, boxes.axes) + boxes.centre[:, :, None]
     points = np.concatenate([limbs.reshape(frames, -1, 3), inside.reshape(frames, -1, 3)], axis=1)
     points = (points - points[..., 1:2] / scene.light[1] * scene.light) @ turn.T
-    cell = ((points[..., [0, 2]] / SHADOW_REACH + 1) * (SHADOW_CELLS / 2)).astype(np.intp)
-    cell = np.clip(cell, 2, SHADOW_CELLS - 3)
+    cell = np.clip(shadow_cells(points[..., [0, 2]]).astype(np.intp), 2, SHADOW_CELLS - 3)
     dark = np.zeros((frames, SHADOW_CELLS, SHADOW_CELLS), np.float32)
     frame = np.arange(frames)[:, None]
     for step in ((-1, 0), (0, 0), (1, 0), (0, -1), (0, 1)):
@@ -271,9 +255,13 @@ def floor_shadows(scene: Scene) -> Array:
 
 def look_up(shadow: Array, frame: Indices, first: Array, second: Array) -> Array:
     """Shadow 0..1 (points,) at the floor coordinates first and second (points,) in metres."""
-    places = [(value / SHADOW_REACH + 1) * (SHADOW_CELLS / 2) for value in (first, second)]
-    i, j = (np.clip(place, 0, SHADOW_CELLS - 1).astype(np.intp) for place in places)
+    i, j = (np.clip(shadow_cells(place), 0, SHADOW_CELLS - 1).astype(np.intp) for place in (first, second))
     return shadow[frame, i, j]
+
+
+def shadow_cells(place: Array) -> Array:
+    """Floor coordinates in metres as cells of the map of shadows, not yet whole."""
+    return (place / SHADOW_REACH + 1) * (SHADOW_CELLS / 2)
 
 
 def develop(colour: Array, scene: Scene, rng: np.random.Generator) -> npt.NDArray[np.uint8]:

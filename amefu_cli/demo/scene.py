@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ Array = npt.NDArray[Any]
 """Of float32 where nothing else is said."""
 
 Indices = npt.NDArray[np.intp]
+
+UP = np.array([0, 1, 0], np.float32)
 
 
 @dataclass(frozen=True)
@@ -26,32 +28,28 @@ class Camera:
 
     def from_world(self, points: Array) -> Array:
         """Points (frames, count, 3) of the world in camera axes: right, down, along the view; metres."""
-        turned: Array = np.einsum("fij,fnj->fni", self.rotation, points - self.position[:, None])
-        return turned
+        return cast(Array, np.einsum("fij,fnj->fni", self.rotation, points - self.position[:, None]))
 
     def columns(self, pixel: Indices) -> Array:
         """Slope to the right of the ray through the middle of a pixel column."""
-        slope: Array = (pixel + 0.5 - self.width / 2) / self.focal
-        return slope.astype(np.float32)
+        return ((pixel + 0.5 - self.width / 2) / self.focal).astype(np.float32)
 
     def rows(self, pixel: Indices) -> Array:
         """Slope downwards of the ray through the middle of a pixel row."""
-        slope: Array = (pixel + 0.5 - self.height / 2) / self.focal
-        return slope.astype(np.float32)
+        return ((pixel + 0.5 - self.height / 2) / self.focal).astype(np.float32)
 
 
 def looking_at(position: Array, target: Array, *, focal: float, height: int, width: int) -> Camera:
     """A level camera at position (frames, 3) that looks at target (frames, 3); y is up."""
     forward = unit(target - position)
-    right = unit(np.cross(np.array([0, 1, 0], np.float32), forward))
+    right = unit(np.cross(UP, forward))
     rotation = np.stack([right, -np.cross(forward, right), forward], axis=1)
     return Camera(position.astype(np.float32), rotation.astype(np.float32), focal, height, width)
 
 
 def unit(vectors: Array) -> Array:
     """Vectors (..., 3) scaled to length 1."""
-    length: Array = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
-    return vectors / length
+    return cast(Array, vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6))
 
 
 ROOM_MATERIALS = 6
@@ -60,10 +58,8 @@ ROOM_MATERIALS = 6
 
 @dataclass(frozen=True)
 class Materials:
-    """Two colours (count, 3) 0..1, mixed by sharpness (count,) times a sine along either surface coordinate.
-
-    frequency in radians a metre, phase in radians, both (count, 2).
-    """
+    """Two colours (count, 3) 0..1, mixed by sharpness (count,) times a sine along either surface coordinate. frequency
+    in radians a metre, phase in radians, both (count, 2)."""
 
     first: Array
     second: Array
@@ -97,11 +93,8 @@ class Solids:
 
 @dataclass(frozen=True)
 class Capsules(Solids):
-    """Segments with a radius; a ball is one whose ends coincide.
-
-    start, end (frames, count, 3) metres in the world; radius (count,) metres; material (count,): rows of
-    the table.
-    """
+    """Segments with a radius; a ball is one whose ends coincide. start, end (frames, count, 3) metres in the world;
+    radius (count,) metres; material (count,): rows of the table."""
 
     start: Array
     end: Array
@@ -111,10 +104,8 @@ class Capsules(Solids):
 
 @dataclass(frozen=True)
 class Boxes(Solids):
-    """centre (frames, count, 3) and half the size (count, 3) in metres; material (count,) rows of the table.
-
-    axes (frames, count, 3, 3): the directions of its sides, as rows.
-    """
+    """centre (frames, count, 3) and half the size (count, 3) in metres; material (count,) rows of the table. axes
+    (frames, count, 3, 3): the directions of its sides, as rows."""
 
     centre: Array
     axes: Array
@@ -145,8 +136,7 @@ def draw_materials(count: int, rng: np.random.Generator) -> Materials:
     first = gray * first.mean(axis=1, keepdims=True) + (1 - gray) * first
     second = first + contrast * (second - first)
     pattern = rng.integers(4, size=count)
-    frequency = rng.uniform(5, 28, size=(count, 2))
-    phase = rng.uniform(0, 2 * np.pi, size=(count, 2))
+    frequency, phase = rng.uniform(5, 28, size=(count, 2)), rng.uniform(0, 2 * np.pi, size=(count, 2))
     across = rng.integers(2, size=count)
     striped = np.flatnonzero(pattern == 1)
     frequency[striped, across[striped]], phase[striped, across[striped]] = 0, np.pi / 2
@@ -168,8 +158,7 @@ def draw_camera(frames: int, height: int, width: int, yaw: float, rng: np.random
 
 def draw_room(eye: Array, rng: np.random.Generator) -> Room:
     """Walls at 1.5 to 5 m around the origin, wide enough to hold the eye (frames, 3)."""
-    low = -rng.uniform(1.5, 5, size=3)
-    high = rng.uniform(1.5, 5, size=3)
+    low, high = -rng.uniform(1.5, 5, size=3), rng.uniform(1.5, 5, size=3)
     low[1], high[1] = 0, rng.uniform(2.4, 4.5)
     room = Room(low, high, rng.uniform(-0.45, 0.45))
     inside = eye @ room.from_world().T
@@ -181,8 +170,7 @@ def draw_room(eye: Array, rng: np.random.Generator) -> Room:
 def draw_light(rng: np.random.Generator) -> Array:
     """Direction (3,) to a lamp somewhere above, never quite at the side."""
     around, above = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.4)
-    side = np.cos(above)
-    return np.array([side * np.cos(around), np.sin(above), side * np.sin(around)], np.float32)
+    return np.array([np.cos(above) * np.cos(around), np.sin(above), np.cos(above) * np.sin(around)], np.float32)
 
 
 def draw_places(count: int, camera: Camera, rng: np.random.Generator) -> Array:
@@ -194,8 +182,7 @@ def draw_places(count: int, camera: Camera, rng: np.random.Generator) -> Array:
     beyond = rng.uniform(-1.2, 3, size=count)
     behind = beyond > 1.2
     aside[behind] *= rng.uniform(0, 1, size=behind.sum())
-    places: Array = aside[:, None] * right + beyond[:, None] * forward
-    return places.astype(np.float32)
+    return cast(Array, (aside[:, None] * right + beyond[:, None] * forward).astype(np.float32))
 
 
 def draw_clutter(frames: int, places: Array, material: int, rng: np.random.Generator) -> tuple[Capsules, Boxes]:
@@ -207,16 +194,14 @@ def draw_clutter(frames: int, places: Array, material: int, rng: np.random.Gener
     turn = rng.uniform(0, np.pi, size=boxed.sum())
     c, s, no, one = np.cos(turn), np.sin(turn), np.zeros_like(turn), np.ones_like(turn)
     axes = np.array([[c, no, s], [no, one, no], [-s, no, c]], np.float32).transpose(2, 0, 1)
-    centre = places[boxed] + np.array([0, 1, 0], np.float32) * half[:, 1:2]
+    centre = places[boxed] + UP * half[:, 1:2]
     radius = rng.uniform(0.08, 0.3, size=(~boxed).sum()).astype(np.float32)
-    start = places[~boxed] + np.array([0, 1, 0], np.float32) * radius[:, None]
+    start = places[~boxed] + UP * radius[:, None]
     tall = (kind[~boxed] == 2) * rng.uniform(0.3, 2.2, size=(~boxed).sum())
-    end = start + tall[:, None].astype(np.float32) * np.array([0, 1, 0], np.float32)
+    end = start + tall[:, None].astype(np.float32) * UP
 
     def still(array: Array) -> Array:
         return np.broadcast_to(array, (frames, *array.shape))
 
-    return (
-        Capsules(still(start), still(end), radius, materials[~boxed]),
-        Boxes(still(centre), still(axes), half, materials[boxed]),
-    )
+    posts = Capsules(still(start), still(end), radius, materials[~boxed])
+    return posts, Boxes(still(centre), still(axes), half, materials[boxed])

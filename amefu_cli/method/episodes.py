@@ -13,10 +13,8 @@ from amefu_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes as indices into the labels that they were drawn from, all int64.
-
-    Raises ValueError if the three do not have the same episodes and ways.
-    """
+    """Episodes as indices into the labels that they were drawn from, all int64. Raises ValueError if the three do not
+    have the same episodes and ways."""
 
     classes: NDArray[np.int64]  # (episodes, way) label values
     support: NDArray[np.int64]  # (episodes, way, shot)
@@ -46,12 +44,9 @@ def draw_episodes(
             f"{way}-way episodes need {way} classes but only {len(present)} hold videos; "
             "lower the way or give more classes"
         )
-    if (sizes < shot + queries).any():
-        held = [
-            f"{class_names[label]} holds {size} {'video' if size == 1 else 'videos'}"
-            for label, size in zip(present, sizes, strict=True)
-            if size < shot + queries
-        ]
+    small = np.flatnonzero(sizes < shot + queries)
+    if len(small):
+        held = (f"{class_names[present[c]]} holds {sizes[c]} {'video' if sizes[c] == 1 else 'videos'}" for c in small)
         raise UsageError(
             f"{', '.join(held)} but {shot}-shot with {queries} {'query' if queries == 1 else 'queries'} needs "
             f"{shot + queries}; lower the shot or the queries, or leave the class out of the split"

@@ -41,10 +41,8 @@ def stored_size(height: int, width: int, *, geometry: str, size: int) -> tuple[i
 
 
 def crop_corner(height: int, width: int, *, crop: int, centre: bool, rng: np.random.Generator) -> tuple[int, int]:
-    """(top, left) of a crop x crop window, in the centre or uniformly at random.
-
-    One corner serves all frames and both streams of a clip. Raises UsageError if the window does not fit.
-    """
+    """(top, left) of a crop x crop window, in the centre or uniformly at random. One corner serves all frames and both
+    streams of a clip. Raises UsageError if the window does not fit."""
     if crop > min(height, width):
         raise UsageError(f"a crop of {crop} does not fit into frames of {height}x{width}; lower the crop")
     if centre:

@@ -19,10 +19,8 @@ from amefu_cli.method.heads import TEST_CLIPS
 
 
 def middle_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
-    """Frame numbers (segments * frames_per_segment,) int64 from the middle of each part of the video.
-
-    Raises UsageError if the video holds no frame.
-    """
+    """Frame numbers (segments * frames_per_segment,) int64 from the middle of each part of the video. Raises UsageError
+    if the video holds no frame."""
     first, length = _parts(np.array([frames]), segments)
     return _runs(first, length, np.maximum(length - frames_per_segment, 0) // 2, frames_per_segment).ravel()
 
@@ -30,10 +28,8 @@ def middle_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArr
 def random_clips(
     frames: NDArray[np.int64], *, segments: int, frames_per_segment: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Frame numbers (videos, segments * frames_per_segment) int64, a random place in each part, for training.
-
-    `frames` (videos,) int64 are the videos' frame counts. Raises UsageError if one of them is below 1.
-    """
+    """Frame numbers (videos, segments * frames_per_segment) int64, a random place in each part, for training. `frames`
+    (videos,) int64 are the videos' frame counts. Raises UsageError if one of them is below 1."""
     first, length = _parts(frames, segments)
     places = np.maximum(length - frames_per_segment, 0) + 1
     return _runs(first, length, rng.integers(0, places), frames_per_segment)
@@ -67,9 +63,7 @@ def start_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArra
 
 def consecutive_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
     """Frame numbers (segments * frames_per_segment,) int64: as many consecutive frames from the middle of the video.
-
-    The clip of the paper's RGB basenet; the last frame is repeated. Raises UsageError if the video holds no frame.
-    """
+    The clip of the paper's RGB basenet; the last frame is repeated. Raises UsageError if the video holds no frame."""
     _check_frames(np.array([frames]))
     count = segments * frames_per_segment
     return np.minimum(max(frames - count, 0) // 2 + np.arange(count), frames - 1)
@@ -77,9 +71,7 @@ def consecutive_clip(frames: int, *, segments: int, frames_per_segment: int) -> 
 
 def eight_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
     """Frame numbers (8,) int64, the middle of every eighth of the video: what temporal heads read, whatever the clip.
-
-    Raises UsageError if the video holds no frame.
-    """
+    Raises UsageError if the video holds no frame."""
     return middle_clip(frames, segments=8, frames_per_segment=1)
 
 

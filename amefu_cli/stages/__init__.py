@@ -52,10 +52,8 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One video to be made: what it is made from, which frames of it, and how many views of each.
-
-    Of features, `streams` are computed, and `copied` taken over from what is stored of the video.
-    """
+    """One video to be made: what it is made from, which frames of it, and how many views of each. Of features,
+    `streams` are computed, and `copied` taken over from what is stored of the video."""
 
     record: VideoRecord
     made_from: Mapping[str, Any]

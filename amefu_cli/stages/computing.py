@@ -29,10 +29,8 @@ def ahead(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, depth: int,
     start: Callable[[], None] | None = None,
 ) -> Generator[Result, None, None]:  # fmt: skip
-    """`map(work, items)` in order, computed by threads up to `depth` items before it is asked for.
-
-    An exception of `work` is raised at its item's turn. `start` is called once in every thread.
-    """
+    """`map(work, items)` in order, computed by threads up to `depth` items before it is asked for. An exception of
+    `work` is raised at its item's turn. `start` is called once in every thread."""
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead", initializer=start) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
@@ -79,9 +77,8 @@ def make_videos(
     """Load, compute and write every video: threads load and compute ahead of this one, which writes.
 
     On a CPU as many pieces are computed at once as there are cores, each on one: that is faster than one piece on all
-    cores, whose threads wait for each other at every layer, and makes the result independent of their number.
-    What concerns one video alone is reported to `failed` and the run goes on: DamagedFile, VideoError, and what nobody
-    foresaw.
+    cores, whose threads wait for each other at every layer, and makes the result independent of their number. What
+    concerns one video alone goes to `failed` and the run goes on: DamagedFile, VideoError, and what nobody foresaw.
     """
     outcome, started, cores = Outcome(), time.monotonic(), torch.get_num_threads()
     networks = cores if device.type == "cpu" else 1

@@ -31,15 +31,11 @@ def load_estimator(
 ) -> tuple[Estimator, str, Provenance]:
     """The estimator of the settings on its device, what its user must know of it, and where its weights come from.
 
-    Raises:
-        UsageError: an unknown estimator, a missing extra, weights of another network.
-        AmefuError: its weights cannot be had.
+    UsageError: an unknown estimator, a missing extra, weights of another network. AmefuError: no weights to be had.
     """
     name, source = parse_estimator(settings.estimator)
-    row = ESTIMATORS[name]
-    content, provenance = load_depth_weights(
-        row.weights, str(weights) if weights else source, cache=cache_from_environment()
-    )
+    row, source = ESTIMATORS[name], str(weights) if weights else source
+    content, provenance = load_depth_weights(row.weights, source, cache=cache_from_environment())
     estimator = build_estimator(
         name, content, device=device, precision=choose_precision(settings.precision, device),
         threads=1 if device.type == "cpu" else torch.get_num_threads(),
@@ -53,20 +49,18 @@ def predict_depth(
     estimator: Estimator, device: torch.device, batch: int, failed: Callable[[str, AmefuError], None],
     progress: Progress,
 ) -> Outcome:  # fmt: skip
-    """Predict and store the disparity of every frame of the videos in `jobs`, `batch` frames at once at most.
-
-    Raises NotFinite, which names the video, where the network gave NaN or infinity.
-    """
+    """Predict and store the disparity of every frame of the videos in `jobs`, `batch` frames at once at most. Raises
+    NotFinite, which names the video, where the network gave NaN or infinity."""
 
     def load(piece: Piece) -> torch.Tensor:
-        return torch.from_numpy(read_frames(frames.read(piece.job.record.id), piece.numbers))
+        return torch.from_numpy(read_frames(frames.read(piece.job.id), piece.numbers))
 
     @torch.inference_mode()
     def compute(piece: Piece, content: torch.Tensor) -> Mapping[str, NDArray[Any]]:
         disparity = estimator(content.to(device, non_blocking=True))  # (frames, height, width)
         value, low, high = (part.cpu().numpy() for part in quantise(disparity))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise NotFinite(f"{depth.path}: the estimator gave NaN or infinity for {piece.job.record.id}")
+            raise NotFinite(f"{depth.path}: the estimator gave NaN or infinity for {piece.job.id}")
         return {"disparity": value, "low": low, "high": high}
 
     return make_videos(

@@ -76,10 +76,8 @@ class Extraction:
 def extract_features(
     setup: Extraction, jobs: Sequence[VideoJob], *, failed: Callable[[str, AmefuError], None], progress: Progress
 ) -> Outcome:
-    """Compute and store the features of the videos in `jobs`.
-
-    Raises NotFinite, which names the video, where a network gave NaN or infinity.
-    """
+    """Compute and store the features of the videos in `jobs`. Raises NotFinite, which names the video, where a network
+    gave NaN or infinity."""
     return make_videos(
         jobs, batch=setup.batch, load=partial(_load, setup), compute=partial(_compute, setup),
         writer_of=partial(_writer, setup), device=setup.device, failed=failed, progress=progress,
@@ -100,7 +98,7 @@ def _load(setup: Extraction, piece: Piece) -> dict[str, torch.Tensor]:
     """What the streams of a piece read: `frames` uint8 (frames, height, width, 3), `depth` disparity (frames, height,
     width)."""
     video, read = piece.job.id, {setup.streams[name].row.reads for name in piece.job.streams}
-    content: dict[str, NDArray[Any]] = {}
+    content = {}
     if "frames" in read:
         content["frames"] = read_frames(setup.frames.read(video), piece.numbers)
     if "depth" in read:
@@ -132,12 +130,8 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
 
 
 def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
-    """Features (n, dim) as float16, which keeps three digits from 6e-5 to 65504.
-
-    Raises:
-        NotFinite: some are NaN or infinity.
-        AmefuError: some are larger, or all of an image smaller.
-    """
+    """Features (n, dim) as float16, which keeps three digits from 6e-5 to 65504. Raises NotFinite where some are NaN or
+    infinity, AmefuError where some are larger, or all of an image smaller."""
     largest = features.float().abs().amax(1)  # of each image
     if not bool(largest.isfinite().all()):
         raise NotFinite(f"{what} are not finite")
@@ -156,8 +150,7 @@ def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int, flip
     the video and the view alone, so all streams and all pieces share them. A stream of novel videos alone has the
     centre only.
     """
-    height, width = images.shape[1:3]
-    crop = row.crop
+    (height, width), crop = images.shape[1:3], row.crop
     if min(height, width) < crop:
         raise UsageError(f"{job.id}: frames of {height}×{width} pixels are smaller than --crop {crop}")
     rng = np.random.default_rng([seed, *job.id.encode("utf-8", "surrogateescape")])

@@ -59,9 +59,8 @@ def extract_clip(path: Path, job: ClipJob, *, allow_partial: bool) -> int:
     size_of = functools.partial(stored_size, geometry=settings.geometry, size=settings.size)
     with open_clip(clip, allow_partial=allow_partial) as reader, frame_writer(store, clip.id) as writer:
         count = append_frames(writer, reader.frames(size_of), quality=settings.quality)
-        made_from = job.made_from
-        if not settings.checksum:  # so that a copy of it can be recognised
-            made_from = {**made_from, "sha256": content_sha256(clip.path)}
+        # Where it is not known by its hash, that is noted too, so that a copy of it can be recognised.
+        made_from = job.made_from if settings.checksum else {**job.made_from, "sha256": content_sha256(clip.path)}
         _check_unchanged(clip)
         writer.commit(frames=count, fps=reader.fps, source=clip.source, made_from=made_from, partial=reader.partial)
     return count

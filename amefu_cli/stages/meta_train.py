@@ -42,18 +42,16 @@ class MetaTraining:
 def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progress: Progress) -> Position:
     """Train, or go on training, a fusion; returns where the best epoch was.
 
-    Raises:
-        UsageError: too few base classes, or too few videos in one, for the episodes asked for.
-        NotFinite: a loss is NaN or infinite; names epoch and episode.
+    UsageError: too few base classes, or too few videos in one, for the episodes asked for. NotFinite: a loss is NaN or
+    infinite; names epoch and episode.
     """
     settings = setup.settings
     torch.manual_seed(settings.seed)
     fusion = build_fusion(settings.fusion, setup.base.streams["rgb"].shape[-1])
     temperature = Temperature(settings.temperature, learned=settings.learn_temperature)
     learner = nn.ModuleDict({"fusion": fusion, "temperature": temperature}).to(setup.device)
-    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
-        trained, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        learner.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
     )
 
     def steps_from(epoch: int, first: int) -> Iterator[float]:
@@ -115,5 +113,5 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None
     fusion.eval()
     vectors = video_vectors(table, Reading(MODELS["amefu"], setup.test_frames, setup.clip, fusion, setup.device))
     fusion.train()
-    episodes = validation_episodes(table, settings)
-    return float(classify_episodes(vectors, episodes, classifier=settings.classifier).mean())
+    outcomes = classify_episodes(vectors, validation_episodes(table, settings), classifier=settings.classifier)
+    return float(outcomes.mean())

@@ -21,17 +21,14 @@ from amefu_cli.stages.training import to_torch
 def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]:
     """The backbone `name` with weights `imagenet`, `none` (random, by torch's seed) or those of a file.
 
-    With ImageNet weights also where they come from, since their name does not tell which they are.
-
-    Raises:
-        UsageError: an unknown name or a missing file; weights of another network.
-        AmefuError: ImageNet weights cannot be had (no network, wrong hash).
+    With ImageNet weights also where they come from, since their name does not tell which they are. UsageError: an
+    unknown name, a missing file, weights of another network. AmefuError: ImageNet weights cannot be had (no network,
+    wrong hash).
     """
     backbone, provenance = build_backbone(name), None
     shapes = backbone.shapes()
     if weights == "imagenet":
-        source, cache = imagenet_source(name), cache_from_environment()
-        tensors, provenance = imagenet_weights(source, expected=shapes, cache=cache)
+        tensors, provenance = imagenet_weights(imagenet_source(name), expected=shapes, cache=cache_from_environment())
         backbone.load(tensors)
     elif weights != "none":
         backbone.load(_file_tensors(Path(weights), shapes))
@@ -40,17 +37,14 @@ def load_backbone(name: str, weights: str) -> tuple[Backbone, Provenance | None]
 
 def _file_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, torch.Tensor]:
     """The backbone's tensors of a stream's checkpoint, or of somebody else's file."""
-    if _is_checkpoint(path):
-        tensors = to_torch(read_checkpoint(path))
-        return {name.removeprefix(NETWORK): part for name, part in tensors.items() if name.startswith(NETWORK)}
-    return select_tensors(read_tensors(path), shapes, str(path))
-
-
-def _is_checkpoint(path: Path) -> bool:
     try:
-        return read_header(path) is not None
-    except DamagedFile:  # a file of somebody else's
-        return False
+        is_ours = read_header(path) is not None
+    except DamagedFile:
+        is_ours = False
+    if not is_ours:
+        return select_tensors(read_tensors(path), shapes, str(path))
+    tensors = to_torch(read_checkpoint(path))
+    return {name.removeprefix(NETWORK): part for name, part in tensors.items() if name.startswith(NETWORK)}
 
 
 def choose_device(name: str) -> torch.device:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,7 +30,7 @@ from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
 from amefu_cli.method.sampling import middle_clip, random_clips
-from amefu_cli.settings import DEPTH_PERCENTILE, ClipSettings, PretrainSettings, StreamSettings
+from amefu_cli.settings import DEPTH_PERCENTILE, PretrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import LOADERS, ahead
 from amefu_cli.stages.networks import choose_device, choose_precision, load_backbone
@@ -50,22 +53,20 @@ class StreamClassifier(nn.Module):
 
     def forward(self, images: torch.Tensor, frames: int) -> torch.Tensor:
         """Images (clips * frames, 3, height, width) -> logits float32 (clips, classes)."""
-        features: torch.Tensor = self.backbone(images)
-        logits: torch.Tensor = self.head(features.reshape(-1, frames, features.shape[-1]).mean(1))
-        return logits.float()
+        features = self.backbone(images).reshape(-1, frames, self.backbone.dim).mean(1)
+        return cast(torch.Tensor, self.head(features).float())
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """All that one pretraining needs: the data, the settings, the device, and the backbone that it starts from, with
-    where ImageNet weights of it are from."""
+    """All that one pretraining needs: the data, what its header says and the settings there, the device, and the
+    backbone that it starts from, with where ImageNet weights of it are from."""
 
     store: Store
     train: Videos
     held_out: Videos
+    header: StreamHeader
     settings: PretrainSettings
-    stream: StreamSettings
-    clip: ClipSettings
     device: torch.device
     precision: torch.dtype
     backbone: Backbone
@@ -74,45 +75,35 @@ class Pretraining:
 
 def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -> tuple[Videos, Videos]:
     """Base videos for training and, of every class, about `share` of them for validation (never its only one)."""
-    by_class: dict[str, list[VideoRecord]] = {}
-    for record in records:
-        by_class.setdefault(record.class_name, []).append(record)
     train: list[tuple[VideoRecord, int]] = []
     held_out: list[tuple[VideoRecord, int]] = []
-    for label, name in enumerate(sorted(by_class)):
-        videos = by_class[name]
+    class_of, id_of = attrgetter("class_name"), lambda video: video[0].id
+    for label, (_, group) in enumerate(groupby(sorted(records, key=class_of), class_of)):
+        videos = [(record, label) for record in group]
         order = np.random.default_rng([seed, label]).permutation(len(videos))
         count = min(len(videos) - 1, math.ceil(share * len(videos)))
-        for rank, index in enumerate(order):
-            (held_out if rank < count else train).append((videos[index], label))
-    return sorted(train, key=lambda video: video[0].id), sorted(held_out, key=lambda video: video[0].id)
+        held_out += [videos[index] for index in order[:count]]
+        train += [videos[index] for index in order[count:]]
+    return sorted(train, key=id_of), sorted(held_out, key=id_of)
 
 
 def prepare(
     store: Store, records: Sequence[VideoRecord], header: StreamHeader, *, weights: str, device: str
 ) -> Pretraining:
-    """What training a stream as `header` says needs, from `weights` (`imagenet`, `none` or a file) on.
-
-    Raises:
-        UsageError: weights of another network.
-        AmefuError: ImageNet weights cannot be had.
-    """
+    """What training a stream as `header` says needs, from `weights` (`imagenet`, `none` or a file) on. Raises
+    UsageError for weights of another network, AmefuError where ImageNet weights cannot be had."""
     assert header.training is not None
     settings, place = header.training.settings, choose_device(device)
     train, held_out = split_held_out(records, share=settings.held_out, seed=settings.seed)
     torch.manual_seed(settings.seed)  # of a backbone with random weights
     backbone, provenance = load_backbone(header.backbone, weights)
-    return Pretraining(
-        store, train, held_out, settings, header.stream, header.clip, device=place,
-        precision=choose_precision(settings.precision, place), backbone=backbone, provenance=provenance,
-    )  # fmt: skip
+    precision = choose_precision(settings.precision, place)
+    return Pretraining(store, train, held_out, header, settings, place, precision, backbone, provenance)
 
 
 def pretrain(setup: Pretraining, files: TrainingRun[StreamHeader], *, progress: Progress) -> Position:
-    """Train, or go on training, one stream; returns where the best epoch was.
-
-    Raises NotFinite, which names epoch and step, where the loss is NaN or infinite.
-    """
+    """Train, or go on training, one stream; returns where the best epoch was. Raises NotFinite, which names epoch and
+    step, where the loss is NaN or infinite."""
     settings = setup.settings
     torch.manual_seed(settings.seed)
     model = StreamClassifier(setup.backbone, len({label for _, label in setup.train})).to(setup.device)
@@ -143,7 +134,7 @@ def _steps(
                 module.eval()
     order = np.random.default_rng([settings.seed, epoch]).permutation(len(setup.train))
     numbers = np.array_split(order, range(settings.videos_per_batch, len(order), settings.videos_per_batch))
-    batches = ahead(lambda some: _load_training(setup, epoch, some), numbers[first:], threads=LOADERS, depth=2)
+    batches = ahead(lambda some: _load(setup, setup.train, some, epoch), numbers[first:], threads=LOADERS, depth=2)
     for step, (images, labels) in enumerate(batches, first):
         torch.manual_seed(hash((settings.seed, epoch, step)) % 2**63)  # dropout inside a backbone, if it has any
         loss = functional.cross_entropy(_logits(setup, model, images), labels.to(setup.device))
@@ -170,43 +161,36 @@ def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float | N
         return None
     model.eval()
     right = 0
-    batches = [videos[begin : begin + size] for begin in range(0, len(videos), size)]
-    for images, labels in ahead(lambda batch: _load_held_out(setup, batch), batches, threads=LOADERS, depth=2):
+    numbers = np.array_split(np.arange(len(videos)), range(size, len(videos), size))
+    for images, labels in ahead(lambda some: _load(setup, videos, some), numbers, threads=LOADERS, depth=2):
         right += int((_logits(setup, model, images).argmax(1).cpu() == labels).sum())
     return right / len(videos)
 
 
-def _load_training(setup: Pretraining, epoch: int, numbers: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random clips, crops and flips of some videos: uint8 (clips, frames, crop, crop, 3) and labels int64."""
-    clips, labels = [], []
+def _load(
+    setup: Pretraining, videos: Videos, numbers: NDArray[np.int64], epoch: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips uint8 (clips, frames, crop, crop, 3) and labels int64 of the videos of these numbers: places, crops and
+    flips that are random by the `epoch`, or without one middle clips and centre crops."""
+    clips = []
     for number in numbers:
-        record, label = setup.train[number]
-        rng = np.random.default_rng([setup.settings.seed, epoch, int(number)])
-        frames = random_clips(np.array([record.frames]), rng=rng, **vars(setup.clip))[0]
-        images = _read_clip(setup, record, frames, rng)
-        clips.append(images.flip(2) if rng.random() < setup.settings.flip else images)
-        labels.append(label)
-    return torch.stack(clips), torch.tensor(labels)
+        rng = None if epoch is None else np.random.default_rng([setup.settings.seed, epoch, int(number)])
+        clips.append(_read_clip(setup, videos[number][0], rng))
+    return torch.stack(clips), torch.tensor([videos[number][1] for number in numbers])
 
 
-def _load_held_out(setup: Pretraining, videos: Videos) -> tuple[torch.Tensor, torch.Tensor]:
-    """Middle clips and centre crops of some held-out videos, as `_load_training` gives them."""
-    clips = [_read_clip(setup, record, middle_clip(record.frames, **vars(setup.clip)), None) for record, _ in videos]
-    return torch.stack(clips), torch.tensor([label for _, label in videos])
-
-
-def _read_clip(
-    setup: Pretraining, record: VideoRecord, numbers: NDArray[np.int64], rng: np.random.Generator | None
-) -> torch.Tensor:
-    """uint8 (frames, crop, crop, 3); the same crop for all frames: random with `rng`, else the centre."""
-    stored, crop = setup.store.read(record.id), setup.stream.crop
+def _read_clip(setup: Pretraining, record: VideoRecord, rng: np.random.Generator | None) -> torch.Tensor:
+    """uint8 (frames, crop, crop, 3); the same crop and flip for all frames."""
+    stored, crop, size = setup.store.read(record.id), setup.header.crop, vars(setup.header.clip)
+    numbers = random_clips(np.array([record.frames]), rng=rng, **size)[0] if rng else middle_clip(record.frames, **size)
     if setup.store.kind == "depth":
         disparity = torch.from_numpy(read_disparity(stored, numbers))
-        images = encode_disparity(disparity, encoding=setup.stream.depth_encoding, percentile=DEPTH_PERCENTILE)
+        images = encode_disparity(disparity, encoding=setup.header.depth_encoding, percentile=DEPTH_PERCENTILE)
     else:
         images = torch.from_numpy(read_frames(stored, numbers))
     height, width = images.shape[1:3]
     if min(height, width) < crop:
         raise UsageError(f"{record.id}: stored frames of {height}×{width} pixels are smaller than --crop {crop}")
     top, left = crop_corner(height, width, crop=crop, centre=rng is None, rng=rng or np.random.default_rng(0))
-    return images[:, top : top + crop, left : left + crop]
+    seen = images[:, top : top + crop, left : left + crop]
+    return seen.flip(2) if rng and rng.random() < setup.settings.flip else seen

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
-from torch import Tensor
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import path_identity
@@ -27,8 +26,7 @@ from amefu_cli.settings import RECIPES, ClipSettings
 from amefu_cli.stages.training import to_numpy, to_torch
 
 # What holds for every file of the public code; how long one was trained, and from which weights, none tells.
-BACKBONE, FUSION = "resnet50", "dgadain"
-CROP, ENCODING = 224, "magma"
+BACKBONE, FUSION, CROP, ENCODING = "resnet50", "dgadain", 224, "magma"
 OFFICIAL = RECIPES["official"]
 
 Arrays = dict[str, NDArray[Any]]
@@ -43,12 +41,10 @@ LOOKS_LIKE = {
 def read_public(path: Path, role: str) -> dict[str, Arrays]:
     """The tensors of a public file of `role` (`full`, `rgb`, `depth`) under our names, by checkpoint of ours.
 
-    Raises:
-        UsageError: absent, a pickle that holds code, other names, shapes or types than the public code writes.
-        DamagedFile, NotFinite: cut short, or not all numbers.
+    UsageError: absent, a pickle that holds code, other names, shapes or types than the public code writes. DamagedFile,
+    NotFinite: cut short, or not all numbers.
     """
-    tensors = read_tensors(path)
-    backbone = build_backbone(BACKBONE)
+    tensors, backbone = read_tensors(path), build_backbone(BACKBONE)
     names = file_names(backbone.shapes(), role)
     check_layout(tensors, backbone, role, str(path))
     arrays = to_numpy(tensors)
@@ -61,8 +57,8 @@ def read_public(path: Path, role: str) -> dict[str, Arrays]:
 def check_layout(tensors: Mapping[str, torch.Tensor], backbone: Backbone, role: str, name: str) -> None:
     """Hold names, shapes and types against those that the public code writes; UsageError on the first other one."""
     shapes, names = backbone.shapes(), file_names(backbone.shapes(), role)
-    heads = {part: some.get("head.weight") or some[f"{KEPT}fc.weight"] for part, some in names.items()}
-    classes = {part: _rows(tensors.get(head)) for part, head in heads.items()}
+    heads = {part: tensors.get(some.get("head.weight") or some[f"{KEPT}fc.weight"]) for part, some in names.items()}
+    classes = {part: len(head) if head is not None and head.ndim else 0 for part, head in heads.items()}
     expected = expected_shapes(shapes, role, dim=backbone.dim, classes=classes)
     differing = {"lacks": expected.keys() - tensors.keys(), "also holds": tensors.keys() - expected.keys()}
     others = [f"{what} {min(found)!r}" for what, found in differing.items() if found]
@@ -76,10 +72,6 @@ def check_layout(tensors: Mapping[str, torch.Tensor], backbone: Backbone, role: 
         wanted = f"{'int64' if public.endswith('num_batches_tracked') else 'float32'} {shape}"
         if found != wanted:
             raise UsageError(f"{name}: {public!r} is {found}, {wanted} is expected of --role {role}")
-
-
-def _rows(tensor: torch.Tensor | None) -> int:
-    return len(tensor) if tensor is not None and tensor.ndim else 0
 
 
 def import_stream(path: Path, modality: str, arrays: Arrays) -> StreamHeader:
@@ -107,9 +99,7 @@ def _notes(path: Path, head: NDArray[Any]) -> CheckpointNotes:
 def write_public(checkpoints: Mapping[str, Path], role: str, out: Path) -> int:
     """Write `checkpoints` (by role: `rgb`, `depth`, `fusion`) as a public file of `role`; returns its tensors' number.
 
-    Raises:
-        UsageError: a checkpoint is absent, or of a network that the public code does not have.
-        OSError: `out` cannot be written.
+    UsageError: a checkpoint is absent, or of a network that the public code lacks. OSError: `out` cannot be written.
     """
     names = file_names(build_backbone(BACKBONE).shapes(), role)
     parts = {part: _read(checkpoints[part], part) for part in names}
@@ -129,9 +119,8 @@ def public_fusion(arrays: Arrays, *, classes: int) -> Arrays:
     bias, one = arrays["scale.bias"], np.float32(1)
     kept = arrays.get(f"{KEPT}scale.bias", bias - one)
     less = kept if np.array_equal(kept + one, bias) else bias - one
-    dim = len(bias)
-    unread = {f"{KEPT}fc.weight": np.zeros((classes, dim), np.float32), f"{KEPT}fc.bias": np.zeros(classes, np.float32)}
-    return unread | arrays | {f"{KEPT}scale.bias": less}
+    weight, constant = np.zeros((classes, len(bias)), np.float32), np.zeros(classes, np.float32)
+    return {f"{KEPT}fc.weight": weight, f"{KEPT}fc.bias": constant} | arrays | {f"{KEPT}scale.bias": less}
 
 
 def _read(path: Path, role: str) -> Arrays:
@@ -140,13 +129,12 @@ def _read(path: Path, role: str) -> Arrays:
     else:
         field, found, needed = "backbone", checkpoint.open_stream(path, role).backbone, BACKBONE
     if found != needed:
-        raise UsageError(
-            f"{path}: its {field} is {found!r}; the public code has {needed!r} alone, so only that can be exported"
-        )
+        only = f"the public code has {needed!r} alone, so only that can be exported"
+        raise UsageError(f"{path}: its {field} is {found!r}; {only}")
     return checkpoint.read_checkpoint(path)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write named tensors in their order, as safetensors where the name says so, else as a torch pickle."""
     buffer = io.BytesIO()
     if path.suffix == ".safetensors":

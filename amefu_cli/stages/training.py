@@ -37,27 +37,22 @@ class Training:
     """
 
     model: nn.Module
-    kept: nn.Module
-    """The part of the model whose weights are the result."""
+    kept: nn.Module  # the part of the model whose weights are the result
     optimizer: torch.optim.Optimizer
     epochs: int
     steps: int
-    rates: Sequence[float]
-    """The learning rate of every parameter group."""
-    decay_after: int
-    """Epochs after which the rates fall by ×0.1; 0: never."""
+    rates: Sequence[float]  # the learning rate of every parameter group
+    decay_after: int  # epochs after which the rates fall by ×0.1; 0: never
     steps_from: Callable[[int, int], Iterator[float]]
     validate: Callable[[], Mapping[str, float | None]]
     metric: str
-    advice: str
-    """What helps against a loss that is not finite."""
+    advice: str  # what helps against a loss that is not finite
 
     def run(self, files: AnyRun, progress: Progress) -> Position:
         """All epochs that are left, and the result; returns where the best epoch was.
 
-        Raises:
-            NotFinite: the loss is NaN or infinite; names epoch and step.
-            Interrupted: a signal arrived; the snapshot is of the step that it let finish.
+        NotFinite: the loss is NaN or infinite; names epoch and step. Interrupted: a signal arrived; the snapshot is of
+        the step that it let finish.
         """
         position = resume(files, self.model, self.optimizer)
         for epoch in range(position.epoch, self.epochs):
@@ -69,15 +64,12 @@ class Training:
                 files.save(state_of(self.model, self.optimizer), position)
                 raise
             accuracy = numbers[self.metric] or 0.0
-            best = accuracy >= position.best_accuracy  # of equal ones the later: it has learned for longer
-            if best:
+            best_epoch, best_accuracy = position.best_epoch, position.best_accuracy
+            if accuracy >= best_accuracy:  # of equal ones the later: it has learned for longer
+                best_epoch, best_accuracy = epoch, accuracy
                 files.keep_best(to_numpy(self.kept.state_dict()), {"epoch": epoch, **numbers})
             files.record(epoch, {**numbers, "seconds": time.monotonic() - started})
-            position = Position(
-                epoch=epoch + 1,
-                best_epoch=epoch if best else position.best_epoch,
-                best_accuracy=max(accuracy, position.best_accuracy),
-            )
+            position = Position(epoch + 1, best_epoch=best_epoch, best_accuracy=best_accuracy)
             files.save(state_of(self.model, self.optimizer), position)
         files.finish()
         return position
@@ -116,8 +108,7 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
 
 def resume(run: AnyRun, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Put the snapshot of this training, if there is one, into model and optimizer; returns where it stands."""
-    found = run.resume()
-    if found is None:
+    if (found := run.resume()) is None:
         return Position()
     state, position = found
     model.load_state_dict(to_torch(state["model"]))
@@ -148,10 +139,7 @@ def epoch_episodes(table: FeatureTable, settings: MetaTrainSettings, epoch: int)
 
 
 def validation_episodes(table: FeatureTable, settings: MetaTrainSettings) -> Episodes:
-    """The episodes of the validation classes, the same ones after every epoch.
-
-    They have fewer ways where there are fewer classes.
-    """
+    """The episodes of the validation classes, the same ones after every epoch; of fewer ways where classes are few."""
     return draw_episodes(
         table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
         count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, VALIDATION]),

@@ -13,10 +13,8 @@ from amefu_cli.method.geometry import Colour
 
 
 class Backbone(nn.Module):
-    """Images float (n, 3, height, width), normalised by `mean` and `std`, -> features (n, dim).
-
-    `network.state_dict()` holds torchvision's or timm's own names; `load` takes such a dictionary.
-    """
+    """Images float (n, 3, height, width), normalised by `mean` and `std`, -> features (n, dim). `network.state_dict()`
+    holds torchvision's or timm's own names; `load` takes such a dictionary."""
 
     def __init__(self, network: nn.Module, *, dim: int, mean: Colour, std: Colour) -> None:
         super().__init__()
@@ -44,10 +42,8 @@ class Backbone(nn.Module):
 
 
 def normalise(frames: Tensor, *, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> Tensor:
-    """(frame / 255 - mean) / std of uint8 frames (n, height, width, 3) as (n, 3, height, width) in `dtype`.
-
-    The result is laid out channels-last, in the order of the frames' own bytes; `frames` may be a crop.
-    """
+    """(frame / 255 - mean) / std of uint8 frames (n, height, width, 3) as (n, 3, height, width) in `dtype`. The result
+    is laid out channels-last, in the order of the frames' own bytes; `frames` may be a crop."""
     width = frames.shape[2]
     scale = 1 / (255 * torch.tensor(std, device=frames.device))
     shift = -255 * torch.tensor(mean, device=frames.device) * scale

@@ -34,10 +34,8 @@ def encode_disparity(disparity: Tensor, *, encoding: str, percentile: float) -> 
 
 
 def _scaled_levels(counts: Tensor, percentile: float) -> Tensor:
-    """Share (frames, 256) float64 in 0..1 of the way from a frame's minimum to its percentile at each level.
-
-    The percentile lies between the two neighbours in rank order, linearly, as in numpy.percentile.
-    """
+    """Share (frames, 256) float64 in 0..1 of the way from a frame's minimum to its percentile at each level. The
+    percentile lies between the two neighbours in rank order, linearly, as in numpy.percentile."""
     cumulative = counts.cumsum(1)
     last = int(cumulative[0, -1]) - 1
     position = percentile / 100 * last

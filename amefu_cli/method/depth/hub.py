@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from amefu_cli.errors import UsageError, import_extra
 from amefu_cli.method.depth.network import ready
 
+# Settings of a configuration that would make transformers run or fetch what nobody asked for.
 CODE_SETTINGS = {"auto_map", "attn_implementation", "use_pretrained_backbone", "quantization_config"}
-"""Settings of a configuration that would make transformers run or fetch what nobody asked for."""
-
 UNUSED_TENSORS = {"backbone.embeddings.mask_token"}  # for training only
 METRIC_MODELS = {"zoedepth", "glpn", "depth_pro", "prompt_depth_anything"}  # depth, not disparity
 INVERTED_MODELS = {"depth_pro"}  # whose network gives inverse depth, which its image processor inverts at last

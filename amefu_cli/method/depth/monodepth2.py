@@ -65,12 +65,10 @@ class Monodepth2(nn.Module):
         """Features of strides 2, 4, 8, 16 and 32."""
         encoder = self.encoder
         normalised = ((images - 0.45) / 0.225).to(encoder.conv1.weight.dtype)
-        x = encoder.relu(encoder.bn1(encoder.conv1(normalised)))
-        features = [x]
-        x = encoder.maxpool(x)
-        for layer in (encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4):
-            x = layer(x)
-            features.append(x)
+        features = [encoder.relu(encoder.bn1(encoder.conv1(normalised)))]
+        features.append(encoder.layer1(encoder.maxpool(features[0])))
+        for layer in (encoder.layer2, encoder.layer3, encoder.layer4):
+            features.append(layer(features[-1]))
         return features
 
 

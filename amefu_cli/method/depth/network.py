@@ -58,9 +58,8 @@ def build_estimator(
     normalised by ImageNet's mean and deviation, not 0..1) are for `onnx`, whose files do not say.
     UsageError: a missing extra, weights of another network.
     """
-    network = ESTIMATORS[name].load()(
-        weights, device=device, precision=precision, threads=threads, imagenet_input=imagenet_input
-    )
+    build = ESTIMATORS[name].load()
+    network = build(weights, device=device, precision=precision, threads=threads, imagenet_input=imagenet_input)
     return Estimator(network, network.larger_is_farther if larger_is_farther is None else larger_is_farther)
 
 
@@ -81,10 +80,8 @@ def depth_to_disparity(depth: Tensor) -> Tensor:
 
 
 def quantise(disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Disparity float32 (frames, height, width) as uint8 values with `low` and `high` float32 (frames,).
-
-    disparity = low + value / 255 * (high - low), to within half a step; a frame without contrast gets value 0.
-    """
+    """Disparity float32 (frames, height, width) as uint8 values with `low` and `high` float32 (frames,), so that it is
+    low + value / 255 * (high - low) to within half a step; a frame without contrast gets value 0."""
     low, high = disparity.amin((1, 2)), disparity.amax((1, 2))
     span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
     value = (disparity - low[:, None, None]) * ((LEVELS - 1) / span)[:, None, None]

@@ -25,18 +25,15 @@ class OnnxDepth:
         self, weights: bytes | str, *, device: torch.device, threads: int, imagenet_input: bool, **_: object
     ) -> None:
         runtime = import_extra("onnxruntime", extra="onnx", needed_by="the estimator 'onnx'")
-        options = runtime.SessionOptions()
+        options, providers = runtime.SessionOptions(), _providers(runtime, device)
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3  # errors only; they are raised as well
         try:
-            self.session = runtime.InferenceSession(weights, options, providers=_providers(runtime, device))
-        except UsageError:
-            raise
+            self.session = runtime.InferenceSession(weights, options, providers=providers)
         except Exception as error:  # onnxruntime's errors have no base class of their own
             raise UsageError(f"onnx: not a model that onnxruntime can load: {error}") from error
         self.input, self.output = self.session.get_inputs()[0], self.session.get_outputs()[0]
-        self.imagenet_input = imagenet_input
-        shape = self.input.shape
+        self.imagenet_input, shape = imagenet_input, self.input.shape
         if len(self.session.get_inputs()) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
             raise UsageError(f"onnx: input {self.input.name!r} has shape {shape}; one batch of RGB images is needed")
         if self.input.type not in ONNX_TYPES:

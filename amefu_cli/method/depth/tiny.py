@@ -11,11 +11,8 @@ from torch.nn import functional as F
 
 from amefu_cli.method.depth.network import place
 
-WIDTHS = (16, 32, 64, 96, 128)
-"""Channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size."""
-
-TINY_SIZE = 128
-"""Height and width in pixels of the pictures on which it was trained, and at which it sees best."""
+WIDTHS = (16, 32, 64, 96, 128)  # channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size
+TINY_SIZE = 128  # height and width in pixels of the pictures on which it was trained, and at which it sees best
 
 
 def convolution(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
