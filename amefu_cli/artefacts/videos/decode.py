@@ -102,7 +102,7 @@ class VideoReader(opening.OpenVideo):
         """Decoded frames; at the end, what is missing is an error or, where allowed, sets `partial`."""
         fault: VideoError | None = None
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in self._packets():
                 for frame in self._decode(packet):
                     self.count_frame(frame)
                     yield frame
@@ -118,6 +118,13 @@ class VideoReader(opening.OpenVideo):
             for frame in self.stream.decode(None):  # what the decoder held back for reordering
                 self.count_frame(frame)
                 yield frame
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Packets of the stream, the empty one at its end last."""
+        with suppress(
+            IndexError
+        ):  # of PyAV, behind it, where streams appeared midway (MPEG-TS): it looks for theirs too
+            yield from self.container.demux(self.stream)
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         if packet.has_sidedata("encryption_info"):

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amefu_cli.artefacts.videos import decode as decoding
-from amefu_cli.artefacts.videos.decode import open_clip
+from amefu_cli.artefacts.videos.decode import VideoReader, open_clip
 from amefu_cli.artefacts.videos.find import Clip
 from amefu_cli.artefacts.videos.opening import (
     AmbiguousClip,
@@ -396,6 +396,33 @@ def test_a_recording_that_starts_between_keyframes(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: starts[0]] + content[starts[3] :])  # tables kept, the keyframe and two more gone
     assert read(path).levels[-10:] == pytest.approx([20 + 8 * i for i in range(10, 20)], abs=4)
+
+
+def test_a_programme_that_appears_midway_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two recordings of a broadcast are joined. Behind the last packet PyAV looks whether those streams were
+    asked for, in memory that is not its own; where it finds that they were, it fails on their number."""
+    ids = {"mpegts_service_id": "2", "mpegts_start_pid": "512", "mpegts_pmt_start_pid": "4352"}
+    other = encode(tmp_path / "other.ts", ramp(5), container=ids)
+    path = encode(tmp_path / "v.ts", ramp(20))
+    path.write_bytes(path.read_bytes() * 10 + other.read_bytes())
+    assert len(read(path).frames) == 200
+    packets = VideoReader._packets
+
+    class Stumbling:
+        def __init__(self, container: Any) -> None:
+            self.container = container
+
+        def demux(self, stream: Any) -> Iterator[Any]:
+            yield from self.container.demux(stream)
+            raise IndexError
+
+    def stumble(reader: VideoReader) -> Iterator[Any]:
+        whole, reader.container = reader.container, cast(Any, Stumbling(reader.container))
+        yield from packets(reader)
+        reader.container = whole
+
+    monkeypatch.setattr(VideoReader, "_packets", stumble)
+    assert len(read(path).frames) == 200
 
 
 def test_a_few_frames_fewer_than_the_header_says_are_sound(tmp_path: Path) -> None:
@@ -810,7 +837,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from amefu_cli.artefacts.videos.find import Clip
-from amefu_cli.artefacts.videos.decode import open_clip
+from amefu_cli.artefacts.videos.decode import VideoReader, open_clip
 with open_clip(Clip("c/v", "c", Path(sys.argv[1]), "video", 0, 0), allow_partial=False) as reader:
     print(sum(1 for _ in reader.frames(lambda height, width: (height, width))))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
