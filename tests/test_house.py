@@ -55,10 +55,10 @@ def test_no_file_is_a_hall() -> None:
 
 
 def test_the_whole_is_small() -> None:
-    """Heads are counted apart. The plan of the house said 13,000; typed headers and what lies in folders took more."""
+    """Heads are counted apart. The plan of the house said 13,000; tables and odd folders came since."""
     of_heads = sum(lines for path, lines in LINES.items() if path.is_relative_to(HEADS))
-    assert sum(LINES.values()) - of_heads <= 15_200
-    assert of_heads <= 3_500
+    assert sum(LINES.values()) - of_heads <= 14_400
+    assert of_heads <= 3_200
 
 
 def test_functions_are_short() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import fingerprint
-from amefu_cli.artefacts.files.lists import part_above
+from amefu_cli.artefacts.files.split import part_above
 from amefu_cli.artefacts.files.workspace import located, noted
 from amefu_cli.artefacts.stores.header import FramesHeader, FramesNotes, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, open_store, prepare_store

@@ -11,9 +11,16 @@ from conftest import MakeClips, RunAmefu, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amefu_cli.artefacts.files.lists import read_list
 from amefu_cli.artefacts.files.names import near_names, same_letters
-from amefu_cli.artefacts.files.split import Split, built_in_split, load_split, make_split, read_split, write_split
+from amefu_cli.artefacts.files.split import (
+    Split,
+    built_in_split,
+    load_split,
+    make_split,
+    read_list,
+    read_split,
+    write_split,
+)
 from amefu_cli.artefacts.videos.copies import Source, duplicates
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.split_check import ClassCount, check_split, repaired

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from small_stores import PUT, store_of
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes, read_episodes, write_episodes
-from amefu_cli.artefacts.files.lists import read_list
 from amefu_cli.artefacts.files.results import (
     Fingerprints,
     Found,
@@ -34,7 +33,7 @@ from amefu_cli.artefacts.files.results import (
     open_result,
     write_result,
 )
-from amefu_cli.artefacts.files.split import load_split, read_split
+from amefu_cli.artefacts.files.split import load_split, read_list, read_split
 from amefu_cli.artefacts.files.workspace import read_config
 from amefu_cli.artefacts.stores.check import verify_store
 from amefu_cli.artefacts.stores.failures import read_failures, record_failure

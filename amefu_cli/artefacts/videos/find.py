@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 from amefu_cli.artefacts.files.fingerprint import fingerprint
-from amefu_cli.artefacts.files.lists import PARTS
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of
+from amefu_cli.artefacts.files.split import PARTS
 from amefu_cli.artefacts.videos import entries
 from amefu_cli.artefacts.videos.entries import AUXILIARY, Above, Choice, choose_series, recording_of, suffix_of
 from amefu_cli.errors import UsageError, shown

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from amefu_cli.artefacts.files.lists import read_list
 from amefu_cli.artefacts.files.split import (
     draw_split,
     load_split,
     make_split,
+    read_list,
     read_split,
     split_of_folders,
     write_split,
