@@ -11,6 +11,7 @@ from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.weights.checkpoint import FIXES, FusionHeader, HeadHeader, open_fusion, open_head
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
+from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.method.heads import HEADS, MODELS, Model
 
 
@@ -54,9 +55,17 @@ def candidate_with_head(
 
 
 def model_of(name: str, features: Path, fusion: Path, head: str | None = None) -> Candidate:
-    """A row of MODELS, or a further stream of the feature store; `fusion` is opened where it fuses streams."""
+    """A row of MODELS, or a further stream of the feature store; `fusion` is opened where it fuses streams.
+
+    Raises:
+        UsageError: no such model; its frames are of novel videos only, and the head reads base videos too.
+    """
     if name in MODELS:
-        return candidate_of(name, fusion, head)
+        found = candidate_of(name, fusion, head)
+        row = HEADS[found.head]
+        if IMAGENET in found.model.streams and (row.learns or row.gallery):
+            raise UsageError(f"--head {found.head}: reads base videos too, and --model {name} has novel ones only")
+        return found
     there = header_of(features, FeaturesHeader)
     streams = sorted(there.streams.keys() - MODELS.keys()) if there else []
     if name not in streams:

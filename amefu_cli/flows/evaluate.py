@@ -156,19 +156,17 @@ class Novel:
         """The base videos that the head sees: of each class as many as its row asks for, drawn by GALLERY_SEED.
 
         Raises:
-            UsageError: a stream has no base videos, or the store has none.
+            UsageError: the store has none.
         """
         count = HEADS[candidate.head].gallery
         if not count:
             return {}
-        if alone := [name for name in candidate.model.streams if self.store.header.streams[name].novel_only]:
-            raise UsageError(f"--head {candidate.head}: sees base videos too, and {alone[0]!r} holds novel ones only")
         rng, chosen = np.random.default_rng(GALLERY_SEED), list[str]()
         for name in self.base:
             videos = sorted(video for video, record in self._records.items() if record.class_name == name)
             chosen += [videos[place] for place in rng.permutation(len(videos))[:count]]
         if not chosen:
-            raise UsageError(f"--head {candidate.head}: sees base videos too, and {self.store.path} holds none")
+            raise UsageError(f"--head {candidate.head}: reads base videos too, and {self.store.path} holds none")
         return {video: self._records[video] for video in sorted(chosen)}
 
     def _refuse_without(self, test_frames: str) -> None:

@@ -17,7 +17,6 @@ from amefu_cli.flows.evaluate import Videos
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import Split, SplitOrder, refuse_seen
-from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.flows.training import check_episodes, is_due, learned_from, meta_train, notes_of, training_tables
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.heads import HEADS
@@ -61,9 +60,7 @@ def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.Chec
     if head not in LEARNED:
         raise UsageError(f"--head {head!r}: must be one of {', '.join(LEARNED)}; the others learn nothing")
     settings = order.settings.of_head()
-    model = model_of(settings.model, order.features, order.fusion)
-    if IMAGENET in model.model.streams:
-        raise UsageError(f"--model {settings.model!r}: {IMAGENET!r} holds novel videos only: no head learns from it")
+    model = model_of(settings.model, order.features, order.fusion, head)
     check_device(order.device)
     if order.rebuild or not order.out.exists():
         require_writable(order.out.parent)

@@ -293,7 +293,10 @@ def test_a_dry_run_trains_nothing(feature_space):
         (("--tables", "4"), "--tables '4': must be of 1, 2, 3, heads"),
         (("--tables", "heads", "--heads", "tam"), "--heads 'tam': must be of prototype-cosine, "),
         (("--tables", "heads", "--model", "flow"), "--model 'flow': must be one of amefu, rgb"),
-        (("--tables", "heads", "--model", "rgb-basenet"), "'imagenet' holds novel videos only"),
+        (
+            ("--tables", "heads", "--model", "rgb-basenet"),
+            "reads base videos too, and --model rgb-basenet has novel ones only",
+        ),
         (("--shots", "1-6"), "6-shot with 1 query needs 7"),
         (("--way", "7"), "7-way episodes need 7 classes but only 6 hold videos"),
         (("--num-aug", "many"), "--num-aug 'many': must be numbers and ranges"),

@@ -185,7 +185,7 @@ def test_a_head_that_sees_base_videos(feature_space):
     assert told["fingerprints"]["gallery"]
     plain = json.loads(amefu(feature_space, "evaluate", "--model", "rgb", "--json"))
     assert plain["fingerprints"]["gallery"] is None
-    with pytest.raises(UsageError, match="sees base videos too, and 'imagenet' holds novel ones only"):
+    with pytest.raises(UsageError, match="reads base videos too, and --model rgb-basenet has novel ones only"):
         amefu(feature_space, *words, "rgb-basenet")
 
 
