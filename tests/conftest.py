@@ -62,6 +62,7 @@ segments = 2
 frames-per-segment = 2
 [meta-train]
 way = 2
+queries = 1
 epochs = 2
 episodes = 5
 validation-episodes = 10

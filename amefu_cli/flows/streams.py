@@ -84,9 +84,9 @@ def further_streams(
     asked = {name: _further(source, rgb) for name, source in map(_parsed, texts)}
     if basenet is not None:
         asked[IMAGENET] = basenet
-    kept = {name: _recorded(name, there, beside) for name in (there.streams if there else ())}
     new = {"rgb", "depth", *asked}
-    return asked | {name: stream for name, stream in kept.items() if stream and name not in new}
+    kept = {name: _recorded(name, there, beside) for name in (there.streams if there else ()) if name not in new}
+    return asked | {name: stream for name, stream in kept.items() if stream}
 
 
 def basenet_of(rgb: Asked, weights: str) -> Asked:

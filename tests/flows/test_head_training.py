@@ -101,7 +101,10 @@ def test_a_head_brings_its_own_defaults() -> None:
     ("words", "message"),
     [
         (("meta-train", "--head", "otam"), "--head 'otam': must be one of match-linear, chamfer++, trx"),
-        (("meta-train", "--head", "trx", "--model", "rgb-basenet"), "'imagenet' holds novel videos only"),
+        (
+            ("meta-train", "--head", "trx", "--model", "rgb-basenet"),
+            "reads base videos too, and --model rgb-basenet has novel ones only",
+        ),
         (("meta-train", "--head", "trx", "--model", "clip"), "--model 'clip': must be one of amefu, rgb, depth"),
         (("meta-train", "--head", "trx"), "fusion.safetensors: no such checkpoint; make it with `amefu meta-train`"),
         (("evaluate", "--head", "trx", "--model", "rgb"), "make it with `amefu meta-train --head trx --model rgb`"),

@@ -173,7 +173,7 @@ def test_what_an_imported_file_does_not_tell_is_shown_as_unknown(imported: Path,
     assert "fusion dgadain" in amefu("status", "--workspace", imported)
 
     store = VideoStore(tmp_path, streams_from(imported))
-    drawn = DrawnEpisodes((), np.zeros((1, 5, 1), int), np.zeros((1, 5, 1), int), EpisodeNotes(0))
+    drawn = DrawnEpisodes(("run/1",), np.zeros((1, 5, 1), int), np.zeros((1, 5, 1), int), EpisodeNotes(0))
     candidate = candidate_of("amefu", imported / "fusion.safetensors")
     asked = settings_of_result(Novel(Ready(store, make_split([], [], [], source="test")), ()), candidate, drawn, seed=0)
     assert (asked.fusion, asked.num_aug) == ("dgadain", None)

@@ -87,7 +87,7 @@ def test_a_line_that_is_no_video_is_named(text: str, message: str, tmp_path: Pat
 
 
 def test_a_split_that_is_none_is_refused_with_the_ways_to_give_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"must be kinetics100, ucf101, hmdb51, a \.json or"):
+    with pytest.raises(UsageError, match=r"must be kinetics100, ucf101, hmdb51, ssv2-small, a \.json or"):
         load_split(str(tmp_path / "nothing"))
     with pytest.raises(UsageError, match=r"0 files are named \*train.txt; exactly one is needed"):
         load_split(str(tmp_path))

@@ -129,7 +129,8 @@ def episodes(path: Path) -> None:
 def result(path: Path) -> None:
     asked = ResultSettings(
         model="rgb", head="prototype-cosine", test_frames="middle", way=2, shot=1, queries=1, episodes=2, seed=0,
-        episodes_fingerprint="f", recipe=Recipes("paper"), switches=Switches(0.0, "middle", "square"),
+        episodes_fingerprint="f", queries_fingerprint="q", recipe=Recipes("paper"),
+        switches=Switches(0.0, "middle", "square"),
         missing_videos=0, missing_classes=(), fingerprints=Fingerprints("g"),
     )  # fmt: skip
     found = Found(
