@@ -13,7 +13,7 @@ from conftest import commands, fresh_python
 
 PACKAGE = Path(__file__).parent.parent / "amefu_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "torchvision", "av", "zarr", "sklearn", "matplotlib")
+HEAVY = ("torch", "torchvision", "av", "zarr", "sklearn", "matplotlib", "numpy")
 
 # floor: what it may import of the package, besides itself, errors and interruption
 ALLOWED = {
