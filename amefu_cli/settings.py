@@ -275,6 +275,7 @@ class MetaTrainSettings(Sgd, TaskShape):
 
     fusion: str = option("dgadain", "how depth guides RGB", choices=(*FUSIONS,))
     num_aug: int = option(2, "asynchronous depth clips an episode besides the matched one", minimum=0, maximum=64)
+    matched: bool = option(False, "the matched clip in place of asynchronous ones: as many steps without asynchrony")
     epochs: int = option(6, "epochs", minimum=1, maximum=10_000)
     episodes: int = option(2000, "episodes an epoch", minimum=1)
     learning_rate: float = option(2e-5, "SGD learning rate", minimum=0.0)
@@ -302,7 +303,7 @@ class HeadTrainSettings(MetaTrainSettings):
 
     def of_head(self) -> HeadTrainSettings:
         """What a head's training depends on: what only a fusion's does is as it would be if it were not given."""
-        of_fusion = ("fusion", "num_aug", "temperature", "learn_temperature", "loss", "classifier")
+        of_fusion = ("fusion", "num_aug", "matched", "temperature", "learn_temperature", "loss", "classifier")
         return dataclasses.replace(self, **{name: getattr(MetaTrainSettings, name) for name in of_fusion})
 
     def of_fusion(self) -> MetaTrainSettings:

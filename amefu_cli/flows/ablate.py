@@ -169,9 +169,9 @@ class _Ablating:
     def _fusion(self, trial: Trial, seed: int) -> TrainingRun[FusionHeader]:
         assert trial.fusion is not None
         assert trial.num_aug is not None
-        settings = replace(self.training, fusion=trial.fusion, num_aug=trial.num_aug, seed=seed)
+        settings = replace(self.training, fusion=trial.fusion, num_aug=trial.num_aug, matched=trial.matched, seed=seed)
         header = fusion_header(self.session, self.ready, settings)
-        return self._placed(header, f"{trial.fusion}-{trial.num_aug}aug", self.session.workspace.fusion)
+        return self._placed(header, trial.training, self.session.workspace.fusion)
 
     def _head(self, trial: Trial, seed: int, model: Candidate) -> TrainingRun[HeadHeader]:
         settings = replace(head_settings(self.session, trial), seed=seed)

@@ -10,7 +10,7 @@ from amefu_cli.artefacts.files.results import Recipes
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import MARK, Comparison
 from amefu_cli.method.heads import HEADS, MODELS, Model
-from amefu_cli.method.heads.published import AMEFU, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
+from amefu_cli.method.heads.published import AMEFU, MATCHED, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
 from amefu_cli.settings import AblateSettings, parse_numbers
 
 END_TO_END = "†"
@@ -54,7 +54,7 @@ def plan_tables(settings: AblateSettings, *, num_aug: int) -> Plan:
         if name == OF_HEADS:
             tables[OF_HEADS] = _rows_of_heads(settings, amefu)
             continue
-        rows = TABLES[name].rows + (tuple(map(num_aug_row, num_augs)) if name == "3" else ())
+        rows = TABLES[name].rows + ((*map(num_aug_row, num_augs), MATCHED) if name == "3" else ())
         if num_aug != NUM_AUG:  # the paper's figures are not those of AMeFu-Net as it is trained here
             rows = tuple(replace(row, trial=amefu, figures={}) if row.title == AMEFU_NET else row for row in rows)
         tables[TABLES[name].title] = rows

@@ -85,7 +85,8 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[tor
 
     def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([settings.seed, epoch, episode])
-        return gather_episode(table, videos[episode], num_aug=settings.num_aug, clip=setup.clip, rng=rng)
+        rgb, depth = gather_episode(table, videos[episode], num_aug=settings.num_aug, clip=setup.clip, rng=rng)
+        return rgb, depth[:1].expand_as(depth) if settings.matched else depth
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
 

@@ -41,10 +41,11 @@ def test_the_rows_of_all_tables():
         "Table 3: ablation": [
             "RGB", "Depth", "RGB + Depth + Concat", "RGB + Depth + DGAdaIN", "RGB guide Depth", "DGAdaIN",
             "two-way guidance", "num_aug = 1", "num_aug = 2", "num_aug = 3",
+            "as many steps as num_aug = 2, all matched",
         ],
     }  # fmt: skip
     assert made.trials[0] == made.amefu == Trial("amefu", fusion="dgadain", num_aug=2)
-    assert len(made.trials) == len({trial.name for trial in made.trials}) == 16
+    assert len(made.trials) == len({trial.name for trial in made.trials}) == 17
     assert made.streams == ("rgb", "depth", "imagenet")
 
 
@@ -178,10 +179,11 @@ def rows_of(told):
 def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
     told = json.loads(amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "1", "--json"))
     folder, rows = feature_space / "ablation", rows_of(told)
-    assert sorted(counted) == sorted([*["amefu"] * 6, "rgb", "depth", "rgb-basenet", "rgb-basenet++"])
+    assert sorted(counted) == sorted([*["amefu"] * 7, "rgb", "depth", "rgb-basenet", "rgb-basenet++"])
     trained = sorted(path.name.rpartition("-")[0] for path in folder.glob("*.safetensors"))
     assert trained == [
-        "concat-0aug", "dgadain-0aug", "dgadain-1aug", "dgadain-2aug", "rgb-cmn-embedding", "rgb-guides-depth-0aug",
+        "concat-0aug", "dgadain-0aug", "dgadain-1aug", "dgadain-2aug", "dgadain-2matched", "rgb-cmn-embedding",
+        "rgb-guides-depth-0aug",
         "rgb-second-order-relation", "rgb-tarn", "two-way-0aug",
     ]  # fmt: skip
     assert rows.pop("CFA")["shots"] == {}

@@ -8,19 +8,22 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from synthetic_features import amefu
 from torch import nn
 
+from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position, read_checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import unwind_on_signals
 from amefu_cli.method.backbones.network import Backbone
 from amefu_cli.method.geometry import IMAGENET_MEAN, IMAGENET_STD
-from amefu_cli.settings import ClipSettings
+from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import training as training_loop
+from amefu_cli.stages.meta_train import MetaTraining, _episodes
 from amefu_cli.stages.pretrain import StreamClassifier
 from amefu_cli.stages.training import Training
 
@@ -144,3 +147,21 @@ def test_a_temperature_stays_or_is_learned(feature_space: Path) -> None:
         found[name] = json.loads(out.with_suffix(".metrics.jsonl").read_text())["temperature"]
     assert found["fixed"] == pytest.approx(10)
     assert found["learned"] != pytest.approx(10, abs=1e-3)
+
+
+@pytest.mark.parametrize("matched", [False, True])
+def test_matched_clips_take_the_place_of_asynchronous_ones(matched: bool) -> None:
+    """Six videos of 16 frames whose features are their frame's number, in clips of 4 × 2."""
+    frame = np.tile(np.arange(16), 6)
+    rows = np.broadcast_to(frame.astype(np.float16)[None, :, None], (1, 96, 3))
+    table = FeatureTable(
+        ids=tuple("abcdef"), class_names=("run", "sit"), labels=np.repeat([0, 1], 3), frame=frame,
+        frames=np.full(6, 16), start=np.arange(0, 97, 16), streams={"rgb": rows, "depth": rows},
+    )  # fmt: skip
+    settings = MetaTrainSettings(way=2, shot=1, queries=2, episodes=3, num_aug=2, matched=matched)
+    clip = ClipSettings(segments=4, frames_per_segment=2)
+    setup = MetaTraining(table, None, settings, clip, "middle", torch.device("cpu"))
+    for rgb, depth in _episodes(setup, 0, 0):
+        assert depth.shape == (3, 2, 3, 8, 3)
+        assert torch.equal(depth[0], rgb)
+        assert all(torch.equal(other, rgb) is matched for other in depth[1:])

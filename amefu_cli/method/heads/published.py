@@ -6,7 +6,7 @@ Its figures are 5-way accuracy in % by number of shots, of ResNet-50 streams.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from amefu_cli.method.heads import MODELS, Model
 
@@ -21,12 +21,17 @@ class Trial:
     head: str = Model.head
     fusion: str | None = None
     num_aug: int | None = None
+    matched: bool = False  # whether the matched depth clip stands in place of the asynchronous ones
+
+    @property
+    def training(self) -> str:
+        """How it is fused: `dgadain-2aug`, `dgadain-2matched`; empty where nothing is."""
+        return f"{self.fusion}-{self.num_aug}{'matched' if self.matched else 'aug'}" if self.fusion else ""
 
     @property
     def name(self) -> str:
         """`amefu-otam-dgadain-2aug`: tells it from all others."""
-        asynchrony = None if self.num_aug is None else f"{self.num_aug}aug"
-        return "-".join(filter(None, [self.model, self.head, self.fusion, asynchrony]))
+        return "-".join(filter(None, [self.model, self.head, self.training]))
 
 
 @dataclass(frozen=True)
@@ -120,3 +125,7 @@ def num_aug_row(num_aug: int) -> PaperRow:
     """A row of the last part of Table 3: DGAdaIN with so many asynchronous clips."""
     figures = _k100(_NUM_AUGS[num_aug]) if num_aug in _NUM_AUGS else {}
     return PaperRow(f"num_aug = {num_aug}", fused("dgadain", num_aug), figures, ours=not figures)
+
+
+MATCHED = PaperRow(f"as many steps as num_aug = {NUM_AUG}, all matched", replace(AMEFU, matched=True), ours=True)
+"""What asynchrony is worth is told by its difference from num_aug = 2, and not by that of DGAdaIN, with fewer steps."""
