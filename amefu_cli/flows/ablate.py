@@ -80,7 +80,7 @@ def ablate(session: Session, order: AblateOrder) -> Tables | None:
         check_episodes(videos, split, training)
         for trial in plan.trials:
             if HEADS[trial.head].learns:
-                with named(f"{trial.head}, trained by its defaults and by [meta-train] of amefu.toml"):
+                with _named(f"{trial.head}, trained by its defaults and by [meta-train] of amefu.toml"):
                     check_episodes(videos, split, head_settings(session, trial))
 
     check_device(order.device)
@@ -103,7 +103,7 @@ def ablate(session: Session, order: AblateOrder) -> Tables | None:
 
 
 @contextmanager
-def named(what: str) -> Iterator[None]:
+def _named(what: str) -> Iterator[None]:
     """Says what a refusal is of."""
     try:
         yield
@@ -139,10 +139,11 @@ class _Ablating:
         lacking = []
         for seed in self.seeds(trial):
             fusion = self._fusion(trial, seed) if trial.fusion else None
-            if fusion and not _is_there(fusion):
+            untrained = fusion is not None and not _is_there(fusion)
+            if fusion and untrained:
                 lacking.append(fusion.out.stem)
             if HEADS[trial.head].learns:
-                if lacking and fusion:  # whose frames it would read
+                if untrained:  # whose frames it would read
                     lacking.append(f"{trial.name} (seed {seed})")
                 elif not _is_there(head := self._head(trial, seed, self._model(trial, fusion))):
                     lacking.append(head.out.stem)

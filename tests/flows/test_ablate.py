@@ -176,6 +176,7 @@ def rows_of(told):
     return {row["title"]: row for table in told["tables"] for row in table["rows"]}
 
 
+@pytest.mark.slow
 def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
     told = json.loads(amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "1", "--json"))
     folder, rows = feature_space / "ablation", rows_of(told)
@@ -213,6 +214,7 @@ def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
     assert (told["preset"], told["recipe"]["fusion"], told["data_set"]) == ("paper", "paper", None)
 
 
+@pytest.mark.slow
 def test_heads_are_ordered_and_compared_with_the_best_and_the_plain_prototype(feature_space):
     heads = "otam,chamfer++,segment-augmentation,knn"
     words = ("ablate", "--tables", "heads", "--heads", heads, "--shots", "1", "--seeds", "2")
@@ -261,6 +263,7 @@ def test_a_second_run_makes_only_what_is_missing(feature_space, counted):
     assert {path.name.partition(".")[0] for path in rewritten} <= {lost.stem}  # its metrics
 
 
+@pytest.mark.slow
 def test_what_meta_train_made_is_used(feature_space):
     amefu(feature_space, "meta-train")
     amefu(feature_space, "meta-train", "--head", "second-order-relation", "--model", "rgb")
@@ -271,6 +274,7 @@ def test_what_meta_train_made_is_used(feature_space):
     assert open_result(feature_space / "same.json").found.right == result.found.right
 
 
+@pytest.mark.slow
 def test_other_settings_are_trained_beside(feature_space):
     words = ("ablate", "--tables", "2", "--shots", "1")
     amefu(feature_space, *words)
