@@ -137,9 +137,9 @@ class Table:
         for row in self.rows:
             if row.trial is None:
                 yield f"- {row.title}: {row.note}"
-            elif HEADS[row.trial.head].classifier is None:
-                head = HEADS[row.trial.head]
-                yield f"- {row.title}: `{row.trial.head}` on `{row.trial.model}` ({head.citation}). {head.exactness}"
+            elif (head := HEADS[row.trial.head]).classifier is None:
+                what = f"`{row.trial.head}` on `{row.trial.model}`, " if row.trial.head not in row.title else ""
+                yield f"- {row.title}: {what}{head.citation}. {head.exactness}"
 
 
 def _accuracies(row: TableRow, shots: Sequence[str], with_figures: bool) -> list[str]:

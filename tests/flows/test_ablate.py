@@ -150,7 +150,7 @@ def test_the_layout():
         "| RGB (ours) | 73.60 ± 0.86 | – |\n| TAM | 74.20 ± 0.86 | 73.0† |\n| CFA | – | 69.9† |\n"
         "| AMeFu-Net | 74.10 ± 0.86 (0.52) | 74.1 |\n\n"
         "†: the backbone behind the paper's figure learned with its head, end to end.\n\n"
-        f"- TAM: `otam` on `rgb` ({HEADS['otam'].citation}). {HEADS['otam'].exactness}\n"
+        f"- TAM: `otam` on `rgb`, {HEADS['otam'].citation}. {HEADS['otam'].exactness}\n"
         "- CFA: not run: why.\n\n"
         "Difference from AMeFu-Net, points:\n\n"
         "|  | 1-shot |\n| --- | --- |\n"
