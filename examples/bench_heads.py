@@ -6,10 +6,13 @@ python examples/bench_heads.py HEAD SHOT    # one head, in this process; `bench.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as amefu itself sets it
 
 import numpy as np
 import torch
