@@ -19,7 +19,7 @@ import torch
 from bench_kit import Bench
 
 from amefu_cli.method.episodes import draw_episodes
-from amefu_cli.method.heads import build_head
+from amefu_cli.method.heads import HEADS, build_head
 from amefu_cli.stages.scoring import by_head
 
 CLASSES, VIDEOS, FRAMES, DIM, EPISODES = 24, 100, 8, 2048, 10_000
@@ -51,7 +51,7 @@ def measure(name: str, shot: int) -> dict[str, float]:
     drawn = draw_episodes(
         labels, way=5, shot=shot, queries=1, count=EPISODES, rng=rng, class_names=[*map(str, range(CLASSES))]
     )
-    options = {"base_classes": 64} if name in ("hyrsm", "molo-base") else {}
+    options = {"base_classes": 64} if HEADS[name].knows_classes else {}
     head = build_head(name, DIM, options).eval()
     wall, cpu = time.perf_counter(), time.process_time()
     by_head(head, frames, drawn, device=torch.device("cpu"), progress=lambda done, total, item: None)
