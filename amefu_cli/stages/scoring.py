@@ -120,6 +120,11 @@ def by_head(
 
 @torch.inference_mode()
 def _embedded(head: Head, frames: NDArray[np.float32], device: torch.device) -> torch.Tensor:
-    """The head's states of frames (videos, frames, dim)."""
-    parts = (frames[begin : begin + VIDEOS_AT_ONCE] for begin in range(0, len(frames), VIDEOS_AT_ONCE))
-    return torch.cat([head.embed(torch.from_numpy(part).to(device)) for part in parts])
+    """The head's states of frames (videos, frames, dim), in memory once: those of trx are ten times the frames."""
+    states = torch.empty(0, device=device)
+    for begin in range(0, len(frames), VIDEOS_AT_ONCE):
+        some = head.embed(torch.from_numpy(frames[begin : begin + VIDEOS_AT_ONCE]).to(device))
+        if not begin:
+            states = some.new_empty((len(frames), *some.shape[1:]))
+        states[begin : begin + len(some)] = some
+    return states
