@@ -275,6 +275,15 @@ class FeaturesSettings(Settings):
 
 
 @dataclass(frozen=True)
+class Protocol(Settings):
+    """Which frames an imported checkpoint was trained and tested on; what `frames` and `features` then do unasked."""
+
+    geometry: str = same(FramesSettings, "geometry")
+    test_frames: str = same(FeaturesSettings, "test_frames")
+    flip: float = same(FeaturesSettings, "flip")
+
+
+@dataclass(frozen=True)
 class MetaTrainSettings(Sgd, TaskShape):
     """How the fusion is meta-trained (the paper's §3.4 and §4.1)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.artefacts.files.split import Split
-from amefu_cli.artefacts.files.workspace import located, noted, noted_weights
+from amefu_cli.artefacts.files.workspace import imported_protocol, located, noted, noted_weights
 from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FeaturesNotes, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.flows.session import Session
@@ -99,6 +99,8 @@ def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
         streams={name: stream.row for name, stream in asked.items()},
         notes=_notes(session, inputs, asked, path, there),
     )
+    if there is None:
+        session.note_protocol("features", header.settings)
     work = Work(session, "features", order.work, path.parent)
     if work.is_share:
         refuse_to_draw(session, order.split)
@@ -140,6 +142,7 @@ def make_features(
 ) -> Made[FeaturesHeader]:  # fmt: skip
     """Bring features.zarr up to date with both stores; `before` is what was done to them."""
     header = replace(plan.header, notes=replace(plan.header.notes, geometry=frames.header.settings.geometry))
+    warn_of_other_protocol(session, header, plan.inputs.checkpoints.values(), plan.order.out)
     store = prepare_store(plan.order.out, header, rebuild=plan.order.rebuild, frames=frames)
     making = _Making(plan, frames, depth, store, split)
     jobs = plan.work.choose([*filter(split.lists, frames.ids())], store, making.job)
@@ -229,6 +232,22 @@ def kept_frames(frames: int, rules: Sequence[str], *, runs: int, clip: ClipSetti
     size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}
     parts = [clip_by_rule(rule, frames, **size) for rule in rules]
     return np.unique(np.concatenate([*parts, spread_runs(frames, runs=runs, **size)] if runs else parts))
+
+
+def warn_of_other_protocol(session: Session, header: FeaturesHeader, checkpoints: Iterable[Path], store: Path) -> None:
+    """Say where an imported stream was trained and tested on other frames than features are made of."""
+    made = {"geometry": header.notes.geometry, "test_frames": header.settings.test_frames}
+    protocol = imported_protocol(checkpoints)
+    other = [name for name in made if protocol.get(name, made[name]) != made[name]]
+    if not other:
+        return
+    trained, found = (", ".join(f"{name} {of[name]}" for name in other) for of in (protocol, made))
+    lines = {"geometry": "frames VIDEOS", "test_frames": "features"}
+    fixes = (f"`amefu {lines[name]} --rebuild --{name.replace('_', '-')} {protocol[name]}`" for name in other)
+    session.say.warn(
+        f"the imported streams were trained and tested by {trained}, but {store} has {found}; for the public code's "
+        f"numbers type {', then '.join(fixes)}"
+    )
 
 
 def warn_of_other_switches(session: Session, store: VideoStore[FeaturesHeader]) -> None:
