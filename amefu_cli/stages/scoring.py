@@ -44,7 +44,7 @@ class Reading:
         """Some videos at a time, the clip (videos, frames, dim) of each stream, from view 0 of the frames that testing
         reads."""
         read = [clip_by_rule(self.test_frames, int(count), **vars(self.clip)) for count in table.frames]
-        rows = [table.nearest_rows(video, numbers) for video, numbers in enumerate(read)]
+        rows = [table.rows(video, numbers) for video, numbers in enumerate(read)]
         for begin in range(0, len(rows), VIDEOS_AT_ONCE):
             some = np.stack(rows[begin : begin + VIDEOS_AT_ONCE])  # (videos, frames)
             streams = (table.streams[name][0][some] for name in self.model.streams)
