@@ -72,6 +72,12 @@ HEADS: Mapping[str, HeadRow] = {
     "prototype-euclidean": HeadRow(
         "distance to the class mean", "heads.mean_frames:PrototypeEuclidean", _PROTOTYPES, classifier="euclidean"
     ),
+    "unit-frames-euclidean": HeadRow(
+        "distance to the class mean, frames of length 1", "heads.mean_frames:UnitFramesEuclidean",
+        "after Fu et al., ACM MM 2019",
+        "Embodied Learning's code, exact for videos of 19 frames and more; of shorter ones that starts at the first "
+        "and repeats none. AMeFu-Net's text also fits frames as they are: `--head prototype-euclidean`.",
+    ),
     "mean-frames-cosine": HeadRow("mean cosine to the shots", "heads.mean_frames:MeanFramesCosine", _TRX_CODE),
     "otam": HeadRow(
         "OTAM alignment", "heads.otam:OTAM", _OTAM, frames=EIGHT,
@@ -195,7 +201,7 @@ MODELS: Mapping[str, Model] = {
     "amefu": Model("AMeFu-Net", ("rgb", "depth")),
     "rgb": Model("RGB", ("rgb",)),
     "depth": Model("Depth", ("depth",)),
-    "rgb-basenet": Model("RGB basenet", ("imagenet",), "consecutive", "prototype-euclidean", unit_length=False),
+    "rgb-basenet": Model("RGB basenet", ("imagenet",), "consecutive", "unit-frames-euclidean", unit_length=False),
     "rgb-basenet++": Model("RGB basenet++", ("imagenet",)),
 }
 
