@@ -19,6 +19,16 @@ FUSIONS: Mapping[str, Row] = {
     "concat": Row("RGB + depth, concatenated", "heads.fusion:Concatenation"),
     "rgb-guides-depth": Row("RGB guides depth", "heads.fusion:RGBGuidesDepth"),
     "two-way": Row("two-way guidance", "heads.fusion:TwoWay"),
+    "rgb-linear": Row("RGB through one linear layer", "heads.fusion:RGBLinear"),
+    "depth-linear": Row("depth through one linear layer", "heads.fusion:DepthLinear"),
+    "dgadain-linear": Row("DGAdaIN, then one linear layer", "heads.fusion:DGAdaINLinear"),
+}
+
+# name -> (labels (videos,) int64, rng) -> the video (videos,) int64 whose depth each one's RGB is fused with
+DEPTHS: Mapping[str, Row] = {
+    "own": Row("its own", "episodes:own_depth"),
+    "class": Row("of another video of its class, which it is told even of queries", "episodes:depth_of_class"),
+    "random": Row("of any other video", "episodes:depth_of_any"),
 }
 
 # name -> (dot (..., queries, way), squared norms (..., queries, 1) and (..., 1, way)) -> logits (..., queries, way)
