@@ -19,7 +19,7 @@ from amefu_cli.method import Row, either
 from amefu_cli.method.backbones import FAMILIES
 from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
-from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
+from amefu_cli.method.heads import CLASSIFIERS, DEPTHS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
 
 DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where what the depth stream sees is clipped
 
@@ -232,7 +232,7 @@ class Sgd(Settings):
 
 @dataclass(frozen=True)
 class PretrainSettings(Sgd):
-    """How one stream is fine-tuned on the base classes (the paper's §4.1)."""
+    """How one stream is fine-tuned on the base classes (the paper's §4.2)."""
 
     epochs: int = option(6, "passes over the base videos (depth: 60)", minimum=1, maximum=10_000)
     videos_per_batch: int = option(6, "videos a step", minimum=1, maximum=4096)
@@ -285,11 +285,14 @@ class Protocol(Settings):
 
 @dataclass(frozen=True)
 class MetaTrainSettings(Sgd, TaskShape):
-    """How the fusion is meta-trained (the paper's §3.4 and §4.1)."""
+    """How the fusion is meta-trained (the paper's §3.4 and §4.2)."""
 
-    fusion: str = option("dgadain", "how depth guides RGB", choices=(*FUSIONS,))
+    fusion: str = option("dgadain", f"how depth guides RGB: {each(FUSIONS)}", choices=(*FUSIONS,))
     num_aug: int = option(2, "asynchronous depth clips an episode besides the matched one", minimum=0, maximum=64)
     matched: bool = option(False, "the matched clip in place of asynchronous ones: as many steps without asynchrony")
+    depth_of: str = option(
+        "own", f"whose depth, in training and evaluation; others are controls: {each(DEPTHS)}", choices=(*DEPTHS,)
+    )
     epochs: int = option(6, "epochs", minimum=1, maximum=10_000)
     episodes: int = option(2000, "episodes an epoch", minimum=1)
     learning_rate: float = option(2e-5, "SGD learning rate", minimum=0.0)
@@ -317,7 +320,9 @@ class HeadTrainSettings(MetaTrainSettings):
 
     def of_head(self) -> HeadTrainSettings:
         """What a head's training depends on: what only a fusion's does is as it would be if it were not given."""
-        of_fusion = ("fusion", "num_aug", "matched", "temperature", "learn_temperature", "loss", "classifier")
+        of_fusion = (
+            "fusion", "num_aug", "matched", "depth_of", "temperature", "learn_temperature", "loss", "classifier",
+        )  # fmt: skip
         return dataclasses.replace(self, **{name: getattr(MetaTrainSettings, name) for name in of_fusion})
 
     def of_fusion(self) -> MetaTrainSettings:
@@ -428,7 +433,7 @@ Defaults = Mapping[str, Mapping[str, Any]]
 _TINY_STREAM: Mapping[str, Any] = {"backbone": "timm:tf_efficientnet_lite0", "crop": 112}
 _SMALL_DATA_SET: Defaults = {"meta-train": {"episodes": 1000, "learning_rate": 1e-5, "decay_after": 3}}
 
-# What a data set is trained with. `paper` and `kinetics100` are the defaults themselves (the paper's §4.1).
+# What a data set is trained with. `paper` and `kinetics100` are the defaults themselves (the paper's §4.2).
 PRESETS: Mapping[str, Defaults] = {
     "paper": {},
     "kinetics100": {},

@@ -72,7 +72,8 @@ def evaluate(
 
 
 def _task(result: Result) -> str:
-    return f"{result.asked.way}-way {result.asked.shot}-shot"
+    of_others = f", --depth-of {result.asked.depth_of}" if result.asked.depth_of != "own" else ""
+    return f"{result.asked.way}-way {result.asked.shot}-shot{of_others}"
 
 
 @command

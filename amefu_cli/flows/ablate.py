@@ -170,7 +170,10 @@ class _Ablating:
     def _fusion(self, trial: Trial, seed: int) -> TrainingRun[FusionHeader]:
         assert trial.fusion is not None
         assert trial.num_aug is not None
-        settings = replace(self.training, fusion=trial.fusion, num_aug=trial.num_aug, matched=trial.matched, seed=seed)
+        settings = replace(
+            self.training, fusion=trial.fusion, num_aug=trial.num_aug, matched=trial.matched, depth_of=trial.depth_of,
+            seed=seed,
+        )  # fmt: skip
         header = fusion_header(self.session, self.ready, settings)
         return self._placed(header, trial.training, self.session.workspace.fusion)
 

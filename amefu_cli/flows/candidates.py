@@ -28,6 +28,11 @@ class Candidate:
     head_checkpoint: Path | None = None
     trained_head: HeadHeader | None = None
 
+    @property
+    def depth_of(self) -> tuple[str, int]:
+        """Whose depth it fuses, and by which seed."""
+        return self.fusion.depth_of if self.fusion else ("own", 0)
+
     def test_frames(self, made: FeaturesHeader) -> str:
         """Which frames of a video are read: those that the head asks for, or the model, or that the store is for."""
         return HEADS[self.head].frames or self.model.test_frames or made.settings.test_frames

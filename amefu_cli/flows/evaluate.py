@@ -148,7 +148,7 @@ class Novel:
         seen = read_features(self.store, gallery, self.base, streams=streams, views=1) if gallery else None
         return model_vectors(
             self.table, candidate.model, made, head=candidate.head, test_frames=test_frames,
-            brought=FromBase(candidate.checkpoint, candidate.head_checkpoint, seen), device=device,
+            brought=FromBase(candidate.checkpoint, candidate.head_checkpoint, seen, candidate.depth_of), device=device,
             source=self.store.path,
         )  # fmt: skip
 
@@ -258,7 +258,7 @@ def settings_of_result(
     trained = fusion.training.settings if fusion and fusion.training else None
     return results.ResultSettings(
         model=candidate.name, fusion=fusion.fusion if fusion else None, num_aug=trained.num_aug if trained else None,
-        head=candidate.head, test_frames=candidate.test_frames(made),
+        depth_of=candidate.depth_of[0], head=candidate.head, test_frames=candidate.test_frames(made),
         way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
         episodes_fingerprint=drawn.fingerprint, queries_fingerprint=drawn.queries_fingerprint,
         recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),

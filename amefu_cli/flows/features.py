@@ -92,9 +92,10 @@ def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
     run = order.run or session.settings(NetworkRun, "features")
     check_device(run.device)
     inputs = order.inputs or _inputs(session, path, there)
-    asked = _asked(session, order, inputs, there)
+    settings = order.settings or (there.settings if there else session.settings(FeaturesSettings, "features"))
+    asked = _asked(session, order, inputs, there, seed=settings.seed)
     header = FeaturesHeader(
-        settings=order.settings or (there.settings if there else session.settings(FeaturesSettings, "features")),
+        settings=settings,
         clip=order.clip or (there.clip if there else session.settings(ClipSettings, "features")),
         streams={name: stream.row for name, stream in asked.items()},
         notes=_notes(session, inputs, asked, path, there),
@@ -107,11 +108,13 @@ def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
     return FeaturesPlan(order, inputs, header, asked, run, work)
 
 
-def _asked(session: Session, order: FeaturesOrder, inputs: Inputs, there: FeaturesHeader | None) -> dict[str, Asked]:
+def _asked(
+    session: Session, order: FeaturesOrder, inputs: Inputs, there: FeaturesHeader | None, *, seed: int
+) -> dict[str, Asked]:
     fallback, recorded = order.fallback or session.settings(FallbackSettings, "features"), order.fallback is None
     asked = streams_of(inputs.checkpoints, fallback, there, order.out, recorded=recorded)
-    is_there = recorded and there is not None and IMAGENET in there.streams  # and stays as the store has it
-    basenet = basenet_of(asked["rgb"], fallback.weights) if order.basenet and not is_there else None
+    reads_it = order.basenet or (there is not None and IMAGENET in there.streams)
+    basenet = basenet_of(asked["rgb"], inputs.rgb, seed=seed) if reads_it else None
     return asked | further_streams(order.streams, asked["rgb"].row, basenet=basenet, there=there, beside=order.out)
 
 

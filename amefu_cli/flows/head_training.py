@@ -61,6 +61,11 @@ def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.Chec
         raise UsageError(f"--head {head!r}: must be one of {', '.join(LEARNED)}; the others learn nothing")
     settings = order.settings.of_head()
     model = model_of(settings.model, order.features, order.fusion, head)
+    if model.depth_of[0] != "own":
+        raise UsageError(
+            f"{order.fusion}: fuses the depth of other videos, a control, on whose frames no head learns; give "
+            "--fusion-weights of one that was trained with --depth-of own"
+        )
     check_device(order.device)
     if order.rebuild or not order.out.exists():
         require_writable(order.out.parent)

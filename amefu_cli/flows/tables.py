@@ -10,7 +10,7 @@ from amefu_cli.artefacts.files.results import Recipes
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import MARK, Comparison
 from amefu_cli.method.heads import HEADS, MODELS, Model
-from amefu_cli.method.heads.published import AMEFU, MATCHED, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
+from amefu_cli.method.heads.published import AMEFU, CONTROLS, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
 from amefu_cli.settings import AblateSettings, parse_numbers
 
 END_TO_END = "†"
@@ -54,7 +54,7 @@ def plan_tables(settings: AblateSettings, *, num_aug: int) -> Plan:
         if name == OF_HEADS:
             tables[OF_HEADS] = _rows_of_heads(settings, amefu)
             continue
-        rows = TABLES[name].rows + ((*map(num_aug_row, num_augs), MATCHED) if name == "3" else ())
+        rows = TABLES[name].rows + ((*map(num_aug_row, num_augs), *CONTROLS) if name == "3" else ())
         if num_aug != NUM_AUG:  # the paper's figures are not those of AMeFu-Net as it is trained here
             rows = tuple(replace(row, trial=amefu, figures={}) if row.title == AMEFU_NET else row for row in rows)
         tables[TABLES[name].title] = rows
@@ -135,9 +135,9 @@ class Table:
         if any(row.end_to_end and row.paper for row in self.rows):
             yield f"{END_TO_END}: the backbone behind the paper's figure learned with its head, end to end.\n"
         for row in self.rows:
-            if row.trial is None:
+            if row.note:
                 yield f"- {row.title}: {row.note}"
-            elif (head := HEADS[row.trial.head]).classifier is None:
+            elif row.trial and (head := HEADS[row.trial.head]).classifier is None:
                 what = f"`{row.trial.head}` on `{row.trial.model}`, " if row.trial.head not in row.title else ""
                 yield f"- {row.title}: {what}{head.citation}. {head.exactness}"
 

@@ -28,6 +28,27 @@ class Episodes:
             )
 
 
+def own_depth(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The video (videos,) int64 whose depth each one is given: itself."""
+    return np.arange(len(labels))
+
+
+def depth_of_any(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The same: another video, of whichever class. Each one's depth is given once, so that none is seen more often."""
+    order, given = rng.permutation(len(labels)), np.empty(len(labels), np.int64)
+    given[order] = np.roll(order, 1)
+    return given
+
+
+def depth_of_class(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The same: another video of its class; its own where there is no other."""
+    given = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        videos = np.flatnonzero(labels == label)
+        given[videos] = videos[depth_of_any(videos, rng)]
+    return given
+
+
 def draw_episodes(
     labels: NDArray[np.int64], *, way: int, shot: int, queries: int, count: int, rng: np.random.Generator,
     class_names: Sequence[str],

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip (paper §3.1). Frame numbers are 0-based; nothing is decoded here.
+"""Which frames of a video make a clip (paper §3.3). Frame numbers are 0-based; nothing is decoded here.
 
 A video is cut into `segments` equal parts and `frames_per_segment` consecutive frames are taken from each.
 A part shorter than that repeats its last frame; in a video with fewer frames than parts each part holds one.

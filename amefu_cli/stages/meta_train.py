@@ -16,7 +16,7 @@ from torch import nn
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
-from amefu_cli.method.heads import MODELS, build_fusion
+from amefu_cli.method.heads import DEPTHS, MODELS, build_fusion
 from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
@@ -80,11 +80,14 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[tor
     settings, table = setup.settings, setup.base
     drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.clip)
     videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
+    given = DEPTHS[settings.depth_of].load()(table.labels, np.random.default_rng(settings.seed))
 
     def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([settings.seed, epoch, episode])
         clips = {"rgb": 1, "depth": 1 + settings.num_aug}
         rgb, depth = gather_clips(table, videos[episode], places, clips=clips, rng=rng)
+        if settings.depth_of != "own":
+            _, depth = gather_clips(table, given[videos[episode]], places, clips=clips, rng=rng)
         return rgb[0], depth[:1].expand_as(depth) if settings.matched else depth
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
@@ -96,7 +99,10 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None
     if table is None:
         return None
     fusion.eval()
-    vectors = video_vectors(table, Reading(MODELS["amefu"], setup.test_frames, setup.clip, fusion, setup.device))
+    reading = Reading(
+        MODELS["amefu"], setup.test_frames, setup.clip, fusion, setup.device, (settings.depth_of, settings.seed)
+    )
+    vectors = video_vectors(table, reading)
     fusion.train()
     outcomes = classify_episodes(vectors, validation_episodes(table, settings), classifier=settings.classifier)
     return float(outcomes.mean())

@@ -1,6 +1,6 @@
 """frames.zarr or depth.zarr -> rgb.safetensors or depth.safetensors: one stream fine-tuned on the base classes.
 
-The paper's §4.1: the mean of the 16 frame features, a linear classifier over the base classes, cross entropy, SGD.
+The paper's §4.2: the mean of the 16 frame features, a linear classifier over the base classes, cross entropy, SGD.
 All randomness is a function of (seed, epoch, video or step), so a killed run goes on to the same weights.
 """
 

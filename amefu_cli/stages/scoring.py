@@ -18,7 +18,7 @@ from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_head, read_checkpoint
 from amefu_cli.artefacts.weights.public import KEPT
 from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.heads import Model, build_fusion, build_head
+from amefu_cli.method.heads import DEPTHS, Model, build_fusion, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames, video_vector
 from amefu_cli.method.heads.routes import hits, scored_chunks
@@ -32,22 +32,26 @@ VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model reads the videos of a feature table."""
+    """How a model reads the videos of a feature table; `depth_of` is that of its fusion's header."""
 
     model: Model
     test_frames: str
     clip: ClipSettings
     fusion: nn.Module | None
     device: torch.device
+    depth_of: tuple[str, int] = ("own", 0)
 
     def clips(self, table: FeatureTable) -> Iterator[list[torch.Tensor]]:
         """Some videos at a time, the clip (videos, frames, dim) of each stream, from view 0 of the frames that testing
         reads."""
         read = [clip_by_rule(self.test_frames, int(count), **vars(self.clip)) for count in table.frames]
         rows = [table.rows(video, numbers) for video, numbers in enumerate(read)]
+        rule, seed = self.depth_of
+        given = DEPTHS[rule].load()(table.labels, np.random.default_rng(seed))
+        read_by = {name: [rows[video] for video in given] if name == "depth" else rows for name in self.model.streams}
         for begin in range(0, len(rows), VIDEOS_AT_ONCE):
-            some = np.stack(rows[begin : begin + VIDEOS_AT_ONCE])  # (videos, frames)
-            streams = (table.streams[name][0][some] for name in self.model.streams)
+            some = slice(begin, begin + VIDEOS_AT_ONCE)
+            streams = (table.streams[name][0][np.stack(of[some])] for name, of in read_by.items())  # (videos, frames)
             yield [torch.from_numpy(stream).to(self.device).float() for stream in streams]
 
 

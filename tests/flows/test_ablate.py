@@ -41,11 +41,14 @@ def test_the_rows_of_all_tables():
         "Table 3: ablation": [
             "RGB", "Depth", "RGB + Depth + Concat", "RGB + Depth + DGAdaIN", "RGB guide Depth", "DGAdaIN",
             "two-way guidance", "num_aug = 1", "num_aug = 2", "num_aug = 3",
-            "as many steps as num_aug = 2, all matched",
+            "as many steps as num_aug = 2, all matched", "RGB through one linear layer",
+            "Depth through one linear layer", "DGAdaIN, then one linear layer",
+            "Concat, depth of another video of the class", "Concat, depth of a random video",
+            "DGAdaIN, depth of another video of the class", "DGAdaIN, depth of a random video",
         ],
     }  # fmt: skip
     assert made.trials[0] == made.amefu == Trial("amefu", fusion="dgadain", num_aug=2)
-    assert len(made.trials) == len({trial.name for trial in made.trials}) == 17
+    assert len(made.trials) == len({trial.name for trial in made.trials}) == 24
     assert made.streams == ("rgb", "depth", "imagenet")
 
 
@@ -180,11 +183,12 @@ def rows_of(told):
 def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
     told = json.loads(amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "1", "--json"))
     folder, rows = feature_space / "ablation", rows_of(told)
-    assert sorted(counted) == sorted([*["amefu"] * 7, "rgb", "depth", "rgb-basenet", "rgb-basenet++"])
+    assert sorted(counted) == sorted([*["amefu"] * 14, "rgb", "depth", "rgb-basenet++"])  # rgb-basenet: its frames
     trained = sorted(path.name.rpartition("-")[0] for path in folder.glob("*.safetensors"))
     assert trained == [
-        "concat-0aug", "dgadain-0aug", "dgadain-1aug", "dgadain-2aug", "dgadain-2matched", "rgb-cmn-embedding",
-        "rgb-guides-depth-0aug",
+        "concat-0aug", "concat-0aug-depth-of-class", "concat-0aug-depth-of-random", "depth-linear-0aug",
+        "dgadain-0aug", "dgadain-0aug-depth-of-class", "dgadain-0aug-depth-of-random", "dgadain-1aug", "dgadain-2aug",
+        "dgadain-2matched", "dgadain-linear-0aug", "rgb-cmn-embedding", "rgb-guides-depth-0aug", "rgb-linear-0aug",
         "rgb-second-order-relation", "rgb-tarn", "two-way-0aug",
     ]  # fmt: skip
     assert rows.pop("CFA")["shots"] == {}
@@ -197,8 +201,9 @@ def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
         assert len({result.asked.episodes_fingerprint for (_, of), result in results.items() if of == shot}) == 1
     for (title, shot), result in results.items():
         row, asked = rows[title], result.asked
-        assert {name: row["trial"][name] for name in ("model", "head", "fusion", "num_aug")} == {
+        assert {name: row["trial"][name] for name in ("model", "head", "fusion", "num_aug", "depth_of")} == {
             "model": asked.model, "head": asked.head, "fusion": asked.fusion, "num_aug": asked.num_aug,
+            "depth_of": asked.depth_of,
         }  # fmt: skip
         cell = row["shots"][shot]
         assert cell["accuracy"] == pytest.approx(result.found.accuracy, abs=1e-12)
@@ -288,7 +293,7 @@ def test_a_dry_run_trains_nothing(feature_space):
     typed = ["ablate", "--seeds", "2", "--dry-run", "--no-upstream", "--workspace", str(feature_space)]
     done = CliRunner().invoke(app, typed, catch_exceptions=False)
     assert "would train dgadain-2aug-" in done.stderr
-    assert done.stderr.count("aug-") == 2 * 7  # concat, two-way, rgb-guides-depth, dgadain with 0 to 3
+    assert done.stderr.count("aug-") == 2 * 14  # seven fusions, dgadain with 1 to 3 too, four with others' depth
     assert done.stderr.count("rgb-tarn-") == 2
     assert not (feature_space / "ablation").exists()
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.errors import UsageError
-from amefu_cli.method.episodes import Episodes, draw_episodes
+from amefu_cli.method.episodes import Episodes, depth_of_any, depth_of_class, draw_episodes
 
 NAMES = ["archery", "bowling", "fencing", "diving"]
 
@@ -140,3 +140,14 @@ def test_mismatched_axes_are_refused():
     message = r"classes \(4, 2\), support \(4, 2, 1\) and query \(4, 3, 1\) must share their first two axes"
     with pytest.raises(ValueError, match=message):
         Episodes(classes, support, query)
+
+
+@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=30).map(np.array), seed=st.integers(0, 9))
+def test_the_depth_of_another_video_is_given_once_and_never_its_own(labels, seed):
+    everyone = np.arange(len(labels))
+    for draw_given, group in ((depth_of_any, np.zeros_like(labels)), (depth_of_class, labels)):
+        given = draw_given(labels, np.random.default_rng(seed))
+        assert sorted(given) == [*everyone]
+        assert (group[given] == group).all()
+        alone = np.bincount(group)[group] == 1
+        assert ((given == everyone) == alone).all()

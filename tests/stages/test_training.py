@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import unwind_on_signals
 from amefu_cli.method.backbones.network import Backbone
 from amefu_cli.method.geometry import IMAGENET_MEAN, IMAGENET_STD
+from amefu_cli.method.heads import DEPTHS, MODELS
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import training as training_loop
 from amefu_cli.stages.meta_train import MetaTraining, _episodes
 from amefu_cli.stages.pretrain import StreamClassifier
+from amefu_cli.stages.scoring import Reading
 from amefu_cli.stages.training import Training
 
 HEADER = FusionHeader(role="fusion", fusion="dgadain", dim=1, streams={}, clip=ClipSettings())
@@ -149,19 +152,39 @@ def test_a_temperature_stays_or_is_learned(feature_space: Path) -> None:
     assert found["learned"] != pytest.approx(10, abs=1e-3)
 
 
+def numbered_table() -> FeatureTable:
+    """Six videos of 16 frames; a frame's features are its number, and in the depth stream 100 times its video."""
+    frame, videos = np.tile(np.arange(16), 6), 100 * np.repeat(np.arange(6), 16)
+    rgb, depth = (np.tile(of.astype(np.float16)[None, :, None], (1, 1, 3)) for of in (frame, frame + videos))
+    return FeatureTable(
+        ids=tuple("abcdef"), class_names=("run", "sit"), labels=np.repeat([0, 1], 3), frame=frame,
+        frames=np.full(6, 16), start=np.arange(0, 97, 16), streams={"rgb": rgb, "depth": depth},
+    )  # fmt: skip
+
+
+def meta_training(**asked: Any) -> MetaTraining:
+    settings = MetaTrainSettings(way=2, shot=1, queries=2, episodes=3, **asked)
+    clip = ClipSettings(segments=4, frames_per_segment=2)
+    return MetaTraining(numbered_table(), None, settings, clip, "middle", torch.device("cpu"))
+
+
 @pytest.mark.parametrize("matched", [False, True])
 def test_matched_clips_take_the_place_of_asynchronous_ones(matched: bool) -> None:
-    """Six videos of 16 frames whose features are their frame's number, in clips of 4 × 2."""
-    frame = np.tile(np.arange(16), 6)
-    rows = np.broadcast_to(frame.astype(np.float16)[None, :, None], (1, 96, 3))
-    table = FeatureTable(
-        ids=tuple("abcdef"), class_names=("run", "sit"), labels=np.repeat([0, 1], 3), frame=frame,
-        frames=np.full(6, 16), start=np.arange(0, 97, 16), streams={"rgb": rows, "depth": rows},
-    )  # fmt: skip
-    settings = MetaTrainSettings(way=2, shot=1, queries=2, episodes=3, num_aug=2, matched=matched)
-    clip = ClipSettings(segments=4, frames_per_segment=2)
-    setup = MetaTraining(table, None, settings, clip, "middle", torch.device("cpu"))
-    for rgb, depth in _episodes(setup, 0, 0):
+    for rgb, depth in _episodes(meta_training(num_aug=2, matched=matched), 0, 0):
         assert depth.shape == (3, 2, 3, 8, 3)
-        assert torch.equal(depth[0], rgb)
-        assert all(torch.equal(other, rgb) is matched for other in depth[1:])
+        assert torch.equal(depth[0] % 100, rgb)
+        assert all(torch.equal(other % 100, rgb) is matched for other in depth[1:])
+
+
+@pytest.mark.parametrize("rule", DEPTHS)
+def test_whose_depth_is_fused_in_training_and_in_testing(rule: str) -> None:
+    """Both give a video's RGB the same other video's depth, by the seed."""
+    setup, plain = (meta_training(num_aug=0, depth_of=of, seed=7) for of in (rule, "own"))
+    given = DEPTHS[rule].load()(setup.base.labels, np.random.default_rng(7))
+    for (rgb, depth), (same, own) in zip(_episodes(setup, 0, 0), _episodes(plain, 0, 0), strict=True):
+        assert torch.equal(rgb, same)
+        of, used = (clips[0, ..., 0, 0].numpy().astype(int) // 100 for clips in (own, depth))
+        assert used.tolist() == given[of].tolist()
+    reading = Reading(MODELS["amefu"], "middle", setup.clip, None, setup.device, (rule, 7))
+    ((rgb, depth),) = reading.clips(setup.base)
+    assert (depth[..., 0] - rgb[..., 0]).tolist() == [[100.0 * video] * 8 for video in given]

@@ -62,6 +62,7 @@ class ResultSettings:
     model: str
     fusion: str | None = None
     num_aug: int | None = None
+    depth_of: str = "own"  # a row of DEPTHS: whose depth was fused; of another video's it is a control
     head: str
     test_frames: str  # which frames of a video were read
     way: int

@@ -170,6 +170,11 @@ class FusionHeader(CheckpointHeader):
         """All classes that it has seen, as far as is known."""
         return self.training.classes.base + self.training.classes.validation if self.training else ()
 
+    @property
+    def depth_of(self) -> tuple[str, int]:
+        """Whose depth it learned to fuse, a row of DEPTHS, and the seed by which that is drawn."""
+        return (self.training.settings.depth_of, self.training.settings.seed) if self.training else ("own", 0)
+
 
 @dataclass(frozen=True)
 class HeadTraining(FusionTraining):
