@@ -36,11 +36,11 @@ def option(
     return result
 
 
-def same(kind: type[Settings], name: str, more: str = "") -> Any:
-    """The option `name` of other settings once more, with `more` of a help text."""
+def same(kind: type[Settings], name: str, more: str = "", *, default: object = None) -> Any:
+    """The option `name` of other settings once more, with `more` of a help text or another default."""
     field = kind.__dataclass_fields__[name]
     metadata = {**field.metadata, "help": field.metadata["help"] + more}
-    return dataclasses.field(default=field.default, metadata=metadata)
+    return dataclasses.field(default=field.default if default is None else default, metadata=metadata)
 
 
 def unsaid(kind: type[Settings], name: str, taken: str = "") -> Any:
@@ -212,13 +212,32 @@ class FallbackSettings(Settings):
         )
 
 
+ONE_QUERY, MOST_QUERIES = "one", 1000
+
+
 @dataclass(frozen=True)
 class TaskShape(Settings):
     """How large an episode is."""
 
     way: int = option(5, "classes an episode", minimum=2, maximum=1000)
     shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
-    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
+    queries: str = option("1", f"query videos a class; {ONE_QUERY}: a single one an episode, of one of its classes")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "queries", text := str(self.queries))  # a number in amefu.toml stays one
+        if text != ONE_QUERY and not (text.isdecimal() and 1 <= int(text) <= MOST_QUERIES):
+            raise UsageError(f"--queries {text!r}: must be a number from 1 to {MOST_QUERIES}, or {ONE_QUERY}")
+
+    @property
+    def one_query(self) -> bool:
+        """Whether an episode has a single query, as the paper's have (§3.3)."""
+        return self.queries == ONE_QUERY
+
+    @property
+    def queries_each(self) -> int:
+        """How many queries each class has that has some."""
+        return 1 if self.one_query else int(self.queries)
 
 
 @dataclass(frozen=True)
@@ -303,6 +322,7 @@ class MetaTrainSettings(Sgd, TaskShape):
         "cosine", "how a query is compared with the prototypes in training; evaluate: --head", choices=(*CLASSIFIERS,)
     )
     validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
+    queries: str = same(TaskShape, "queries", default=ONE_QUERY)
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
 
 
@@ -351,7 +371,7 @@ class EvaluateSettings(Settings):
     )
     way: int | None = unsaid(EpisodesSettings, "way")
     shot: int | None = unsaid(EpisodesSettings, "shot")
-    queries: int | None = unsaid(EpisodesSettings, "queries")
+    queries: str | None = unsaid(EpisodesSettings, "queries")
     episodes: str = option(
         str(EpisodesSettings.count),
         "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
@@ -364,7 +384,7 @@ class EvaluateSettings(Settings):
     seed: int | None = unsaid(EpisodesSettings, "seed")
 
     @property
-    def given(self) -> dict[str, int]:
+    def given(self) -> dict[str, Any]:
         """What is asked for of the episodes themselves."""
         asked = {name: getattr(self, name) for name in ("way", "shot", "queries", "seed")}
         return {name: value for name, value in asked.items() if value is not None}
@@ -391,7 +411,7 @@ class AblateSettings(Settings):
     model: str = option("rgb", "of the table of heads: whose frames they read, as evaluate spells it")
     heads: str = option("all", "of the table of heads: which, such as prototype-cosine,otam,trx")
     way: int = same(EpisodesSettings, "way")
-    queries: int = same(EpisodesSettings, "queries")
+    queries: str = same(EpisodesSettings, "queries")
     episodes: int = option(EpisodesSettings.count, "episodes for every number of shots", minimum=2, maximum=10_000_000)
     seed: int = same(EpisodesSettings, "seed")
 
@@ -462,7 +482,7 @@ RECIPES: Mapping[str, Defaults] = {
         "meta-train": {"loss": "double_softmax"},
     },
     # Chosen on validation classes alone; examples/tables.md has what was tried.
-    "tuned": {"meta-train": {"temperature": 20.0, "learning_rate": 3e-4, "queries": 3}},
+    "tuned": {"meta-train": {"temperature": 20.0, "learning_rate": 3e-4, "queries": "3"}},
 }
 
 

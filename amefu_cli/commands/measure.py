@@ -72,8 +72,11 @@ def evaluate(
 
 
 def _task(result: Result) -> str:
-    of_others = f", --depth-of {result.asked.depth_of}" if result.asked.depth_of != "own" else ""
-    return f"{result.asked.way}-way {result.asked.shot}-shot{of_others}"
+    """`5-way 1-shot, queries a class: 1`, and whose depth it is of where that is not each video's own."""
+    asked = result.asked
+    queries = "one query an episode" if asked.one_query else f"queries a class: {asked.queries}"
+    of_others = f", --depth-of {asked.depth_of}" if asked.depth_of != "own" else ""
+    return f"{asked.way}-way {asked.shot}-shot, {queries}{of_others}"
 
 
 @command

@@ -126,7 +126,8 @@ def _weights(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _warn_of_tasks(session: Session, one: Result, other: Result) -> None:
-    tasks = [(name, getattr(one.asked, name), getattr(other.asked, name)) for name in ("way", "shot", "queries")]
+    shape = ("way", "shot", "queries", "one_query")
+    tasks = [(name, getattr(one.asked, name), getattr(other.asked, name)) for name in shape]
     differing = ", ".join(f"{name} {first} and {second}" for name, first, second in tasks if first != second)
     if differing:
         session.say.warn(f"{one.path} and {other.path} are of different tasks ({differing})")

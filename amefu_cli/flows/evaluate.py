@@ -30,7 +30,7 @@ from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
 from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads import HEADS
-from amefu_cli.settings import EpisodesSettings, EvaluateSettings
+from amefu_cli.settings import ONE_QUERY, EpisodesSettings, EvaluateSettings
 
 if TYPE_CHECKING:
     from amefu_cli.stages.evaluate import ModelVectors
@@ -95,8 +95,9 @@ def _draw(
     ids = tuple(video for video, record in records.items() if record.class_name in wanted)
     names, labels = np.unique([records[video].class_name for video in ids], return_inverse=True)
     episodes = draw_episodes(
-        labels.astype(np.int64), way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.count,
-        rng=np.random.default_rng(settings.seed), class_names=names.tolist(),
+        labels.astype(np.int64), way=settings.way, shot=settings.shot, queries=settings.queries_each,
+        count=settings.count, rng=np.random.default_rng(settings.seed), class_names=names.tolist(),
+        one_query=settings.one_query,
     )  # fmt: skip
     return DrawnEpisodes.of(ids, episodes.support, episodes.query, EpisodeNotes(settings.seed, features))
 
@@ -219,7 +220,8 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
 def _given_episodes(settings: EvaluateSettings) -> DrawnEpisodes:
     """The episodes of the file that `--episodes` names. Raises UsageError for options that the file contradicts."""
     drawn = read_episodes(Path(settings.episodes))
-    held = asdict(drawn.shape) | {"seed": drawn.notes.seed}
+    queries = ONE_QUERY if drawn.shape.one_query else str(drawn.shape.queries)
+    held = asdict(drawn.shape) | {"seed": drawn.notes.seed, "queries": queries}
     for name, asked in settings.given.items():
         if asked != held[name]:
             raise UsageError(
@@ -254,13 +256,13 @@ def settings_of_result(
         SettingsMismatch: the fusion is of other streams than the features.
     """
     refuse_other_streams(candidate, novel.store)
-    made, fusion, shape = novel.store.header, candidate.fusion, drawn.shape
+    made, fusion = novel.store.header, candidate.fusion
     trained = fusion.training.settings if fusion and fusion.training else None
     return results.ResultSettings(
         model=candidate.name, fusion=fusion.fusion if fusion else None, num_aug=trained.num_aug if trained else None,
         depth_of=candidate.depth_of[0], head=candidate.head, test_frames=candidate.test_frames(made),
-        way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
-        episodes_fingerprint=drawn.fingerprint, queries_fingerprint=drawn.queries_fingerprint,
+        **asdict(drawn.shape), seed=seed, episodes_fingerprint=drawn.fingerprint,
+        queries_fingerprint=drawn.queries_fingerprint,
         recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),
         switches=_switches(made, fusion), missing_videos=novel.missing_videos,
         missing_classes=novel.missing_classes,

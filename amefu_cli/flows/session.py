@@ -119,8 +119,9 @@ def defaults_of(
 def _of_head(head: str) -> dict[str, object]:
     """What a head's training does where nothing else is said: its own values win over those that suit a fusion."""
     training: Training = HEADS[head].load().training_defaults
-    same = ("optimizer", "momentum", "nesterov", "weight_decay", "queries", "accumulation")
-    return {name: getattr(training, name) for name in same} | {"learning_rate": training.rate}
+    same = ("optimizer", "momentum", "nesterov", "weight_decay", "accumulation")
+    same_named = {name: getattr(training, name) for name in same}
+    return same_named | {"learning_rate": training.rate, "queries": str(training.queries)}
 
 
 def write_config(session: Session, text: str, *, replace: bool) -> None:

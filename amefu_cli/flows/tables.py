@@ -11,7 +11,7 @@ from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import MARK, Comparison
 from amefu_cli.method.heads import HEADS, MODELS, Model
 from amefu_cli.method.heads.published import AMEFU, CONTROLS, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
-from amefu_cli.settings import AblateSettings, parse_numbers
+from amefu_cli.settings import ONE_QUERY, AblateSettings, parse_numbers
 
 END_TO_END = "†"
 OF_HEADS = "heads"
@@ -168,7 +168,7 @@ class Tables:
     data_set: str | None
     backbone: str
     way: int
-    queries: int
+    queries: str
     episodes: int
     seed: int
     seeds: int
@@ -180,9 +180,10 @@ class Tables:
             f" Of the novel part of the split {self.missing_videos} videos are missing, and "
             f"{len(self.missing_classes)} classes."
         )
+        queries = "one query an episode" if self.queries == ONE_QUERY else f"queries a class: {self.queries}"
         trainings = f" What learns was trained {self.seeds} times: the mean, in brackets the deviation over seeds."
         parts = [
-            f"{self.way}-way, {self.queries} query a class, {self.episodes} episodes a shot, the same for every row, "
+            f"{self.way}-way, {queries}, {self.episodes} episodes a shot, the same for every row, "
             f"with the same queries for every shot; accuracy in % ± 95% over episodes."
             f"{trainings if self.seeds > 1 else ''} "
             f"Differences are paired, with their 95% interval over {self.interval_over}; {MARK} marks one whose "

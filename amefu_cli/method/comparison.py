@@ -34,8 +34,8 @@ class Interval:
 def accuracy_with_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
     """Mean accuracy over episodes and half the width of its 95% interval, both in 0..1.
 
-    `outcomes` (episodes, way, queries) bool. The half-width is 1.96 standard errors of the per-episode accuracies.
-    Raises UsageError on fewer than 2 episodes.
+    `outcomes` (episodes, asked, queries) bool, of the classes that have queries. The half-width is 1.96 standard errors
+    of the per-episode accuracies. Raises UsageError on fewer than 2 episodes.
     """
     accuracies = outcomes.mean((1, 2))
     return float(accuracies.mean()), half_width_of(accuracies)
@@ -47,7 +47,7 @@ def half_width_of(accuracies: NDArray[np.float64]) -> float:
 
 
 def accuracy_by_class(outcomes: NDArray[np.bool_], classes: NDArray[np.int64]) -> dict[int, float]:
-    """Share of right queries (0..1) of each label value in `classes` (episodes, way), in rising order."""
+    """Share of right queries (0..1) of each label value in `classes` (episodes, asked), in rising order."""
     present, place = np.unique(classes, return_inverse=True)
     totals = np.bincount(place.ravel(), weights=outcomes.mean(2).ravel())
     return dict(zip(present.tolist(), (totals / np.bincount(place.ravel())).tolist(), strict=True))
@@ -94,8 +94,8 @@ def resampled_means(
 ) -> NDArray[np.float64]:  # fmt: skip
     """The mean of `values` in each resample of classes and of episodes: (resamples,).
 
-    `values` (episodes, way) are accuracies, or differences of accuracies, of the queries of one class of an episode;
-    `classes` (episodes, way) int64 are their columns in `class_weights` (resamples, classes). An episode counts as
+    `values` (episodes, asked) are accuracies, or differences of accuracies, of the queries of one class of an episode;
+    `classes` (episodes, asked) int64 are their columns in `class_weights` (resamples, classes). An episode counts as
     often as a Poisson variable of mean 1 says (the bootstrap of episodes, made cheap), and in it each value as often
     as its class was drawn. The rivals of a class in its episodes stay as they were drawn: with a few classes the
     interval is still, if anything, too narrow. NaN where a resample of a few episodes holds no value at all.

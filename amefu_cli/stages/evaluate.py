@@ -91,10 +91,10 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> F
         else by_head(of.scorer, of.vectors, episodes, device=of.device, progress=progress)
     )
     accuracy, half_width = accuracy_with_interval(outcomes)
-    by_class = accuracy_by_class(outcomes, episodes.classes)
+    by_class = accuracy_by_class(outcomes, episodes.asked)
     return Found(
         accuracy=accuracy, half_width_95=half_width, videos=len(of.ids), right=tuple(outcomes.sum((1, 2)).tolist()),
         by_class={of.class_names[label]: value for label, value in by_class.items()},
-        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.classes)),
+        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.asked)),
         seconds=round(of.seconds + time.monotonic() - started, 3),
     )  # fmt: skip

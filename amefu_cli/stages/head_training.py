@@ -29,9 +29,6 @@ from amefu_cli.stages.networks import choose_device
 from amefu_cli.stages.scoring import Reading, by_head, load_fusion, video_frames
 from amefu_cli.stages.training import Training, epoch_episodes, gather_clips, places_of, validation_episodes
 
-Clips = tuple[list[Tensor], NDArray[np.int64]]
-"""The clips of one episode by stream, float16 (way, shot + queries, frames, dim), and its base classes (way,)."""
-
 
 @dataclass(frozen=True)
 class HeadSetup:
@@ -105,33 +102,39 @@ def _optimizer(head: Head, settings: HeadTrainSettings) -> torch.optim.Optimizer
     )  # fmt: skip
 
 
-def _episodes(setup: HeadSetup, epoch: int, first: int) -> Iterator[Clips]:
+@dataclass(frozen=True)
+class _EpisodeClips:
+    """The clips of one episode by stream, float16 (videos, frames, dim), its videos as `Episodes.videos` orders them;
+    the way of each query (queries,), and the base class of each way (way,)."""
+
+    streams: list[Tensor]
+    targets: Tensor
+    classes: Tensor
+
+
+def _episodes(setup: HeadSetup, epoch: int, first: int) -> Iterator[_EpisodeClips]:
     """The episodes of one epoch from number `first` on."""
     settings, table = setup.settings, setup.base
     drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.header.clip)
-    videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
+    videos, targets = drawn.videos, torch.from_numpy(drawn.targets)
 
-    def gather(episode: int) -> Clips:
+    def gather(episode: int) -> _EpisodeClips:
         rng = np.random.default_rng([settings.seed, epoch, episode])
         clips = gather_clips(table, videos[episode], places, clips=dict.fromkeys(setup.model.streams, 1), rng=rng)
-        return [clip[0] for clip in clips], drawn.classes[episode]
+        return _EpisodeClips([clip[0] for clip in clips], targets, torch.from_numpy(drawn.classes[episode]))
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
 
 
-def _loss(setup: HeadSetup, head: Head, episode: Clips) -> Tensor:
+def _loss(setup: HeadSetup, head: Head, episode: _EpisodeClips) -> Tensor:
     """What one episode's loss is, a scalar."""
-    shot, (streams, classes) = setup.settings.shot, episode
-    clips = [clip.to(setup.device).float() for clip in streams]
+    clips = [clip.to(setup.device).float() for clip in episode.streams]
     with torch.no_grad():
         frames = fused_frames(setup.fusion, *clips) if setup.fusion else clips[0]
-    way, each = frames.shape[:2]
-    states = head.embed(frames.flatten(0, 1))
-    states = states.view(way, each, *states.shape[1:])
-    targets = torch.arange(way, device=setup.device).repeat_interleave(each - shot)
-    of_base = torch.from_numpy(classes).to(setup.device)
-    support, query = states[:, :shot], states[:, shot:].flatten(0, 1)
-    return head.loss(support.unsqueeze(0), query.unsqueeze(0), targets.unsqueeze(0), of_base.unsqueeze(0))[0]
+    states, supports = head.embed(frames), len(frames) - len(episode.targets)
+    support = states[:supports].unflatten(0, (len(episode.classes), -1))  # (way, shot, *state)
+    targets, classes = (part.to(setup.device).unsqueeze(0) for part in (episode.targets, episode.classes))
+    return head.loss(support.unsqueeze(0), states[supports:].unsqueeze(0), targets, classes)[0]
 
 
 def _validated_frames(setup: HeadSetup) -> NDArray[np.float32] | None:

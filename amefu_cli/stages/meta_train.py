@@ -17,7 +17,7 @@ from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.heads import DEPTHS, MODELS, build_fusion
-from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
+from amefu_cli.method.heads.prototypes import EpisodeClips, Temperature, classify_episodes, meta_train_episode
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
@@ -54,10 +54,10 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
 
     def steps_from(epoch: int, first: int) -> Iterator[float]:
         """The episodes of an epoch from number `first` on; yields the mean loss of the optimizer steps of each."""
-        for rgb, depth in _episodes(setup, epoch, first):
+        for episode in _episodes(setup, epoch, first):
             losses = meta_train_episode(
-                fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
-                shot=settings.shot, classifier=settings.classifier, temperature=temperature, loss=settings.loss,
+                fusion, optimizer, episode.to(setup.device),
+                classifier=settings.classifier, temperature=temperature, loss=settings.loss,
             )  # fmt: skip
             yield float(losses.mean())
 
@@ -74,21 +74,21 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
         return training.run(files, progress)
 
 
-def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The episodes of one epoch from number `first` on, float16: RGB (way, shot + queries, frames, dim) and depth
-    clips (1 + num_aug, way, shot + queries, frames, dim)."""
+def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[EpisodeClips]:
+    """The episodes of one epoch from number `first` on, float16."""
     settings, table = setup.settings, setup.base
     drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.clip)
-    videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
+    videos, targets = drawn.videos, torch.from_numpy(drawn.targets)
     given = DEPTHS[settings.depth_of].load()(table.labels, np.random.default_rng(settings.seed))
 
-    def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def gather(episode: int) -> EpisodeClips:
         rng = np.random.default_rng([settings.seed, epoch, episode])
         clips = {"rgb": 1, "depth": 1 + settings.num_aug}
         rgb, depth = gather_clips(table, videos[episode], places, clips=clips, rng=rng)
         if settings.depth_of != "own":
             _, depth = gather_clips(table, given[videos[episode]], places, clips=clips, rng=rng)
-        return rgb[0], depth[:1].expand_as(depth) if settings.matched else depth
+        depth = depth[:1].expand_as(depth) if settings.matched else depth
+        return EpisodeClips(rgb[0], depth, settings.way, targets)
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
 

@@ -102,7 +102,7 @@ def load_head(path: Path) -> Head:
 def by_head(
     head: Head, frames: NDArray[np.float32], episodes: Episodes, *, device: torch.device, progress: Progress
 ) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, way, queries), by the frames (videos, frames, dim).
+    """Whether each query falls to its own class, (episodes, asked, queries), by the frames (videos, frames, dim).
 
     Only the videos of the episodes are embedded. `progress` is told the accuracy so far.
     """

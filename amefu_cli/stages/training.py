@@ -134,8 +134,8 @@ def to_torch(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
 def epoch_episodes(table: FeatureTable, settings: MetaTrainSettings, epoch: int) -> Episodes:
     """The episodes of the base classes that one epoch trains on."""
     return draw_episodes(
-        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
-        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
+        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries_each, count=settings.episodes,
+        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names, one_query=settings.one_query,
     )  # fmt: skip
 
 
@@ -154,21 +154,20 @@ def gather_clips(
     table: FeatureTable, videos: NDArray[np.int64], places: Places, *, clips: Mapping[str, int],
     rng: np.random.Generator,
 ) -> list[torch.Tensor]:  # fmt: skip
-    """The features of one episode's `videos` (way, each): of each stream so many `clips` as (clips, way, each, frames,
-    dim) float16. Clip 0 of all streams is the matched one, of the same places (the paper's §3.3). All clips of a video
-    are of one view, drawn at random: a random crop, if there is one."""
-    flat = videos.ravel()
-    rows = places.draw(flat, clips=max(clips.values()), rng=rng)  # (clips, videos, frames)
+    """The features of one episode's `videos` (videos,): of each stream so many `clips` as (clips, videos, frames, dim)
+    float16. Clip 0 of all streams is the matched one, of the same places (the paper's §3.3). All clips of a video are
+    of one view, drawn at random: a random crop, if there is one."""
+    rows = places.draw(videos, clips=max(clips.values()), rng=rng)  # (clips, videos, frames)
     views = min(len(table.streams[name]) for name in clips)
-    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]
-    found = (torch.from_numpy(table.streams[name][view, rows[:count]]) for name, count in clips.items())
-    return [clip.view(len(clip), *videos.shape, *clip.shape[2:]) for clip in found]
+    view = rng.integers(min(1, views - 1), views, size=len(videos))[:, None]
+    return [torch.from_numpy(table.streams[name][view, rows[:count]]) for name, count in clips.items()]
 
 
 def validation_episodes(table: FeatureTable, settings: MetaTrainSettings) -> Episodes:
-    """The episodes of the validation classes, the same ones after every epoch; of fewer ways where classes are few."""
+    """The episodes of the validation classes, the same ones after every epoch; of fewer ways where classes are few.
+    Every class has queries, which tell more of the accuracy than one an episode."""
     return draw_episodes(
-        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
+        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries_each,
         count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, VALIDATION]),
         class_names=table.class_names,
     )  # fmt: skip

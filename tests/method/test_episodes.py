@@ -16,9 +16,12 @@ from amefu_cli.method.episodes import Episodes, depth_of_any, depth_of_class, dr
 NAMES = ["archery", "bowling", "fencing", "diving"]
 
 
-def draw(labels, *, way, shot, queries, count, seed=0):
+def draw(labels, *, way, shot, queries, count, seed=0, one_query=False):
     rng = np.random.default_rng(seed)
-    return draw_episodes(np.array(labels), way=way, shot=shot, queries=queries, count=count, rng=rng, class_names=NAMES)
+    return draw_episodes(
+        np.array(labels), way=way, shot=shot, queries=queries, count=count, rng=rng, class_names=NAMES,
+        one_query=one_query,
+    )  # fmt: skip
 
 
 def test_a_class_is_used_up_exactly():
@@ -57,6 +60,20 @@ def test_the_same_seed_the_same_episodes():
     assert (first.support == again.support).all()
     assert (first.query == again.query).all()
     assert (first.support != other.support).any()
+
+
+def test_one_query_an_episode_is_of_a_random_class():
+    """The same episodes as with a query of each class, but for the queries that are left out; each class is asked for
+    about as often."""
+    labels = np.repeat(np.arange(4), 9)
+    every, one = (
+        draw(labels, way=3, shot=2, queries=1, count=6000, one_query=one_query) for one_query in (False, True)
+    )
+    assert (one.query.shape, one.targets.tolist(), one.videos.shape) == ((6000, 1, 1), [0], (6000, 7))
+    assert np.array_equal(one.support, every.support)
+    assert np.array_equal(one.query, every.query[:, :1])
+    assert np.array_equal(labels[one.query[:, :, 0]], one.asked)
+    assert np.abs(np.bincount(one.asked.ravel()) / 1500 - 1).max() < 0.1
 
 
 def test_of_one_seed_more_shots_have_the_same_queries_and_first_supports():

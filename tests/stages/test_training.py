@@ -163,17 +163,29 @@ def numbered_table() -> FeatureTable:
 
 
 def meta_training(**asked: Any) -> MetaTraining:
-    settings = MetaTrainSettings(way=2, shot=1, queries=2, episodes=3, **asked)
+    settings = MetaTrainSettings(**{"way": 2, "shot": 1, "queries": "2", "episodes": 3, **asked})
     clip = ClipSettings(segments=4, frames_per_segment=2)
     return MetaTraining(numbered_table(), None, settings, clip, "middle", torch.device("cpu"))
 
 
 @pytest.mark.parametrize("matched", [False, True])
 def test_matched_clips_take_the_place_of_asynchronous_ones(matched: bool) -> None:
-    for rgb, depth in _episodes(meta_training(num_aug=2, matched=matched), 0, 0):
-        assert depth.shape == (3, 2, 3, 8, 3)
-        assert torch.equal(depth[0] % 100, rgb)
-        assert all(torch.equal(other % 100, rgb) is matched for other in depth[1:])
+    for clips in _episodes(meta_training(num_aug=2, matched=matched), 0, 0):
+        assert clips.depth.shape == (3, 6, 8, 3)
+        assert clips.targets.tolist() == [0, 0, 1, 1]
+        assert torch.equal(clips.depth[0] % 100, clips.rgb)
+        assert all(torch.equal(other % 100, clips.rgb) is matched for other in clips.depth[1:])
+
+
+def test_one_query_an_episode_is_gathered_alone() -> None:
+    """Two supports and one query, which is of the first way's class, and whichever class that is."""
+    setup, asked = meta_training(num_aug=0, queries="one", episodes=12), set()
+    for clips in _episodes(setup, 0, 0):
+        videos = (clips.depth[0, :, 0, 0].numpy().astype(int) // 100).tolist()
+        classes = setup.base.labels[videos].tolist()
+        assert (len(videos), clips.targets.tolist(), classes[2]) == (3, [0], classes[0])
+        asked.add(classes[0])
+    assert asked == {0, 1}
 
 
 @pytest.mark.parametrize("rule", DEPTHS)
@@ -181,9 +193,9 @@ def test_whose_depth_is_fused_in_training_and_in_testing(rule: str) -> None:
     """Both give a video's RGB the same other video's depth, by the seed."""
     setup, plain = (meta_training(num_aug=0, depth_of=of, seed=7) for of in (rule, "own"))
     given = DEPTHS[rule].load()(setup.base.labels, np.random.default_rng(7))
-    for (rgb, depth), (same, own) in zip(_episodes(setup, 0, 0), _episodes(plain, 0, 0), strict=True):
-        assert torch.equal(rgb, same)
-        of, used = (clips[0, ..., 0, 0].numpy().astype(int) // 100 for clips in (own, depth))
+    for clips, own in zip(_episodes(setup, 0, 0), _episodes(plain, 0, 0), strict=True):
+        assert torch.equal(clips.rgb, own.rgb)
+        of, used = (depth[0, ..., 0, 0].numpy().astype(int) // 100 for depth in (own.depth, clips.depth))
         assert used.tolist() == given[of].tolist()
     reading = Reading(MODELS["amefu"], "middle", setup.clip, None, setup.device, (rule, 7))
     ((rgb, depth),) = reading.clips(setup.base)
