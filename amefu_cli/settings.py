@@ -260,10 +260,14 @@ class PretrainSettings(Sgd):
     decay_after: int = same(Sgd, "decay_after", " (depth: 30)")
     flip: float = option(0.0, "probability of a horizontal flip of a whole clip", minimum=0.0, maximum=1.0)
     frozen_norm: bool = option(False, "keep BatchNorm's statistics as they are, for few videos a step")
-    held_out: float = option(0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5)
+    zero_classifier: bool = option(False, "start the classifier at zero, not at PyTorch's random weights")
+    held_out: float = option(
+        0.0, "share of every base class's videos held out; the best epoch on them is kept, without any the last one",
+        minimum=0.0, maximum=0.5,
+    )  # fmt: skip
     seed: int = option(0, "seed of order, frames, crops and classifier", minimum=0)
     precision: str = option(
-        "auto", "arithmetic of forward and backward; auto: the faster one here", choices=("auto", *PRECISIONS)
+        "float32", "arithmetic of forward and backward; auto: the faster one here", choices=("auto", *PRECISIONS)
     )
 
 
@@ -482,7 +486,10 @@ RECIPES: Mapping[str, Defaults] = {
         "meta-train": {"loss": "double_softmax"},
     },
     # Chosen on validation classes alone; examples/tables.md has what was tried.
-    "tuned": {"meta-train": {"temperature": 20.0, "learning_rate": 3e-4, "queries": "3"}},
+    "tuned": {
+        "pretrain": {"zero_classifier": True, "held_out": 0.1, "precision": "auto"},
+        "meta-train": {"temperature": 20.0, "learning_rate": 3e-4, "queries": "3"},
+    },
 }
 
 

@@ -178,7 +178,8 @@ def main() -> None:
     }
     network.load_state_dict(weights)  # as it will be read: rounded to float16
     scores, of_novel = (
-        judge(network, *render_scenes(200, chosen.seed + seed, actions)) for seed, actions in ((2000, SEEN), (3000, NOVEL))
+        judge(network, *render_scenes(200, chosen.seed + seed, actions))
+        for seed, actions in ((2000, SEEN), (3000, NOVEL))
     )
     kinds, novel = (np.array(found).reshape(-1, 2, FRAMES) for found in (scores, of_novel))
     mean, median = np.mean(scores), np.median(scores)

@@ -21,7 +21,8 @@ from amefu_cli.artefacts.files.results import Recipes, Result
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Kind, open_head, read_header
+from amefu_cli.artefacts.weights.checkpoint import open_head, read_header
+from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader, Kind
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import UsageError
 from amefu_cli.flows import evaluate

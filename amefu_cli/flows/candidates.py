@@ -8,7 +8,8 @@ from pathlib import Path
 from amefu_cli.artefacts.files.fingerprint import differences
 from amefu_cli.artefacts.stores.header import FeaturesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import FIXES, FusionHeader, HeadHeader, open_fusion, open_head
+from amefu_cli.artefacts.weights.checkpoint import FIXES, open_fusion, open_head
+from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.streams import IMAGENET

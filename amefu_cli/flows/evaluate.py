@@ -17,7 +17,8 @@ from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import FIXES, FusionHeader
+from amefu_cli.artefacts.weights.checkpoint import FIXES
+from amefu_cli.artefacts.weights.headers import FusionHeader
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.candidates import Candidate, candidate_with_head, refuse_other_streams
 from amefu_cli.flows.chain import Ready, features_with_split

@@ -8,7 +8,7 @@ from pathlib import Path
 from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.stores.features import dim_of
 from amefu_cli.artefacts.stores.header import FeaturesHeader
-from amefu_cli.artefacts.weights import checkpoint
+from amefu_cli.artefacts.weights import headers
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.candidates import Candidate, model_of, refuse_other_streams
@@ -40,7 +40,7 @@ class HeadOrder:
     rebuild: bool = False
 
 
-def train_fusion_or_head(session: Session, order: HeadOrder) -> checkpoint.CheckpointNotes | None:
+def train_fusion_or_head(session: Session, order: HeadOrder) -> headers.CheckpointNotes | None:
     """Bring the checkpoint that is asked for up to date; see `meta_train` and `train_head`."""
     if order.head is not None:
         return train_head(session, order, order.head)
@@ -50,7 +50,7 @@ def train_fusion_or_head(session: Session, order: HeadOrder) -> checkpoint.Check
     )  # fmt: skip
 
 
-def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.CheckpointNotes | None:
+def train_head(session: Session, order: HeadOrder, head: str) -> headers.CheckpointNotes | None:
     """Bring a head's checkpoint up to date; returns what it notes, or None where a dry run cannot know it.
 
     Raises:
@@ -89,22 +89,22 @@ def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.Chec
 
 def head_header(
     session: Session, ready: Ready[FeaturesHeader], model: Candidate, head: str, settings: HeadTrainSettings
-) -> checkpoint.HeadHeader:
+) -> headers.HeadHeader:
     """What the checkpoint will say of itself."""
     store, records = ready.store, ready.split.listed(ready.store.records())
     classes, *hashes = learned_from(ready, records)
-    return checkpoint.HeadHeader(
+    return headers.HeadHeader(
         role="head", head=head, options={"base_classes": len(classes.base)} if HEADS[head].knows_classes else {},
         model=settings.model, dim=dim_of(store, records, model.model.streams[0]), clip=CLIP,
         streams={name: store.header.streams[name].fingerprint for name in model.model.streams},
         fusion=model.fusion.fingerprint if model.fusion else None,
-        training=checkpoint.HeadTraining(settings, classes, *hashes),
-        notes=checkpoint.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
+        training=headers.HeadTraining(settings, classes, *hashes),
+        notes=headers.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
     )  # fmt: skip
 
 
 def train_on(
-    session: Session, ready: Ready[FeaturesHeader], model: Candidate, files: TrainingRun[checkpoint.HeadHeader], *,
+    session: Session, ready: Ready[FeaturesHeader], model: Candidate, files: TrainingRun[headers.HeadHeader], *,
     device: str,
 ) -> None:  # fmt: skip
     """Train, or go on training, the head that the header of `files` describes, on the frames of `model`."""

@@ -6,15 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
-from amefu_cli.artefacts.weights.checkpoint import (
-    FusionHeader,
-    HeadHeader,
-    StreamHeader,
-    Tensors,
-    open_stream,
-    read_header,
-    write_checkpoint,
-)
+from amefu_cli.artefacts.weights.checkpoint import Tensors, open_stream, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader, StreamHeader
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from amefu_cli.artefacts.files.fingerprint import file_sha256
 from amefu_cli.artefacts.files.workspace import NO_FILES, located_weights, weights_identity
 from amefu_cli.artefacts.stores.header import FeaturesHeader, Stream
-from amefu_cli.artefacts.weights.checkpoint import StreamHeader, open_stream
+from amefu_cli.artefacts.weights.checkpoint import open_stream
+from amefu_cli.artefacts.weights.headers import StreamHeader
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.work import check_backbone
 from amefu_cli.method.backbones import input_size

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import HeadHeader, Position
+from amefu_cli.artefacts.weights.headers import HeadHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.heads import EIGHT, Model, build_head
 from amefu_cli.method.heads.base import Head
@@ -132,7 +132,7 @@ def _loss(setup: HeadSetup, head: Head, episode: _EpisodeClips) -> Tensor:
     with torch.no_grad():
         frames = fused_frames(setup.fusion, *clips) if setup.fusion else clips[0]
     states, supports = head.embed(frames), len(frames) - len(episode.targets)
-    support = states[:supports].unflatten(0, (len(episode.classes), -1))  # (way, shot, *state)
+    support = torch.unflatten(states[:supports], 0, (len(episode.classes), -1))  # (way, shot, *state)
     targets, classes = (part.to(setup.device).unsqueeze(0) for part in (episode.targets, episode.classes))
     return head.loss(support.unsqueeze(0), states[supports:].unsqueeze(0), targets, classes)[0]
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
+from amefu_cli.artefacts.weights.headers import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.heads import DEPTHS, MODELS, build_fusion
 from amefu_cli.method.heads.prototypes import EpisodeClips, Temperature, classify_episodes, meta_train_episode

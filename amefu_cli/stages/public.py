@@ -15,8 +15,8 @@ from safetensors.torch import save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import path_identity
-from amefu_cli.artefacts.weights import checkpoint
-from amefu_cli.artefacts.weights.checkpoint import CheckpointNotes, FusionHeader, StreamHeader
+from amefu_cli.artefacts.weights import checkpoint, headers
+from amefu_cli.artefacts.weights.headers import CheckpointNotes, FusionHeader, StreamHeader
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
 from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.errors import UsageError
@@ -78,7 +78,7 @@ def import_stream(path: Path, modality: str, arrays: Arrays) -> StreamHeader:
     """What an imported stream says of itself: what the public code has fixed, and the file that it is from."""
     return StreamHeader(
         role=modality, backbone=BACKBONE, crop=CROP, depth_encoding=ENCODING, classes=None, clip=ClipSettings(),
-        imported=checkpoint.ImportedStream(path_identity(path), Protocol(**OFFICIAL["frames"], **OFFICIAL["features"])),
+        imported=headers.ImportedStream(path_identity(path), Protocol(**OFFICIAL["frames"], **OFFICIAL["features"])),
         notes=_notes(path, arrays["head.weight"]),
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ def import_fusion(path: Path, arrays: Arrays, streams: Mapping[str, str]) -> Fus
     """What an imported fusion says of itself; `streams` are the fingerprints of the two that it goes with."""
     return FusionHeader(
         role="fusion", fusion=FUSION, dim=len(arrays["scale.bias"]), streams=streams, clip=ClipSettings(),
-        imported=checkpoint.ImportedFusion(path_identity(path), loss=OFFICIAL["meta-train"]["loss"]),
+        imported=headers.ImportedFusion(path_identity(path), loss=OFFICIAL["meta-train"]["loss"]),
         notes=_notes(path, arrays[f"{KEPT}fc.weight"]),
     )  # fmt: skip
 

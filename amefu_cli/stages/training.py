@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Position, StreamHeader
+from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader, Position, StreamHeader
 from amefu_cli.artefacts.weights.training_run import State, TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite, UsageError
 from amefu_cli.interruption import HeldSignals
@@ -33,7 +33,7 @@ class Training:
     """What differs from one training to another.
 
     `steps_from(epoch, first)` makes the steps of an epoch from number `first` on and yields the loss of each;
-    `validate()` gives the numbers of an epoch, of which `metric`, the higher the better, chooses the best one; None
+    `validate()` gives the figures of an epoch, of which `metric`, the higher the better, chooses the best one; None
     where there is nothing to validate with, and the last epoch is kept.
     """
 
@@ -45,7 +45,7 @@ class Training:
     rates: Sequence[float]  # the learning rate of every parameter group
     decay_after: int  # epochs after which the rates fall by ×0.1; 0: never
     steps_from: Callable[[int, int], Iterator[float]]
-    validate: Callable[[], Mapping[str, float | None]]
+    validate: Callable[[], Mapping[str, Any]]
     metric: str
     advice: str  # what helps against a loss that is not finite
 
@@ -64,7 +64,7 @@ class Training:
             except Interrupted:
                 files.save(state_of(self.model, self.optimizer), position)
                 raise
-            accuracy = numbers[self.metric] or 0.0
+            accuracy = numbers[self.metric] or 0.0  # of a training without validation every epoch is as good
             best_epoch, best_accuracy = position.best_epoch, position.best_accuracy
             if accuracy >= best_accuracy:  # of equal ones the later: it has learned for longer
                 best_epoch, best_accuracy = epoch, accuracy

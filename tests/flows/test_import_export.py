@@ -23,14 +23,8 @@ from amefu_cli.artefacts.files.split import make_split
 from amefu_cli.artefacts.files.workspace import imported_protocol
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import (
-    ImportedFusion,
-    ImportedStream,
-    StreamHeader,
-    open_fusion,
-    open_stream,
-    write_checkpoint,
-)
+from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_stream, write_checkpoint
+from amefu_cli.artefacts.weights.headers import ImportedFusion, ImportedStream, StreamHeader
 from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError

@@ -10,7 +10,8 @@ import pytest
 
 from amefu_cli.artefacts.files.workspace import noted_weights, weights_identity
 from amefu_cli.artefacts.stores.header import Stream
-from amefu_cli.artefacts.weights.checkpoint import CheckpointNotes, StreamHeader, StreamTraining, write_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import write_checkpoint
+from amefu_cli.artefacts.weights.headers import CheckpointNotes, StreamHeader, StreamTraining
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.streams import Asked, basenet_of, pretrained_stream
 from amefu_cli.settings import ClipSettings, PretrainSettings

@@ -114,8 +114,7 @@ def test_learning_lowers_the_loss():
     fusion, optimizer = fusion_and_optimizer()
     clips, temperature = episode(0), Temperature(10, learned=False)
     first, *_, last = (
-        meta_train_episode(fusion, optimizer, clips, temperature=temperature, **COSINE).item()
-        for _ in range(30)
+        meta_train_episode(fusion, optimizer, clips, temperature=temperature, **COSINE).item() for _ in range(30)
     )
     assert last < 0.5 * first
 

@@ -19,7 +19,8 @@ from amefu_cli.artefacts.stores.header import KINDS, FeaturesHeader, FramesHeade
 from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.stores.writing import feature_writer
-from amefu_cli.artefacts.weights.checkpoint import StreamHeader, read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.headers import StreamHeader
 from amefu_cli.flows.features import kept_frames
 from amefu_cli.settings import ClipSettings
 

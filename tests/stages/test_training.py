@@ -16,7 +16,8 @@ from synthetic_features import amefu
 from torch import nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position, read_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import read_checkpoint
+from amefu_cli.artefacts.weights.headers import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite
 from amefu_cli.interruption import unwind_on_signals

@@ -86,7 +86,7 @@ def meta_train_episode(
     loss_of, losses = LOSSES[loss].load(), []
     for depth in episode.depth:
         vectors = video_vector(fusion, episode.rgb, depth)  # (videos, dim)
-        support = vectors[:supports].unflatten(0, (episode.way, -1))  # (way, shot, dim)
+        support = torch.unflatten(vectors[:supports], 0, (episode.way, -1))  # (way, shot, dim)
         logits = episode_logits(support, vectors[supports:], classifier)
         step_loss = loss_of(temperature(logits), episode.targets)
         optimizer.zero_grad()
