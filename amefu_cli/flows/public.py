@@ -7,7 +7,7 @@ from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.weights.checkpoint import Tensors, open_stream, read_header, write_checkpoint
-from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader, StreamHeader
+from amefu_cli.artefacts.weights.headers import HeadHeader, Kind
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
