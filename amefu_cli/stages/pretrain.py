@@ -170,7 +170,7 @@ def _features(setup: Pretraining, model: StreamClassifier, images: torch.Tensor)
     backbone, flat = model.backbone, images.flatten(0, 1).to(setup.device, non_blocking=True)
     with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
         features: torch.Tensor = backbone(normalise(flat, mean=backbone.mean, std=backbone.std, dtype=torch.float32))
-    return features.unflatten(0, images.shape[:2])
+    return torch.unflatten(features, 0, images.shape[:2])
 
 
 def _logits(setup: Pretraining, model: StreamClassifier, images: torch.Tensor) -> torch.Tensor:
