@@ -22,6 +22,8 @@ from amefu_cli.method.geometry import GEOMETRIES
 from amefu_cli.method.heads import CLASSIFIERS, DEPTHS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
 
 DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where what the depth stream sees is clipped
+MOSTLY = 0.5  # the share of a stream's features that are the same in every frame from which on it is warned of
+NEAR_CHANCE = 0.02  # above the accuracy of guessing, or of the loss below that of it: what was trained learned nothing
 
 Default = TypeVar("Default")
 

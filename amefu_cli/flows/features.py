@@ -20,12 +20,21 @@ from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams
 from amefu_cli.flows.work import WHOLE, Made, Work, WorkRun, check_device, recipe_noted
 from amefu_cli.method.heads import HEADS, MODELS
 from amefu_cli.method.sampling import clip_by_rule, mirrored_views, spread_runs
-from amefu_cli.settings import RECIPES, ClipSettings, FallbackSettings, FeaturesSettings, FramesSettings, NetworkRun
+from amefu_cli.settings import (
+    MOSTLY,
+    RECIPES,
+    ClipSettings,
+    FallbackSettings,
+    FeaturesSettings,
+    FramesSettings,
+    NetworkRun,
+)
 from amefu_cli.stages import Outcome, VideoJob
 
 # By which rules, besides that of the store, testing reads frames of a novel video: those of every model and head, so
 # that one that is evaluated later finds its frames (40 at most of a clip of 16). Of others, validation reads by heads'.
 OF_HEADS = sorted({head.frames for head in HEADS.values() if head.frames})
+ENOUGH_FRAMES = 64  # to tell that a feature is constant
 RULES = sorted({*OF_HEADS, *(model.test_frames for model in MODELS.values() if model.test_frames)})
 
 
@@ -224,7 +233,15 @@ class _Making:
         )  # fmt: skip
         with self.store as store, session.say.progress("features") as progress:
             store.note_provenance({name: of.provenance for name, of in streams.items() if of.provenance})
-            return extract_features(setup, jobs, failed=self.plan.work.failed, progress=progress)
+            outcome = extract_features(setup, jobs, failed=self.plan.work.failed, progress=progress)
+        for name, found in setup.ranges.items():
+            if found.constant > MOSTLY and found.frames >= ENOUGH_FRAMES:
+                session.say.warn(
+                    f"{store.path}: {found.constant:.0%} of the features of {name!r} are the same in all "
+                    f"{found.frames} frames: its network tells them apart no more; pretrain it again (see what `amefu "
+                    "pretrain` says at its end), or remove its checkpoint to use ImageNet's weights"
+                )
+        return outcome
 
 
 def kept_frames(frames: int, rules: Sequence[str], *, runs: int, clip: ClipSettings) -> NDArray[np.int64]:

@@ -17,7 +17,15 @@ from amefu_cli.flows.evaluate import Videos
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import Split, SplitOrder, refuse_seen
-from amefu_cli.flows.training import check_episodes, is_due, learned_from, meta_train, notes_of, training_tables
+from amefu_cli.flows.training import (
+    check_episodes,
+    is_due,
+    learned_from,
+    meta_train,
+    notes_of,
+    say_of_guessing,
+    training_tables,
+)
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.heads import HEADS
 from amefu_cli.settings import LEARNED, ClipSettings, HeadTrainSettings
@@ -120,3 +128,5 @@ def train_on(
     setup = HeadSetup.of(base, validation, model.model, header, fusion=model.checkpoint, device=device)
     with session.say.progress("meta-train") as progress:
         train_head(setup, files, progress=progress)
+    if validation is not None:  # the losses of some heads are no cross entropy
+        say_of_guessing(session, files.out, settings, validation)

@@ -3,6 +3,7 @@ gone on with."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +23,18 @@ from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder
 from amefu_cli.flows.work import check_backbone, check_crop, check_device, settled_precision
-from amefu_cli.settings import ClipSettings, EpisodesSettings, MetaTrainSettings, PretrainSettings, StreamSettings
+from amefu_cli.settings import (
+    MOSTLY,
+    NEAR_CHANCE,
+    ClipSettings,
+    EpisodesSettings,
+    MetaTrainSettings,
+    PretrainSettings,
+    StreamSettings,
+)
 
 STREAMS = ("rgb", "depth")  # what a fusion fuses
 FEW_HELD_OUT = 100  # below, the choice of an epoch is one of a few videos
-MOSTLY = 0.5  # a share of features that are constant
 
 
 @dataclass(frozen=True)
@@ -267,3 +275,22 @@ def train_fusion(
     )
     with session.say.progress("meta-train") as progress:
         meta_train(setup, files, progress=progress)
+    say_of_guessing(session, files.out, settings, validation)
+
+
+def say_of_guessing(session: Session, path: Path, settings: MetaTrainSettings, validation: FeatureTable | None) -> None:
+    """Warn where what was trained tells classes apart no better than guessing does."""
+    notes = notes_of(path)
+    if validation is None or notes.validation_accuracy is None:
+        guess = math.log(settings.way)
+        at_chance = notes.loss is not None and notes.loss >= guess * (1 - NEAR_CHANCE)
+        what = f"its loss stayed at that of guessing ({notes.loss:.3f}; ln {settings.way} = {guess:.3f})"
+    else:
+        way = min(settings.way, len(validation.class_names))
+        at_chance = notes.validation_accuracy <= 1 / way + NEAR_CHANCE
+        what = f"on validation classes it guesses ({notes.validation_accuracy:.1%} in {way}-way episodes)"
+    if at_chance:
+        session.say.warn(
+            f"{path}: {what}; look at what `amefu pretrain` says of the streams, and try another --learning-rate or "
+            "--temperature"
+        )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -58,9 +60,30 @@ def load_streams(
     return loaded
 
 
+class FeatureRange:
+    """Between which values each feature of a stream lies, in all frames that are computed in one run, by any thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._low, self._high = Lock(), np.float32(np.inf), np.float32(-np.inf)
+        self.frames = 0
+
+    def widen(self, features: NDArray[np.float16]) -> None:
+        """By some more features (views, frames, dim)."""
+        low, high = features.min((0, 1)), features.max((0, 1))
+        with self._lock:
+            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+            self.frames += features.shape[1]
+
+    @property
+    def constant(self) -> float:
+        """The share of features that are the same in every frame, as the zeros of a network that died are."""
+        return float(np.mean(self._low == self._high))
+
+
 @dataclass(frozen=True)
 class Extraction:
-    """All that one extraction needs besides its jobs: three stores, the networks, the device."""
+    """All that one extraction needs besides its jobs: three stores, the networks, the device; and what it tells of the
+    features of each stream."""
 
     frames: VideoStore[FramesHeader]
     depth: VideoStore[DepthHeader]
@@ -70,6 +93,7 @@ class Extraction:
     precision: torch.dtype
     batch: int
     seed: int
+    ranges: Mapping[str, FeatureRange] = field(default_factory=lambda: defaultdict(FeatureRange))
 
 
 def extract_features(
@@ -124,7 +148,8 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
         views = crop_views(images, piece.job, row, setup.seed)
         output = backbone(normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=setup.precision))
         found = storable(output, f"{setup.features.path}: {name} features of {piece.job.id}", row.backbone)
-        arrays[name] = found.cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
+        arrays[name] = features = found.cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
+        setup.ranges[name].widen(features)
     return arrays
 
 
