@@ -21,7 +21,7 @@ from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
 from amefu_cli.method.heads import CLASSIFIERS, DEPTHS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
 
-DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where what the depth stream sees is clipped
+DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where they are clipped before they are stored
 MOSTLY = 0.5  # the share of a stream's features that are the same in every frame from which on it is warned of
 NEAR_CHANCE = 0.02  # above the accuracy of guessing, or of the loss below that of it: what was trained learned nothing
 
@@ -137,6 +137,9 @@ class DepthSettings(Settings):
     estimator: str = option("monodepth2", either(ESTIMATORS))
     larger_is_farther: bool = option(False, "the model gives depth, not disparity (for onnx:FILE)")
     imagenet_input: bool = option(False, "the model takes ImageNet-normalised pixels, not 0..1 (for onnx:FILE)")
+    resize: str = option(
+        "bilinear", "how frames are brought to the size that the model takes", choices=("bilinear", "lanczos")
+    )
     precision: str = option(
         "auto", "arithmetic of the network; auto: the store's, else the faster one here", choices=("auto", *PRECISIONS)
     )
@@ -483,6 +486,7 @@ RECIPES: Mapping[str, Defaults] = {
     "paper": {},
     "official": {
         "frames": {"geometry": "official"},
+        "depth": {"resize": "lanczos"},
         "pretrain": {"flip": 0.5},
         "features": {"flip": 0.5, "test_frames": "start"},
         "meta-train": {"loss": "double_softmax"},

@@ -23,7 +23,6 @@ from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
-from amefu_cli.settings import DEPTH_PERCENTILE
 from amefu_cli.stages import Outcome, Progress, VideoJob
 from amefu_cli.stages.computing import Piece, make_videos
 from amefu_cli.stages.networks import load_backbone
@@ -144,7 +143,7 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
         row, backbone = setup.streams[name].row, setup.streams[name].backbone
         images = there[row.reads]
         if row.encoding is not None:
-            images = encode_disparity(images, encoding=row.encoding, percentile=DEPTH_PERCENTILE)
+            images = encode_disparity(images, encoding=row.encoding)
         views = crop_views(images, piece.job, row, setup.seed)
         output = backbone(normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=setup.precision))
         found = storable(output, f"{setup.features.path}: {name} features of {piece.job.id}", row.backbone)

@@ -30,7 +30,7 @@ from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
 from amefu_cli.method.sampling import middle_clip, random_clips
-from amefu_cli.settings import DEPTH_PERCENTILE, PretrainSettings
+from amefu_cli.settings import PretrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import LOADERS, ahead
 from amefu_cli.stages.networks import choose_device, choose_precision, load_backbone
@@ -239,7 +239,7 @@ def _read_clip(setup: Pretraining, record: VideoRecord, rng: np.random.Generator
     numbers = random_clips(np.array([record.frames]), rng=rng, **size)[0] if rng else middle_clip(record.frames, **size)
     if setup.store.kind == "depth":
         disparity = torch.from_numpy(read_disparity(stored, numbers))
-        images = encode_disparity(disparity, encoding=setup.header.depth_encoding, percentile=DEPTH_PERCENTILE)
+        images = encode_disparity(disparity, encoding=setup.header.depth_encoding)
     else:
         images = torch.from_numpy(read_frames(stored, numbers))
     height, width = images.shape[1:3]
