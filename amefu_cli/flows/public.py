@@ -6,15 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
-from amefu_cli.artefacts.weights.checkpoint import (
-    FusionHeader,
-    HeadHeader,
-    StreamHeader,
-    Tensors,
-    open_stream,
-    read_header,
-    write_checkpoint,
-)
+from amefu_cli.artefacts.weights.checkpoint import HeadHeader, Kind, Tensors, open_stream, read_header, write_checkpoint
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
@@ -49,10 +41,9 @@ def import_public(
     for part in IMPORTED[role]:  # streams before the fusion that is bound to them
         path, tensors = checkpoints[part], arrays[part]
         if part == "fusion":
-            header: FusionHeader | StreamHeader = import_fusion(file, tensors, _streams(checkpoints))
+            written[part] = _write(path, tensors, import_fusion(file, tensors, _streams(checkpoints)), replace)
         else:
-            header = import_stream(file, part, tensors)
-        written[part] = _write(path, tensors, header, replace=replace)
+            written[part] = _write(path, tensors, import_stream(file, part, tensors), replace)
     session.say.note("next: amefu features" + (", then amefu evaluate" if "fusion" in written else ""))
     return written
 
@@ -94,7 +85,7 @@ def _streams(checkpoints: Checkpoints) -> dict[str, str]:
     return {name: pretrained_stream(name, path, open_stream(path, name)).row.fingerprint for name, path in rows.items()}
 
 
-def _write(path: Path, arrays: Tensors, header: FusionHeader | StreamHeader, *, replace: bool) -> str:
+def _write(path: Path, arrays: Tensors, header: Kind, replace: bool) -> str:
     """Write one checkpoint, with `replace` whatever is there; returns what became of it."""
     found = None if replace else read_header(path)
     if found is not None and found.compared() == header.compared():
