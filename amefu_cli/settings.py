@@ -263,7 +263,7 @@ class FeaturesSettings(Settings):
     )
     views: int = option(
         1,
-        "random crops of base videos besides the centre one: training draws one of them whenever it draws a video; each "
+        "random crops of base videos besides the centre one: training draws one whenever it draws a video; each "
         "takes the time and bytes of the centre one again",
         minimum=0, maximum=64,
     )  # fmt: skip
