@@ -289,7 +289,12 @@ class FeaturesSettings(Settings):
     novel_frames: str = option(
         "auto", "novel videos: auto: the frames that evaluation reads; dense: as the others", choices=("auto", "dense")
     )
-    views: int = option(1, "random crops of base videos besides the centre one", minimum=0, maximum=64)
+    views: int = option(
+        1,
+        "random crops of base videos besides the centre one: training draws one whenever it draws a video; each "
+        "takes the time and bytes of the centre one again",
+        minimum=0, maximum=64,
+    )  # fmt: skip
     flip: float = option(
         0.0, "probability that a random crop is mirrored, in both streams alike", minimum=0.0, maximum=1.0
     )
