@@ -4,7 +4,7 @@ ours and paired differences."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from amefu_cli.artefacts.files.results import Recipes
 from amefu_cli.errors import UsageError
@@ -91,17 +91,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class TableRow:
-    """One row: what was evaluated (None: not run), the paper's figures in % where they are comparable, and its cells,
-    both by number of shots."""
+class TableRow(PaperRow):
+    """One row with its cells by number of shots; of the paper's figures it has those that are comparable."""
 
-    title: str
-    trial: Trial | None
-    paper: Mapping[str, float]
-    end_to_end: bool
-    ours: bool
-    note: str
-    shots: Mapping[str, Cell]
+    shots: Mapping[str, Cell] = field(default_factory=dict)
+
+    @property
+    def paper(self) -> Mapping[int, float]:
+        """The comparable figures, in %, by number of shots."""
+        return next(iter(self.figures.values()), {})
 
     @property
     def shown(self) -> str:
@@ -147,7 +145,8 @@ def _accuracies(row: TableRow, shots: Sequence[str], with_figures: bool) -> list
     for shot in shots:
         cells.append(row.shots[shot].accuracy_text() if row.shots else "–")
         if with_figures:
-            cells.append(f"{row.paper[shot]}{END_TO_END if row.end_to_end else ''}" if shot in row.paper else "–")
+            figure = row.paper.get(int(shot))
+            cells.append("–" if figure is None else f"{figure}{END_TO_END if row.end_to_end else ''}")
     return cells
 
 

@@ -125,8 +125,8 @@ def row(title, accuracy, difference, low, high, *, trial=AMEFU, paper=None, devi
         significant=low > 0 or high < 0,
     )  # fmt: skip
     cell = Cell(accuracy, 0.0086, deviation, {} if trial == AMEFU else {"AMeFu-Net": less}, ("a.json",))
-    options = {"end_to_end": False, "ours": False, "note": ""} | more
-    return TableRow(title, trial, {"1": paper} if paper else {}, shots={"1": cell} if trial else {}, **options)
+    figures = {"kinetics100": {1: paper}} if paper else {}
+    return TableRow(title, trial, figures, shots={"1": cell} if trial else {}, **more)
 
 
 def test_the_layout():
