@@ -244,7 +244,8 @@ def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result
     return Tables(
         preset=chosen.preset, recipe=Recipes(ready.store.header.notes.recipe, chosen.recipe),
         missing_videos=some.missing_videos, missing_classes=some.missing_classes, data_set=data_set,
-        backbone=" and ".join(backbones), way=settings.way, queries=settings.queries, episodes=settings.episodes, seed=settings.seed,
+        backbone=" and ".join(backbones), way=settings.way, queries=settings.queries, episodes=settings.episodes,
+        seed=settings.seed,
         seeds=settings.seeds, interval_over=interval_over(order.by_class, settings.seeds), tables=tuple(tables),
     )  # fmt: skip
 
