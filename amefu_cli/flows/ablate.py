@@ -33,7 +33,18 @@ from amefu_cli.flows.head_training import head_header, train_on
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, data_set_of
 from amefu_cli.flows.streams import IMAGENET
-from amefu_cli.flows.tables import AMEFU_NET, OF_HEADS, PLAIN, Cell, Plan, Table, TableRow, Tables, plan_tables
+from amefu_cli.flows.tables import (
+    AMEFU_NET,
+    OF_HEADS,
+    PLAIN,
+    Cell,
+    Plan,
+    Table,
+    TableRow,
+    Tables,
+    comparable_figures,
+    plan_tables,
+)
 from amefu_cli.flows.training import STREAMS, check_episodes, fusion_header, train_fusion, training_tables
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import half_width_of
@@ -220,14 +231,13 @@ def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result
     """The tables: of the paper each row compared with AMeFu-Net, of heads with the best and the plain prototype."""
     order, ready = ablating.order, ablating.ready
     settings, data_set = order.settings, data_set_of(ready.split)
-    backbones = dict.fromkeys(ready.store.header.streams[name].backbone for name in STREAMS)
-    comparable = data_set if settings.way == 5 and [*backbones] == ["resnet50"] else None
+    backbones = tuple(dict.fromkeys(ready.store.header.streams[name].backbone for name in STREAMS))
     shots = sorted({shot for _, shot in found})
 
     def row_of(row: PaperRow, references: Mapping[str, Trial]) -> TableRow:
         cells = {str(shot): _cell(found, (row.trial, shot), references, order) for shot in shots if row.trial}
-        figures = {shot: figure for shot, figure in row.figures.get(comparable or "", {}).items() if shot in shots}
-        return TableRow(**vars(row) | {"figures": {comparable: figures} if figures else {}, "shots": cells})
+        figures = comparable_figures(row, data_set, way=settings.way, shots=shots, backbones=backbones)
+        return TableRow(**vars(row) | {"figures": figures, "shots": cells})
 
     tables = []
     for title, rows in plan.tables.items():

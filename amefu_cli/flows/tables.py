@@ -10,7 +10,7 @@ from amefu_cli.artefacts.files.results import Recipes
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import MARK, Comparison
 from amefu_cli.method.heads import HEADS, MODELS, Model
-from amefu_cli.method.heads.published import AMEFU, CONTROLS, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
+from amefu_cli.method.heads.published import AMEFU, CONTROLS, NUM_AUG, TABLES, Figures, PaperRow, Trial, num_aug_row
 from amefu_cli.settings import AblateSettings, parse_numbers
 
 END_TO_END = "†"
@@ -68,6 +68,15 @@ def _rows_of_heads(settings: AblateSettings, amefu: Trial) -> tuple[PaperRow, ..
     of = amefu if settings.model == amefu.model else Trial(settings.model)
     names = [*dict.fromkeys([PLAIN, *names])]
     return tuple(PaperRow(f"{HEADS[name].title} (`{name}`)", replace(of, head=name)) for name in names)
+
+
+def comparable_figures(
+    row: PaperRow, data_set: str | None, *, way: int, shots: Sequence[int], backbones: Sequence[str]
+) -> dict[str, Figures]:
+    """The paper's figures of a row, by data set, where this and way, number of shots and both streams' backbones are
+    the paper's; rows of another num_aug than the paper's have none."""
+    figures = {shot: figure for shot, figure in row.figures.get(data_set or "", {}).items() if shot in shots}
+    return {data_set: figures} if data_set and figures and way == 5 and tuple(backbones) == ("resnet50",) else {}
 
 
 @dataclass(frozen=True)
