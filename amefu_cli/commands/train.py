@@ -65,7 +65,7 @@ def meta_train(
     order = HeadOrder(head, features, fusion_weights, asked_split, settings, place, run.device, rebuild)
     notes = train_fusion_or_head(session, order)
     if notes is not None:
-        of_fusion = {"fusion": settings.fusion, "num_aug": settings.num_aug}
+        of_fusion = {name: getattr(settings, name) for name in ("fusion", "num_aug", "depth_of")}
         document = {
             "checkpoint": str(place), **({"head": head, "model": settings.model} if head else of_fusion),
             "best_epoch": "-" if notes.epoch is None else notes.epoch, "validation_accuracy": notes.validation_accuracy,

@@ -4,13 +4,13 @@ ours and paired differences."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from amefu_cli.artefacts.files.results import Recipes
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import MARK, Comparison
 from amefu_cli.method.heads import HEADS, MODELS, Model
-from amefu_cli.method.heads.published import AMEFU, CONTROLS, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
+from amefu_cli.method.heads.published import AMEFU, CONTROLS, NUM_AUG, TABLES, Figures, PaperRow, Trial, num_aug_row
 from amefu_cli.settings import ONE_QUERY, AblateSettings, parse_numbers
 
 END_TO_END = "†"
@@ -70,6 +70,15 @@ def _rows_of_heads(settings: AblateSettings, amefu: Trial) -> tuple[PaperRow, ..
     return tuple(PaperRow(f"{HEADS[name].title} (`{name}`)", replace(of, head=name)) for name in names)
 
 
+def comparable_figures(
+    row: PaperRow, data_set: str | None, *, way: int, shots: Sequence[int], backbones: Sequence[str]
+) -> dict[str, Figures]:
+    """The paper's figures of a row, by data set, where this and way, number of shots and both streams' backbones are
+    the paper's; rows of another num_aug than the paper's have none."""
+    figures = {shot: figure for shot, figure in row.figures.get(data_set or "", {}).items() if shot in shots}
+    return {data_set: figures} if data_set and figures and way == 5 and tuple(backbones) == ("resnet50",) else {}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One row and shot: the mean accuracy of its trainings, 0..1, by how much they differ, and from what it does."""
@@ -91,17 +100,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class TableRow:
-    """One row: what was evaluated (None: not run), the paper's figures in % where they are comparable, and its cells,
-    both by number of shots."""
+class TableRow(PaperRow):
+    """One row with its cells by number of shots; of the paper's figures it has those that are comparable."""
 
-    title: str
-    trial: Trial | None
-    paper: Mapping[str, float]
-    end_to_end: bool
-    ours: bool
-    note: str
-    shots: Mapping[str, Cell]
+    shots: Mapping[str, Cell] = field(default_factory=dict)
+
+    @property
+    def paper(self) -> Mapping[int, float]:
+        """The comparable figures, in %, by number of shots."""
+        return next(iter(self.figures.values()), {})
 
     @property
     def shown(self) -> str:
@@ -147,7 +154,8 @@ def _accuracies(row: TableRow, shots: Sequence[str], with_figures: bool) -> list
     for shot in shots:
         cells.append(row.shots[shot].accuracy_text() if row.shots else "–")
         if with_figures:
-            cells.append(f"{row.paper[shot]}{END_TO_END if row.end_to_end else ''}" if shot in row.paper else "–")
+            figure = row.paper.get(int(shot))
+            cells.append("–" if figure is None else f"{figure}{END_TO_END if row.end_to_end else ''}")
     return cells
 
 

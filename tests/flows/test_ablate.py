@@ -17,12 +17,13 @@ from amefu_cli.commands.app import app
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import Comparison
 from amefu_cli.flows.splits import data_set_of
-from amefu_cli.flows.tables import Cell, Table, TableRow, Tables, plan_tables
+from amefu_cli.flows.tables import Cell, Table, TableRow, Tables, comparable_figures, plan_tables
 from amefu_cli.method.heads import FUSIONS, HEADS, MODELS
 from amefu_cli.method.heads.published import AMEFU, TABLES, Trial, num_aug_row
 from amefu_cli.settings import BUILT_IN, AblateSettings, parse_numbers
 from amefu_cli.stages import evaluate
 
+OF_CLASS = Trial("amefu", fusion="dgadain", num_aug=0, depth_of="class")
 SHARED = Path(__file__).parents[3] / "shared" / "reference" / "paper_tables.json"
 
 
@@ -48,6 +49,8 @@ def test_the_rows_of_all_tables():
         ],
     }  # fmt: skip
     assert made.trials[0] == made.amefu == Trial("amefu", fusion="dgadain", num_aug=2)
+    assert OF_CLASS in made.trials
+    assert OF_CLASS.name == "amefu-prototype-cosine-dgadain-0aug-depth-of-class"
     assert len(made.trials) == len({trial.name for trial in made.trials}) == 24
     assert made.streams == ("rgb", "depth", "imagenet")
 
@@ -56,6 +59,25 @@ def test_a_row_of_the_paper_that_another_training_does_not_give():
     (rows,) = plan_tables(AblateSettings(tables="2"), num_aug=3).tables.values()
     assert (rows[-1].title, rows[-1].trial.num_aug, rows[-1].figures) == ("AMeFu-Net", 3, {})
     assert rows[0].figures["ucf101"] == {1: 76.4, 3: 88.7, 5: 92.1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "figures"),
+    [
+        ({}, {"kinetics100": {1: 73.6, 5: 86.6}}),
+        ({"shots": [5, 6]}, {"kinetics100": {5: 86.6}}),
+        ({"shots": [6]}, {}),
+        ({"way": 10}, {}),
+        ({"backbones": ("resnet18",)}, {}),
+        ({"backbones": ("resnet50", "resnet18")}, {}),
+        ({"data_set": "ucf101"}, {}),
+        ({"data_set": None}, {}),
+    ],
+)
+def test_figures_stand_where_all_is_the_papers(changed, figures):
+    alike = {"data_set": "kinetics100", "way": 5, "shots": [1, 5], "backbones": ("resnet50",)} | changed
+    (row,) = [row for row in TABLES["1"].rows if row.title == "RGB + Depth + DGAdaIN"]
+    assert comparable_figures(row, **alike) == figures
 
 
 def test_every_fusion_has_its_row():
@@ -125,8 +147,8 @@ def row(title, accuracy, difference, low, high, *, trial=AMEFU, paper=None, devi
         significant=low > 0 or high < 0,
     )  # fmt: skip
     cell = Cell(accuracy, 0.0086, deviation, {} if trial == AMEFU else {"AMeFu-Net": less}, ("a.json",))
-    options = {"end_to_end": False, "ours": False, "note": ""} | more
-    return TableRow(title, trial, {"1": paper} if paper else {}, shots={"1": cell} if trial else {}, **options)
+    figures = {"kinetics100": {1: paper}} if paper else {}
+    return TableRow(title, trial, figures, shots={"1": cell} if trial else {}, **more)
 
 
 def test_the_layout():
@@ -135,6 +157,7 @@ def test_the_layout():
         row("TAM", 0.742, 0.001, -0.003, 0.005, trial=Trial("rgb", "otam"), paper=73.0, end_to_end=True),
         row("CFA", 0, 0, 0, 0, trial=None, paper=69.9, end_to_end=True, note="not run: why."),
         row("AMeFu-Net", 0.741, 0, 0, 0, paper=74.1, deviation=0.0052),
+        row("Foreign", 0.731, -0.01, -0.02, -0.001, trial=OF_CLASS, ours=True, note="a control: why."),
     )
     made = Tables(
         preset="paper", recipe=Recipes("paper", "tuned"), data_set="kinetics100", missing_videos=3,
@@ -151,13 +174,14 @@ def test_the_layout():
         "## Table 1: some\n\n"
         "|  | 1-shot | paper |\n| --- | --- | --- |\n"
         "| RGB (ours) | 73.60 ± 0.86 | – |\n| TAM | 74.20 ± 0.86 | 73.0† |\n| CFA | – | 69.9† |\n"
-        "| AMeFu-Net | 74.10 ± 0.86 (0.52) | 74.1 |\n\n"
+        "| AMeFu-Net | 74.10 ± 0.86 (0.52) | 74.1 |\n| Foreign (ours) | 73.10 ± 0.86 | – |\n\n"
         "†: the backbone behind the paper's figure learned with its head, end to end.\n\n"
         f"- TAM: `otam` on `rgb`, {HEADS['otam'].citation}. {HEADS['otam'].exactness}\n"
-        "- CFA: not run: why.\n\n"
+        "- CFA: not run: why.\n- Foreign: a control: why.\n\n"
         "Difference from AMeFu-Net, points:\n\n"
         "|  | 1-shot |\n| --- | --- |\n"
         "| RGB (ours) | −0.50 [−0.91, −0.09] |\n| TAM | ≈ +0.10 [−0.30, +0.50] |\n"
+        "| Foreign (ours) | −1.00 [−2.00, −0.10] |\n"
     )
 
 
