@@ -57,7 +57,7 @@ def evaluate(
     order = EvaluateOrder(features, asked_split, settings, fusion, head_weights, run.device, out, by_class)
     result, interval = evaluate(session, order)
     asked, found = result.asked, result.found
-    rows = [["", "accuracy"], ["all episodes", accuracy(found.accuracy, found.half_width_95)]]
+    rows = [["", "accuracy"], ["episodes of these classes", accuracy(found.accuracy, found.half_width_95)]]
     document = {name: value for name, value in result.as_document().items() if name not in ("right", "outcomes")}
     document["file"] = str(result.path)  # which has every episode
     if interval is not None:
