@@ -150,6 +150,10 @@ class DeviceRun(Settings):
     """Where a network runs; nothing here changes its output by more than rounding."""
 
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    deterministic: bool = option(
+        False,
+        "float32, two threads and AVX2, whatever the CPU has: equal results on more machines, slower",
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, TypeGuard, TypeVar, get_args, get_type_hints
@@ -19,7 +20,17 @@ import typer
 
 from amefu_cli.commands.console import Answer, Terminal
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, config_of, defaults_of, protocol_of
+from amefu_cli.flows.session import (
+    DETERMINISTIC,
+    Config,
+    Session,
+    Workspace,
+    chosen_sets,
+    config_of,
+    defaults_of,
+    fix_arithmetic,
+    protocol_of,
+)
 from amefu_cli.settings import BUILT_IN, LEARNED, PRESETS, RECIPES, Settings, check_type
 
 SplitOption = Annotated[Path | None, typer.Option(
@@ -90,7 +101,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         command, config = name_of(function), context.meta["amefu"].config
         session = Session(command, Workspace(workspace), config, Terminal(), preset, recipe, upstream, dry_run)
         for name, kind in groups.items():
-            typed[name] = kind(**{field.name: typed.pop(field.name) for field in dataclasses.fields(kind)})
+            typed[name] = group = kind(**{field.name: typed.pop(field.name) for field in dataclasses.fields(kind)})
+            if getattr(group, "deterministic", False) or DETERMINISTIC in os.environ:
+                fix_arithmetic()
         for name, place in places.items():
             typed[name] = typed[name] or place.of(session.workspace)
         function(session=session, answer=Answer(json), **typed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,6 +34,14 @@ class Say(Protocol):
 
     def progress(self, what: str) -> AbstractContextManager[Progress]:
         """Shows what is done of a long work, while the context lasts."""
+
+
+DETERMINISTIC = "AMEFU_DETERMINISTIC"
+FIXED = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2"), "OMP_DYNAMIC": "FALSE",
+    "MKL_DYNAMIC": "FALSE", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell", "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,3 +142,12 @@ def write_config(session: Session, text: str, *, replace: bool) -> None:
         path.unlink(missing_ok=True)
     if not create_atomic(path, text.encode()):
         raise UsageError(f"{path}: is there already; edit it, or replace it with --force")
+
+
+def fix_arithmetic() -> None:
+    """Have this process, and those that it starts, compute alike on whatever x86 CPU: with as many threads, since a sum
+    depends on how it is cut up, and with vectors as wide (AVX2), for torch, its libraries and numpy's. Heard when they
+    are loaded, so raises UsageError where torch is there already."""
+    if "torch" in sys.modules and os.environ.get(DETERMINISTIC) is None:
+        raise UsageError("--deterministic: torch was loaded before; set AMEFU_DETERMINISTIC=1 for the whole process")
+    os.environ.update({DETERMINISTIC: "1"} | FIXED)
