@@ -252,7 +252,12 @@ class PretrainSettings(Sgd):
 class FeaturesSettings(Settings):
     """Which frames, views and arithmetic the feature store holds."""
 
-    stride: int = option(1, "every STRIDE-th frame of base and validation videos", minimum=1, maximum=1000)
+    runs: int = option(
+        0,
+        "base and validation videos: runs of consecutive frames in each segment that are kept, spread evenly; 0: every "
+        "frame",
+        minimum=0, maximum=1000,
+    )  # fmt: skip
     novel_frames: str = option(
         "auto", "novel videos: auto: the frames that evaluation reads; dense: as the others", choices=("auto", "dense")
     )
@@ -267,6 +272,15 @@ class FeaturesSettings(Settings):
         "arithmetic of the networks; bfloat16 is twice as fast, and changes features by a few per cent",
         choices=PRECISIONS,
     )
+
+
+@dataclass(frozen=True)
+class Protocol(Settings):
+    """Which frames an imported checkpoint was trained and tested on; what `frames` and `features` then do unasked."""
+
+    geometry: str = same(FramesSettings, "geometry")
+    test_frames: str = same(FeaturesSettings, "test_frames")
+    flip: float = same(FeaturesSettings, "flip")
 
 
 @dataclass(frozen=True)

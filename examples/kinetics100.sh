@@ -18,7 +18,7 @@
 #            of which frames 72, depth 60, features 35.
 #            As measured on published clips at 256×256: 24 kB a frame as JPEG, 20 kB as disparity, and
 #            8 KiB a frame and view for both streams' features (2 streams × 2048 × float16). Base videos keep two
-#            views of every frame, validation videos one, novel videos 16 frames. `--stride 2` in [features] halves them.
+#            views of every frame, validation videos one, novel videos 16 frames.
 # Recipe     paper; RECIPE=official does as the public code, RECIPE=tuned as we would (see `amefu init`).
 #            Anything else goes into WORKSPACE/amefu.toml.
 
@@ -36,7 +36,7 @@ amefu split check "$videos" --split "${SPLIT:-kinetics100}" --repair "$AMEFU_WOR
 run depth "$videos" "${options[@]}"                  # frames.zarr, depth.zarr
 amefu pretrain --modality rgb "${options[@]}"        # rgb.safetensors
 amefu pretrain --modality depth "${options[@]}"      # depth.safetensors
-run features "${options[@]}"                         # features.zarr
+run features --runs 5 "${options[@]}"                # features.zarr
 
 # Every row on the same 10,000 episodes for K = 1..5: ablation/tables.md, with the paper's figures beside ours.
 amefu ablate --tables 1,3 --shots 1-5 "${options[@]}"

@@ -85,7 +85,8 @@ def import_(
 ) -> None:  # fmt: skip
     """Take over a checkpoint of the paper's public code; `features` and `evaluate` use it at once.
 
-    A full file gives both streams and the fusion. The streams read 224 pixels and magma colours.
+    A full file gives both streams and the fusion. The streams read 224 pixels and magma colours; frames and features
+    that are made for them are of height 240, tested at the start of each part, flipped by half, unless told otherwise.
 
     Example: amefu import model_full_kinetics.pkl --role full
     """

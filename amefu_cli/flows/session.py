@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TypeVar, get_type_hints
 
 from amefu_cli.artefacts.files.atomic import create_atomic
-from amefu_cli.artefacts.files.workspace import Config, Workspace, read_config
+from amefu_cli.artefacts.files.workspace import Config, Workspace, imported_protocol, read_config
 from amefu_cli.errors import UsageError
 from amefu_cli.method.heads import HEADS
 from amefu_cli.method.heads.training import Training
@@ -16,6 +18,7 @@ from amefu_cli.settings import DEPTH_PRETRAIN, LEARNED, Settings, preset_default
 from amefu_cli.stages import Progress
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class Say(Protocol):
@@ -58,9 +61,20 @@ class Session:
         """The sets of defaults: those of the command line, else of amefu.toml, else the paper's."""
         return chosen_sets(self.config, self.preset, self.recipe)
 
+    @property
+    def protocol(self) -> Mapping[str, object]:
+        """What `protocol_of` the workspace is."""
+        return protocol_of(self.workspace, self.config, self.recipe)
+
+    def note_protocol(self, stage: str, settings: Settings) -> None:
+        """Say where the settings of a new store are those of an imported checkpoint."""
+        taken = [f"{name} {value}" for name, value in self.protocol.items() if vars(settings).get(name) == value]
+        if taken:
+            self.say.note(f"{stage}: {', '.join(taken)}, as the imported checkpoint was trained and tested")
+
     def settings(self, kind: type[AnySettings], command: str, variant: str | None = None) -> AnySettings:
         """The settings that `command` would use if it were typed without options but that of a `variant`."""
-        defaults, hints = defaults_of(command, self.config, self.chosen, variant), get_type_hints(kind)
+        defaults, hints = defaults_of(command, self.config, self.chosen, variant, self.protocol), get_type_hints(kind)
         known = {name: value for name, value in defaults.items() if name in hints}
         try:
             return kind(**{name: str(value) if hints[name] is str else value for name, value in known.items()})
@@ -78,12 +92,25 @@ def chosen_sets(config: Config, preset: str | None, recipe: str | None) -> Chose
     return Chosen(preset or config.sets.get("preset", "paper"), recipe or config.sets.get("recipe", "paper"))
 
 
-def defaults_of(command: str, config: Config, chosen: Chosen, variant: str | None = None) -> dict[str, object]:
-    """What variant (pretrain's modality, meta-train's head), preset, recipe and amefu.toml set for one command; the
-    later one wins."""
+def protocol_of(
+    workspace: Workspace, config: Config, recipe: str | None, rgb: Path | None = None
+) -> Mapping[str, object]:
+    """How the imported streams of a workspace (or `rgb`, in place of its RGB stream) were trained and tested: what
+    `frames` and `features` do where nothing else is said. Nothing where a recipe is asked for by name."""
+    if recipe or "recipe" in config.sets:
+        return {}
+    return imported_protocol((rgb or workspace.stream("rgb"), workspace.stream("depth")))
+
+
+def defaults_of(
+    command: str, config: Config, chosen: Chosen, variant: str | None = None, protocol: Mapping[str, object] = NOTHING
+) -> dict[str, object]:
+    """What variant (pretrain's modality, meta-train's head), preset, protocol, recipe and amefu.toml set for one
+    command; the later one wins."""
     layers: list[Mapping[str, object]] = [DEPTH_PRETRAIN if (command, variant) == ("pretrain", "depth") else {}]
     for name in (command, f"{command}-{variant}"):
-        layers += [preset_defaults(chosen.preset, name), recipe_defaults(chosen.recipe, name)]
+        of_import = protocol if name in ("frames", "features") else NOTHING
+        layers += [preset_defaults(chosen.preset, name), of_import, recipe_defaults(chosen.recipe, name)]
         layers += [_of_head(variant)] if name == "meta-train" and variant is not None and variant in LEARNED else []
         layers += [config.tables.get(name, {})]
     return {key.replace("-", "_"): value for layer in layers for key, value in layer.items()}

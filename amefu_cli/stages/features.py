@@ -70,7 +70,6 @@ class Extraction:
     precision: torch.dtype
     batch: int
     seed: int
-    flip: float
 
 
 def extract_features(
@@ -122,7 +121,7 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
         images = there[row.reads]
         if row.encoding is not None:
             images = encode_disparity(images, encoding=row.encoding, percentile=DEPTH_PERCENTILE)
-        views = crop_views(images, piece.job, row, setup.seed, setup.flip)
+        views = crop_views(images, piece.job, row, setup.seed)
         output = backbone(normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=setup.precision))
         found = storable(output, f"{setup.features.path}: {name} features of {piece.job.id}", row.backbone)
         arrays[name] = found.cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
@@ -143,23 +142,23 @@ def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
     return features.to(torch.float16)
 
 
-def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int, flip: float) -> torch.Tensor:
-    """uint8 (frames, height, width, 3) -> (views, frames, size, size, 3): the centre, then random crops.
+def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int) -> torch.Tensor:
+    """uint8 (frames, height, width, 3) -> (views, frames, size, size, 3): the centre, then random crops, mirrored where
+    the record of the video says so.
 
-    A random crop is mirrored with probability `flip`. A view's place and whether it is mirrored depend on the seed,
-    the video and the view alone, so all streams and all pieces share them. A stream of novel videos alone has the
-    centre only.
+    A view's place depends on the seed, the video and the view alone, so all streams and all pieces share it, and more
+    views leave the others as they are. A stream of novel videos alone has the centre only.
     """
     (height, width), crop = images.shape[1:3], row.crop
     if min(height, width) < crop:
         raise UsageError(f"{job.id}: frames of {height}×{width} pixels are smaller than --crop {crop}")
     rng = np.random.default_rng([seed, *job.id.encode("utf-8", "surrogateescape")])
-    mirrored = rng.random(job.views) < flip
+    mirrored = job.made_from["mirrored"]
     views = []
     for view in range(1 if row.novel_only else job.views):
         top, left = crop_corner(height, width, crop=crop, centre=view == 0, rng=rng)
         seen = images[:, top : top + crop, left : left + crop]
-        views.append(seen.flip(2) if view and mirrored[view] else seen)
+        views.append(seen.flip(2) if view in mirrored else seen)
     cropped, size = torch.stack(views), row.size  # (views, frames, crop, crop, 3)
     if crop == size:
         return cropped

@@ -22,13 +22,12 @@ from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.heads import EIGHT, Model, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames
-from amefu_cli.method.sampling import random_clips
 from amefu_cli.settings import HeadTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.networks import choose_device
 from amefu_cli.stages.scoring import Reading, by_head, load_fusion, video_frames
-from amefu_cli.stages.training import Training, epoch_episodes, validation_episodes
+from amefu_cli.stages.training import Training, epoch_episodes, gather_clips, places_of, validation_episodes
 
 Clips = tuple[list[Tensor], NDArray[np.int64]]
 """The clips of one episode by stream, float16 (way, shot + queries, frames, dim), and its base classes (way,)."""
@@ -109,24 +108,15 @@ def _optimizer(head: Head, settings: HeadTrainSettings) -> torch.optim.Optimizer
 def _episodes(setup: HeadSetup, epoch: int, first: int) -> Iterator[Clips]:
     """The episodes of one epoch from number `first` on."""
     settings, table = setup.settings, setup.base
-    drawn = epoch_episodes(table, settings, epoch)
+    drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.header.clip)
     videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
 
     def gather(episode: int) -> Clips:
         rng = np.random.default_rng([settings.seed, epoch, episode])
-        return _gathered(setup, videos[episode], rng), drawn.classes[episode]
+        clips = gather_clips(table, videos[episode], places, clips=dict.fromkeys(setup.model.streams, 1), rng=rng)
+        return [clip[0] for clip in clips], drawn.classes[episode]
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
-
-
-def _gathered(setup: HeadSetup, videos: NDArray[np.int64], rng: np.random.Generator) -> list[Tensor]:
-    """The clips of `videos` (way, each) by stream, of the same places and the same view."""
-    table, flat = setup.base, videos.ravel()
-    rows = table.start[flat][:, None] + random_clips(table.kept[flat], rng=rng, **vars(setup.header.clip))
-    views = table.streams[setup.model.streams[0]].shape[0]
-    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
-    clips = (torch.from_numpy(table.streams[name][view, rows]) for name in setup.model.streams)
-    return [clip.view(*videos.shape, *clip.shape[1:]) for clip in clips]
 
 
 def _loss(setup: HeadSetup, head: Head, episode: Clips) -> Tensor:

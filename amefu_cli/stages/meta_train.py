@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
@@ -19,12 +18,11 @@ from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.heads import DEPTHS, MODELS, build_fusion
 from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
-from amefu_cli.method.sampling import asynchronous_clips
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.scoring import Reading, video_vectors
-from amefu_cli.stages.training import Training, epoch_episodes, validation_episodes
+from amefu_cli.stages.training import Training, epoch_episodes, gather_clips, places_of, validation_episodes
 
 
 @dataclass(frozen=True)
@@ -80,33 +78,19 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[tor
     """The episodes of one epoch from number `first` on, float16: RGB (way, shot + queries, frames, dim) and depth
     clips (1 + num_aug, way, shot + queries, frames, dim)."""
     settings, table = setup.settings, setup.base
-    drawn = epoch_episodes(table, settings, epoch)
+    drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.clip)
     videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
     given = DEPTHS[settings.depth_of].load()(table.labels, np.random.default_rng(settings.seed))
 
     def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([settings.seed, epoch, episode])
-        rgb, depth = gather_episode(table, videos[episode], num_aug=settings.num_aug, clip=setup.clip, rng=rng)
+        clips = {"rgb": 1, "depth": 1 + settings.num_aug}
+        rgb, depth = gather_clips(table, videos[episode], places, clips=clips, rng=rng)
         if settings.depth_of != "own":
-            _, depth = gather_episode(table, given[videos[episode]], num_aug=settings.num_aug, clip=setup.clip, rng=rng)
-        return rgb, depth[:1].expand_as(depth) if settings.matched else depth
+            (depth,) = gather_clips(table, given[videos[episode]], places, clips={"depth": clips["depth"]}, rng=rng)
+        return rgb[0], depth[:1].expand_as(depth) if settings.matched else depth
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
-
-
-def gather_episode(
-    table: FeatureTable, videos: NDArray[np.int64], *, num_aug: int, clip: ClipSettings, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The features of one episode's `videos` (way, each): RGB, and 1 + num_aug depth clips of the same view."""
-    flat = videos.ravel()
-    numbers = asynchronous_clips(table.kept[flat], num_aug=num_aug, rng=rng, **vars(clip))
-    rows = table.start[flat][:, None] + numbers  # (1 + num_aug, videos, frames)
-    streams = table.streams
-    views = streams["rgb"].shape[0]
-    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
-    rgb = torch.from_numpy(streams["rgb"][view, rows[0]])
-    depth = torch.from_numpy(streams["depth"][view[None], rows])
-    return rgb.view(*videos.shape, *rgb.shape[1:]), depth.view(len(numbers), *videos.shape, *depth.shape[2:])
 
 
 def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None:

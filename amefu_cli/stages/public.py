@@ -22,7 +22,7 @@ from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.method.backbones.network import Backbone
-from amefu_cli.settings import RECIPES, ClipSettings
+from amefu_cli.settings import RECIPES, ClipSettings, Protocol
 from amefu_cli.stages.training import to_numpy, to_torch
 
 # What holds for every file of the public code; how long one was trained, and from which weights, none tells.
@@ -78,7 +78,7 @@ def import_stream(path: Path, modality: str, arrays: Arrays) -> StreamHeader:
     """What an imported stream says of itself: what the public code has fixed, and the file that it is from."""
     return StreamHeader(
         role=modality, backbone=BACKBONE, crop=CROP, depth_encoding=ENCODING, classes=None, clip=ClipSettings(),
-        imported=checkpoint.ImportedStream(path_identity(path), flip=OFFICIAL["pretrain"]["flip"]),
+        imported=checkpoint.ImportedStream(path_identity(path), Protocol(**OFFICIAL["frames"], **OFFICIAL["features"])),
         notes=_notes(path, arrays["head.weight"]),
     )  # fmt: skip
 

@@ -45,7 +45,7 @@ class Reading:
         """Some videos at a time, the clip (videos, frames, dim) of each stream, from view 0 of the frames that testing
         reads."""
         read = [clip_by_rule(self.test_frames, int(count), **vars(self.clip)) for count in table.frames]
-        rows = [table.nearest_rows(video, numbers) for video, numbers in enumerate(read)]
+        rows = [table.rows(video, numbers) for video, numbers in enumerate(read)]
         rule, seed = self.depth_of
         given = DEPTHS[rule].load()(table.labels, np.random.default_rng(seed))
         read_by = {name: [rows[video] for video in given] if name == "depth" else rows for name in self.model.streams}

@@ -16,10 +16,11 @@ from torch import nn
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Position, StreamHeader
 from amefu_cli.artefacts.weights.training_run import State, TrainingRun
-from amefu_cli.errors import Interrupted, NotFinite
+from amefu_cli.errors import Interrupted, NotFinite, UsageError
 from amefu_cli.interruption import HeldSignals
 from amefu_cli.method.episodes import Episodes, draw_episodes
-from amefu_cli.settings import MetaTrainSettings
+from amefu_cli.method.sampling import Places
+from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 
 SNAPSHOT_SECONDS = 60.0
@@ -136,6 +137,32 @@ def epoch_episodes(table: FeatureTable, settings: MetaTrainSettings, epoch: int)
         table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
         rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
     )  # fmt: skip
+
+
+def places_of(table: FeatureTable, clip: ClipSettings) -> Places:
+    """Where the clips of training may lie. Raises UsageError where a part of a video does not keep one whole run."""
+    places = Places.of(table.frame, table.start, table.frames, **vars(clip))
+    if len(lacking := np.flatnonzero((places.count == 0).any(1))):
+        raise UsageError(
+            f"{table.ids[lacking[0]]}: has no features of {clip.frames_per_segment} consecutive frames in each of "
+            f"{clip.segments} parts; add them with `amefu features`"
+        )
+    return places
+
+
+def gather_clips(
+    table: FeatureTable, videos: NDArray[np.int64], places: Places, *, clips: Mapping[str, int],
+    rng: np.random.Generator,
+) -> list[torch.Tensor]:  # fmt: skip
+    """The features of one episode's `videos` (way, each): of each stream so many `clips` as (clips, way, each, frames,
+    dim) float16. Clip 0 of all streams is the matched one, of the same places (the paper's §3.3). All clips of a video
+    are of one view, drawn at random: a random crop, if there is one."""
+    flat = videos.ravel()
+    rows = places.draw(flat, clips=max(clips.values()), rng=rng)  # (clips, videos, frames)
+    views = min(len(table.streams[name]) for name in clips)
+    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]
+    found = (torch.from_numpy(table.streams[name][view, rows[:count]]) for name, count in clips.items())
+    return [clip.view(len(clip), *videos.shape, *clip.shape[2:]) for clip in found]
 
 
 def validation_episodes(table: FeatureTable, settings: MetaTrainSettings) -> Episodes:

@@ -263,7 +263,7 @@ def header_of(path: Path, kind: type[AnyHeader]) -> AnyHeader | None:
     if schema != SCHEMA:
         fix = f"replace it with `amefu {name} --rebuild`"
         raise SettingsMismatch(f"{path}: schema {schema}, this version writes {SCHEMA}; {fix}")
-    return cast(AnyHeader, recorded(KINDS[name], document, path))
+    return cast(AnyHeader, recorded(KINDS[name], document, path, f"amefu {name}"))
 
 
 def require_kind(path: Path, kind: str) -> bool:

@@ -23,7 +23,14 @@ from amefu_cli.artefacts.files import fingerprint as fingerprints
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, recorded
 from amefu_cli.errors import DamagedFile, NotFinite, UsageError
-from amefu_cli.settings import ClipSettings, HeadTrainSettings, MetaTrainSettings, PretrainSettings, StreamSettings
+from amefu_cli.settings import (
+    ClipSettings,
+    HeadTrainSettings,
+    MetaTrainSettings,
+    PretrainSettings,
+    Protocol,
+    StreamSettings,
+)
 
 RECORDED_VERSIONS = ("amefu", "torch", "torchvision", "timm", "numpy")
 FIXES = {
@@ -97,10 +104,11 @@ class StreamTraining:
 
 @dataclass(frozen=True)
 class ImportedStream:
-    """A stream of the paper's public code: the hash of its file, and what that code has fixed of its training."""
+    """A stream of the paper's public code: the hash of its file, and what that code has fixed of training and test
+    (`imported_protocol` reads it too)."""
 
     file: str
-    flip: float
+    protocol: Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
