@@ -78,7 +78,8 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[tor
     """The episodes of one epoch from number `first` on, float16: RGB (way, shot + queries, frames, dim) and depth
     clips (1 + num_aug, way, shot + queries, frames, dim)."""
     settings, table = setup.settings, setup.base
-    drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.clip)
+    drawn = epoch_episodes(table, settings, epoch)
+    places = places_of(table, setup.clip, test_frames=setup.test_frames)
     videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
     given = DEPTHS[settings.depth_of].load()(table.labels, np.random.default_rng(settings.seed))
 
