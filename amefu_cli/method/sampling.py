@@ -9,7 +9,8 @@ A part shorter than that repeats its last frame; in a video with fewer frames th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self, cast
 
 import numpy as np
@@ -57,6 +58,7 @@ class Places:
 
     `row` int64 (places,) are the rows where one starts. Part p of video v has the `count`[v, p] places of them from
     `begin`[v, p] on; its runs are `length`[v, p] frames long, and repeat the last one up to `frames_per_segment`.
+    Videos in `always` are read at those rows whatever is drawn.
     """
 
     row: NDArray[np.int64]
@@ -64,6 +66,7 @@ class Places:
     count: NDArray[np.int64]
     length: NDArray[np.int64]
     frames_per_segment: int
+    always: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -90,8 +93,17 @@ class Places:
         of videos that keep all frames, the frames that `random_clips` draws, one clip after the other."""
         drawn = np.stack([rng.integers(0, self.count[videos]) for _ in range(clips)])  # (clips, videos, segments)
         within = np.minimum(np.arange(self.frames_per_segment), self.length[videos][..., None] - 1)
-        rows: NDArray[np.int64] = self.row[self.begin[videos] + drawn][..., None] + within
-        return rows.reshape(clips, len(videos), -1)
+        found: NDArray[np.int64] = self.row[self.begin[videos] + drawn][..., None] + within
+        rows = found.reshape(clips, len(videos), -1)
+        for place, video in enumerate(videos.tolist() if self.always else ()):
+            rows[:, place] = self.always.get(video, rows[:, place])
+        return rows
+
+
+def too_short(frames: NDArray[np.int64], *, segments: int, frames_per_segment: int) -> NDArray[np.bool_]:
+    """Which videos the public code draws no places in, but reads in training too as `start_clip` does: those of less
+    than three frames more than a clip."""
+    return np.asarray(frames < segments * frames_per_segment + 3)
 
 
 def start_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:

@@ -77,7 +77,8 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
 def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[EpisodeClips]:
     """The episodes of one epoch from number `first` on, float16."""
     settings, table = setup.settings, setup.base
-    drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.clip)
+    drawn = epoch_episodes(table, settings, epoch)
+    places = places_of(table, setup.clip, test_frames=setup.test_frames)
     videos, targets = drawn.videos, torch.from_numpy(drawn.targets)
     given = DEPTHS[settings.depth_of].load()(table.labels, np.random.default_rng(settings.seed))
 
@@ -86,7 +87,7 @@ def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[EpisodeCl
         clips = {"rgb": 1, "depth": 1 + settings.num_aug}
         rgb, depth = gather_clips(table, videos[episode], places, clips=clips, rng=rng)
         if settings.depth_of != "own":
-            _, depth = gather_clips(table, given[videos[episode]], places, clips=clips, rng=rng)
+            (depth,) = gather_clips(table, given[videos[episode]], places, clips={"depth": clips["depth"]}, rng=rng)
         depth = depth[:1].expand_as(depth) if settings.matched else depth
         return EpisodeClips(rgb[0], depth, settings.way, targets)
 

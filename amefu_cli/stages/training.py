@@ -19,7 +19,7 @@ from amefu_cli.artefacts.weights.training_run import State, TrainingRun
 from amefu_cli.errors import Interrupted, NotFinite, UsageError
 from amefu_cli.interruption import HeldSignals
 from amefu_cli.method.episodes import Episodes, draw_episodes
-from amefu_cli.method.sampling import Places
+from amefu_cli.method.sampling import Places, start_clip, too_short
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 
@@ -139,15 +139,18 @@ def epoch_episodes(table: FeatureTable, settings: MetaTrainSettings, epoch: int)
     )  # fmt: skip
 
 
-def places_of(table: FeatureTable, clip: ClipSettings) -> Places:
-    """Where the clips of training may lie. Raises UsageError where a part of a video does not keep one whole run."""
+def places_of(table: FeatureTable, clip: ClipSettings, *, test_frames: str = "") -> Places:
+    """Where the clips of training may lie; where testing is that of the public code, `start`, it says how short videos
+    are read. Raises UsageError where a part of a video does not keep one whole run."""
     places = Places.of(table.frame, table.start, table.frames, **vars(clip))
     if len(lacking := np.flatnonzero((places.count == 0).any(1))):
         raise UsageError(
             f"{table.ids[lacking[0]]}: has no features of {clip.frames_per_segment} consecutive frames in each of "
             f"{clip.segments} parts; add them with `amefu features`"
         )
-    return places
+    short = np.flatnonzero(too_short(table.frames, **vars(clip))) if test_frames == "start" else ()
+    read = {int(video): start_clip(int(table.frames[video]), **vars(clip)) for video in short}
+    return replace(places, always={video: table.rows(video, numbers) for video, numbers in read.items()})
 
 
 def gather_clips(

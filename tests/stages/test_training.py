@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from amefu_cli.stages import training as training_loop
 from amefu_cli.stages.meta_train import MetaTraining, _episodes
 from amefu_cli.stages.pretrain import StreamClassifier
 from amefu_cli.stages.scoring import Reading
-from amefu_cli.stages.training import Training
+from amefu_cli.stages.training import Training, places_of
 
 HEADER = FusionHeader(role="fusion", fusion="dgadain", dim=1, streams={}, clip=ClipSettings())
 SCORE = "validation_accuracy"
@@ -201,3 +202,15 @@ def test_whose_depth_is_fused_in_training_and_in_testing(rule: str) -> None:
     reading = Reading(MODELS["amefu"], "middle", setup.clip, None, setup.device, (rule, 7))
     ((rgb, depth),) = reading.clips(setup.base)
     assert (depth[..., 0] - rgb[..., 0]).tolist() == [[100.0 * video] * 8 for video in given]
+
+
+@pytest.mark.parametrize("test_frames", ["middle", "start"])
+def test_short_videos_are_read_in_training_as_the_public_code_does(test_frames: str) -> None:
+    """Of 10 frames in clips of 2 × 4: no place is drawn below 11 frames; runs start at 0 and 5, as in testing."""
+    table = numbered_table()
+    table = replace(table, start=np.arange(0, 61, 10), frame=np.tile(np.arange(10), 6), frames=np.full(6, 10))
+    drawn = places_of(table, ClipSettings(segments=2, frames_per_segment=4), test_frames=test_frames).draw(
+        np.arange(6), clips=9, rng=np.random.default_rng(0)
+    )
+    seen = {tuple(clip) for clip in (drawn - table.start[:-1, None]).reshape(-1, 8).tolist()}
+    assert (seen == {(0, 1, 2, 3, 5, 6, 7, 8)}) is (test_frames == "start")
