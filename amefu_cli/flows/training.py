@@ -120,7 +120,7 @@ def _say_of_probe(session: Session, path: Path) -> None:
         return
     session.say.warn(
         f"{path}: {' and '.join(faults)} ({figures}); remove it to use the weights as they were, or train it again: "
-        "--rebuild with a lower --backbone-rate or --no-frozen-norm"
+        "--rebuild with a lower --backbone-rate or --classifier-rate"
     )
 
 
