@@ -107,7 +107,8 @@ def interval_by_class(result: Result) -> Interval:
     """The accuracy of one result, with the interval over episodes and novel classes."""
     outcomes, rng = result.outcomes(), np.random.default_rng(SEED)
     resampled = resampled_means(outcomes.shares, outcomes.classes, _weights(outcomes, rng), rng=rng)
-    return interval_over_classes(float(outcomes.accuracies.mean()), resampled, len(outcomes.class_names))
+    found = interval_over_classes(float(outcomes.accuracies.mean()), resampled, len(outcomes.class_names))
+    return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def _difference_by_class(one: Outcomes, other: Outcomes, value: float, *, paired: bool) -> Interval:

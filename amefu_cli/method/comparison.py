@@ -98,8 +98,8 @@ def resampled_means(
     `values` (episodes, asked) are accuracies, or differences of accuracies, of the queries of one class of an episode;
     `classes` (episodes, asked) int64 are their columns in `class_weights` (resamples, classes). An episode counts as
     often as a Poisson variable of mean 1 says (the bootstrap of episodes, made cheap), and in it each value as often
-    as its class was drawn. The rivals of a class in its episodes stay as they were drawn: with a few classes the
-    interval is still, if anything, too narrow. NaN where a resample of a few episodes holds no value at all.
+    as its class was drawn. The rivals of a class in its episodes stay as they were drawn. NaN where a resample of a few
+    episodes holds no value at all.
     """
     resamples, count = class_weights.shape
     episodes = len(values)

@@ -17,11 +17,11 @@ from torch.nn import functional
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_head, read_checkpoint
 from amefu_cli.artefacts.weights.public import KEPT
-from amefu_cli.method.episodes import Episodes
+from amefu_cli.method.episodes import Episodes, hits
 from amefu_cli.method.heads import DEPTHS, Model, build_fusion, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames, video_vector
-from amefu_cli.method.heads.routes import hits, scored_chunks
+from amefu_cli.method.heads.routes import scored_chunks
 from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import ClipSettings
 from amefu_cli.stages import Progress
@@ -117,7 +117,7 @@ def by_head(
 
     outcomes = np.empty(query.shape, dtype=np.bool_)
     for chunk, logits in scored_chunks(head, states, episodes, progress=tell):
-        outcomes[chunk] = found = hits(logits, query.shape[2])
+        outcomes[chunk] = found = hits(logits.cpu().numpy(), query.shape[2], first=chunk.start)
         so_far.update(right=int(found.sum()), queries=found.size)
     return outcomes
 

@@ -8,11 +8,15 @@ from itertools import pairwise
 
 import pytest
 import torch
+from conftest import FIXTURES
+from safetensors.torch import load_file
+from test_fusion import with_public_weights
 from torch.nn import functional
 
 from amefu_cli.method.heads import FUSIONS, LOSSES, build_fusion, prototypes
 from amefu_cli.method.heads.fusion import DGAdaIN, video_vector
 from amefu_cli.method.heads.prototypes import EpisodeClips, Temperature, episode_logits, meta_train_episode
+from amefu_cli.settings import RECIPES, MetaTrainSettings
 
 WAY, SHOT, FRAMES, DIM = 3, 2, 4, 8
 COSINE = {"classifier": "cosine", "loss": "cross_entropy"}
@@ -94,6 +98,51 @@ def test_the_episode_is_the_plain_loop(name, loss, classifier, targets):
         torch.testing.assert_close(found, expected.detach())
     for ours, theirs in zip(fusion.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("label", [0, 3])
+def test_one_query_of_official_is_the_public_step(label):
+    """5 supports and 1 query, a batch of 6 videos of 16 frames, as the public code computes it, in float64: (1 + scale)
+    of the depth times the normalised RGB frame, plus bias; the mean of the frames to length 1; cosine similarities;
+    softmax, then a cross entropy with its own; an SGD step for the matched and for each asynchronous clip."""
+    public = {name: tensor.double() for name, tensor in load_file(FIXTURES / "dgadain.safetensors").items()}
+    names = [f"small.{layer}.{part}" for layer in ("scale", "bias") for part in ("weight", "bias")]
+    weights = [public[name].clone().requires_grad_() for name in names]
+    settings = {**vars(MetaTrainSettings()), **RECIPES["official"]["meta-train"], "learning_rate": 0.05}
+    rng = torch.Generator().manual_seed(label)
+    rgb = torch.randn(6, 16, 24, generator=rng, dtype=torch.float64)
+    depth_clips = torch.randn(3, 6, 16, 24, generator=rng, dtype=torch.float64)
+
+    expected, momenta = [], [torch.zeros_like(weight) for weight in weights]
+    for depth in depth_clips:
+        scale_weight, scale_bias, shift_weight, shift_bias = weights
+        centred = rgb - rgb.mean(-1, keepdim=True)
+        normal = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        frames = (1 + depth @ scale_weight.T + scale_bias) * normal + depth @ shift_weight.T + shift_bias
+        vectors = frames.mean(1) / frames.mean(1).norm(dim=-1, keepdim=True)
+        probability = torch.exp(vectors[:5] @ vectors[5])
+        probability = torch.exp(probability / probability.sum())
+        loss = -(probability[label] / probability.sum()).log()
+        gradients = torch.autograd.grad(loss, weights)
+        momenta = [0.9 * momentum + gradient for momentum, gradient in zip(momenta, gradients, strict=True)]
+        steps = zip(weights, momenta, strict=True)
+        weights = [(weight - 0.05 * momentum).detach().requires_grad_() for weight, momentum in steps]
+        expected.append(loss.detach())
+
+    fusion = with_public_weights(*(public[name].float() for name in names))
+    optimizer = torch.optim.SGD(fusion.parameters(), settings["learning_rate"], settings["momentum"])
+    losses = meta_train_episode(
+        fusion, optimizer, EpisodeClips(rgb.float(), depth_clips.float(), 5, torch.tensor([label])),
+        classifier=settings["classifier"], temperature=Temperature(settings["temperature"], learned=False),
+        loss=settings["loss"],
+    )  # fmt: skip
+    assert (settings["queries"], settings["loss"], len(losses)) == ("one", "double_softmax", 1 + settings["num_aug"])
+    torch.testing.assert_close(losses.double(), torch.stack(expected), rtol=0, atol=1e-6)
+    found = [tensor.detach().double() for tensor in fusion.parameters()]
+    found[1] -= 1  # ours holds the 1 of 1 + scale
+    for ours, theirs, before in zip(found, weights, names, strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-6)
+        assert (ours - public[before]).abs().max() > 1e-5  # it learned
 
 
 def test_the_matched_clip_comes_first_and_features_stay():

@@ -139,9 +139,9 @@ def test_a_signal_in_validation_loses_no_step(tmp_path: Path) -> None:
 def test_the_logits_of_pretraining_by_hand() -> None:
     """Two clips of two frames; their means are (2, 3) and (0, 1)."""
     frames = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
-    model = StreamClassifier(Backbone(nn.Flatten(), dim=2, mean=IMAGENET_MEAN, std=IMAGENET_STD), classes=2)
+    model = StreamClassifier(Backbone(nn.Flatten(), dim=2, mean=IMAGENET_MEAN, std=IMAGENET_STD), 2, zero=False)
     model.head.load_state_dict({"weight": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "bias": torch.tensor([0.0, 10.0])})
-    assert model(frames[:, :, None, None], frames=2).tolist() == [[2.0, 15.0], [0.0, 11.0]]
+    assert model(frames.view(2, 2, 2)).tolist() == [[2.0, 15.0], [0.0, 11.0]]
 
 
 def test_a_temperature_stays_or_is_learned(feature_space: Path) -> None:

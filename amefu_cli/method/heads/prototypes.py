@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amefu_cli.method.episodes import Episodes
+from amefu_cli.method.episodes import Episodes, hits
 from amefu_cli.method.heads import CLASSIFIERS, LOSSES
 from amefu_cli.method.heads.fusion import video_vector
 
@@ -123,7 +123,7 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
             logits = episode_logits(of_support, of_query, classifier)
         else:
             logits = _gram_logits(gram, supports, queried, classifier)
-        outcomes[chunk] = logits.argmax(-1).numpy().reshape(-1, asked, queries) == np.arange(asked)[:, None]
+        outcomes[chunk] = hits(logits.numpy(), queries, first=chunk.start)
     return outcomes
 
 

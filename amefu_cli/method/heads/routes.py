@@ -33,17 +33,6 @@ def score_episodes(head: Head, states: Tensor, episodes: Episodes, *, progress: 
     return torch.cat([logits for _, logits in scored_chunks(head, states, episodes, progress=progress)])
 
 
-def hits(logits: Tensor, queries: int) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, asked, queries), of `score_episodes`' logits, where each
-    class that is asked for has so many `queries`.
-
-    A query with two largest logits falls to the earlier way of its episode.
-    """
-    chosen = logits.cpu().numpy().argmax(-1).reshape(len(logits), -1, queries)
-    outcomes: NDArray[np.bool_] = chosen == np.arange(chosen.shape[1])[:, None]
-    return outcomes
-
-
 @torch.inference_mode()
 def scored_chunks(
     head: Head, states: Tensor, episodes: Episodes, *, progress: Progress | None = None
