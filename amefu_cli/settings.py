@@ -294,8 +294,8 @@ class FeaturesSettings(Settings):
         "auto", "novel videos: auto: the frames that evaluation reads; dense: as the others", choices=("auto", "dense")
     )
     views: int = option(
-        1,
-        "random crops of base videos besides the centre one: training draws one whenever it draws a video; each "
+        2,
+        "random crops of base videos besides the centre one: training draws one of all whenever it draws a video; each "
         "takes the time and bytes of the centre one again",
         minimum=0, maximum=64,
     )  # fmt: skip
@@ -313,9 +313,10 @@ class FeaturesSettings(Settings):
 
 @dataclass(frozen=True)
 class Protocol(Settings):
-    """Which frames an imported checkpoint was trained and tested on; what `frames` and `features` then do unasked."""
+    """On what an imported checkpoint was trained and tested; what `frames`, `depth` and `features` then do unasked."""
 
     geometry: str = same(FramesSettings, "geometry")
+    resize: str = same(DepthSettings, "resize")
     test_frames: str = same(FeaturesSettings, "test_frames")
     flip: float = same(FeaturesSettings, "flip")
 

@@ -106,7 +106,7 @@ def protocol_of(
     workspace: Workspace, config: Config, recipe: str | None, rgb: Path | None = None
 ) -> Mapping[str, object]:
     """How the imported streams of a workspace (or `rgb`, in place of its RGB stream) were trained and tested: what
-    `frames` and `features` do where nothing else is said. Nothing where a recipe is asked for by name."""
+    `frames`, `depth` and `features` do where nothing else is said. Nothing where a recipe is asked for by name."""
     if recipe or "recipe" in config.sets:
         return {}
     return imported_protocol((rgb or workspace.stream("rgb"), workspace.stream("depth")))
@@ -119,7 +119,7 @@ def defaults_of(
     command; the later one wins."""
     layers: list[Mapping[str, object]] = [DEPTH_PRETRAIN if (command, variant) == ("pretrain", "depth") else {}]
     for name in (command, f"{command}-{variant}"):
-        of_import = protocol if name in ("frames", "features") else NOTHING
+        of_import = protocol if name in ("frames", "depth", "features") else NOTHING
         layers += [preset_defaults(chosen.preset, name), of_import, recipe_defaults(chosen.recipe, name)]
         layers += [_of_head(variant)] if name == "meta-train" and variant is not None and variant in LEARNED else []
         layers += [config.tables.get(name, {})]

@@ -28,6 +28,7 @@ from amefu_cli.stages.training import to_numpy, to_torch
 # What holds for every file of the public code; how long one was trained, and from which weights, none tells.
 BACKBONE, FUSION, CROP, ENCODING = "resnet50", "dgadain", 224, "magma"
 OFFICIAL = RECIPES["official"]
+PROTOCOL = Protocol(**OFFICIAL["frames"], **OFFICIAL["depth"], **OFFICIAL["features"])
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -78,7 +79,7 @@ def import_stream(path: Path, modality: str, arrays: Arrays) -> StreamHeader:
     """What an imported stream says of itself: what the public code has fixed, and the file that it is from."""
     return StreamHeader(
         role=modality, backbone=BACKBONE, crop=CROP, depth_encoding=ENCODING, classes=None, clip=ClipSettings(),
-        imported=headers.ImportedStream(path_identity(path), Protocol(**OFFICIAL["frames"], **OFFICIAL["features"])),
+        imported=headers.ImportedStream(path_identity(path), PROTOCOL),
         notes=_notes(path, arrays["head.weight"]),
     )  # fmt: skip
 

@@ -159,10 +159,10 @@ def gather_clips(
 ) -> list[torch.Tensor]:  # fmt: skip
     """The features of one episode's `videos` (videos,): of each stream so many `clips` as (clips, videos, frames, dim)
     float16. Clip 0 of all streams is the matched one, of the same places (the paper's §3.3). All clips of a video are
-    of one view, drawn at random: a random crop, if there is one."""
+    of one view, drawn at random from all: the centre crop, by which is tested, and the random ones."""
     rows = places.draw(videos, clips=max(clips.values()), rng=rng)  # (clips, videos, frames)
     views = min(len(table.streams[name]) for name in clips)
-    view = rng.integers(min(1, views - 1), views, size=len(videos))[:, None]
+    view = rng.integers(0, views, size=len(videos))[:, None]
     return [torch.from_numpy(table.streams[name][view, rows[:count]]) for name, count in clips.items()]
 
 

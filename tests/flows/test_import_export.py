@@ -21,8 +21,8 @@ from amefu_cli.artefacts.files.fingerprint import path_identity
 from amefu_cli.artefacts.files.results import open_result
 from amefu_cli.artefacts.files.split import make_split
 from amefu_cli.artefacts.files.workspace import imported_protocol
-from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
-from amefu_cli.artefacts.stores.store import VideoStore
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FeaturesNotes
+from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_stream, write_checkpoint
 from amefu_cli.artefacts.weights.headers import ImportedFusion, ImportedStream, StreamHeader
 from amefu_cli.artefacts.weights.sources import read_tensors
@@ -161,7 +161,7 @@ def test_an_imported_model_says_what_it_is_and_fits_together(public: Path, impor
     assert (rgb.role, rgb.backbone, rgb.classes) == ("rgb", "resnet50", None)
     assert (rgb.crop, rgb.depth_encoding) == (224, "magma")
     assert (rgb.notes.classes, rgb.notes.recipe) == (64, "official")
-    assert (rgb.training, rgb.imported) == (None, ImportedStream(file, Protocol("official", "start", 0.5)))
+    assert (rgb.training, rgb.imported) == (None, ImportedStream(file, Protocol("official", "lanczos", "start", 0.5)))
     assert (fusion.fusion, fusion.dim) == ("dgadain", 2048)
     assert (fusion.training, fusion.imported) == (None, ImportedFusion(file, loss="double_softmax"))
     rows = streams_from(imported).streams
@@ -218,6 +218,7 @@ def test_an_imported_model_is_evaluated_as_it_was_trained(
     make_clips(tmp_path / "videos", ("bow", "spin", "wave"), clips=2, frames=5)
     said = said_by("depth", tmp_path / "videos", "--estimator", "tiny", "--workspace", tmp_path)
     assert "frames: geometry official, as the imported checkpoint was trained and tested" in said
+    assert open_store(tmp_path / "depth.zarr", DepthHeader, fix="").header.settings.resize == "lanczos"
     words = ("--way", "2", "--episodes", "10", "--out", tmp_path / "r.json", "--workspace", tmp_path)
     said = said_by("evaluate", *words)
     assert "features: test_frames start, flip 0.5, as the imported checkpoint was trained and tested" in said
@@ -235,7 +236,7 @@ def taken_over(tmp_path: Path, make_clips: MakeClips) -> Path:
     """A workspace whose streams say that they were imported; nobody loads them. Beside it are `videos`."""
     make_clips(tmp_path / "videos", ("bow", "spin", "wave"), clips=2, frames=5)
     work = tmp_path / "work"
-    protocol = Protocol("official", "start", 0.5)
+    protocol = Protocol("official", "lanczos", "start", 0.5)
     for name in ("rgb", "depth"):
         header = StreamHeader(
             role=name, backbone="squeezenet1_1", crop=32, depth_encoding="magma", classes=None, clip=ClipSettings(),
@@ -295,7 +296,7 @@ def test_an_import_by_an_older_version_is_replaced(tmp_path: Path) -> None:
     )  # fmt: skip
     path = tmp_path / "rgb.safetensors"
     write_checkpoint(path, {"x": np.zeros(1, np.float32)}, header)
-    assert dict(imported_protocol([path])) == {"geometry": "square", "test_frames": "middle", "flip": 0.0}
+    assert dict(imported_protocol([path])) == vars(Protocol())
     path.write_bytes(path.read_bytes().replace(b"protocol", b"flipping"))
     assert imported_protocol([tmp_path / "none", path]) == {}
     with pytest.raises(DamagedFile, match=r"'imported' has no field 'flipping'\); make it again with --rebuild"):

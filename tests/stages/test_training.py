@@ -30,7 +30,7 @@ from amefu_cli.stages import training as training_loop
 from amefu_cli.stages.meta_train import MetaTraining, _episodes
 from amefu_cli.stages.pretrain import StreamClassifier
 from amefu_cli.stages.scoring import Reading
-from amefu_cli.stages.training import Training, places_of
+from amefu_cli.stages.training import Training, gather_clips, places_of
 
 HEADER = FusionHeader(role="fusion", fusion="dgadain", dim=1, streams={}, clip=ClipSettings())
 SCORE = "validation_accuracy"
@@ -214,3 +214,18 @@ def test_short_videos_are_read_in_training_as_the_public_code_does(test_frames: 
     )
     seen = {tuple(clip) for clip in (drawn - table.start[:-1, None]).reshape(-1, 8).tolist()}
     assert (seen == {(0, 1, 2, 3, 5, 6, 7, 8)}) is (test_frames == "start")
+
+
+def test_every_view_is_drawn_alike_and_streams_share_it() -> None:
+    """Two videos of 16 frames in three views; a feature is its view, and 10 more in depth."""
+    rows = np.broadcast_to(np.arange(3, dtype=np.float16)[:, None, None], (3, 32, 1))
+    table = FeatureTable(
+        ids=("a", "b"), class_names=("run", "sit"), labels=np.arange(2), frame=np.tile(np.arange(16), 2),
+        frames=np.full(2, 16), start=np.arange(0, 33, 16), streams={"rgb": rows, "depth": rows + 10},
+    )  # fmt: skip
+    videos, rng, clips = np.tile([0, 1], 300), np.random.default_rng(0), {"rgb": 1, "depth": 2}
+    rgb, depth = gather_clips(table, videos, places_of(table, ClipSettings()), clips=clips, rng=rng)
+    assert (rgb.shape, depth.shape) == ((1, 600, 16, 1), (2, 600, 16, 1))
+    assert torch.equal(depth, (rgb + 10).expand_as(depth))
+    assert np.bincount(rgb[0, :, 0, 0].long().numpy()) == pytest.approx([200, 200, 200], rel=0.15)
+    assert (rgb == rgb[:, :, :1]).all()  # one view for all frames of a clip
