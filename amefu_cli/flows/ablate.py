@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.special import stdtrit  # which scikit-learn brings
 
 from amefu_cli.artefacts.files.atomic import require_writable, to_json, write_atomic
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
@@ -28,7 +27,7 @@ from amefu_cli.errors import UsageError
 from amefu_cli.flows import evaluate
 from amefu_cli.flows.candidates import Candidate, model_of
 from amefu_cli.flows.chain import Ready, features_with_split
-from amefu_cli.flows.compare import averaged, compare, interval_over
+from amefu_cli.flows.compare import averaged, compare, interval_over, student
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.head_training import head_header, train_on
 from amefu_cli.flows.session import Session
@@ -288,4 +287,4 @@ def _reach(*sides: Sequence[Result]) -> float:
     by_seed = [[result.found.accuracy for result in results] for results in sides if len(results) > 1]
     freedom = sum(len(accuracies) - 1 for accuracies in by_seed)
     variance = sum(float(np.var(accuracies, ddof=1)) / len(accuracies) for accuracies in by_seed)
-    return float(stdtrit(freedom, 0.975)) * variance**0.5 if freedom else 0.0
+    return student(freedom) * variance**0.5 if freedom else 0.0

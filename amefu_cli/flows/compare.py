@@ -107,7 +107,7 @@ def interval_by_class(result: Result) -> Interval:
     """The accuracy of one result, with the interval over episodes and novel classes."""
     outcomes, rng = result.outcomes(), np.random.default_rng(SEED)
     resampled = resampled_means(outcomes.shares, outcomes.classes, _weights(outcomes, rng), rng=rng)
-    found = interval_over_classes(float(outcomes.accuracies.mean()), resampled, len(outcomes.class_names))
+    found = _over_classes(float(outcomes.accuracies.mean()), resampled, len(outcomes.class_names))
     return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
@@ -117,12 +117,25 @@ def _difference_by_class(one: Outcomes, other: Outcomes, value: float, *, paired
     weights = _weights(one, rng)
     if paired:
         resampled = resampled_means(other.shares - one.shares, one.classes, weights, rng=rng)
-        return interval_over_classes(value, resampled, classes)
+        return _over_classes(value, resampled, classes)
     before = resampled_means(one.shares, one.classes, weights, rng=rng)
     if other.class_names != one.class_names:
         weights = _weights(other, rng)
     resampled = resampled_means(other.shares, other.classes, weights, rng=rng) - before
-    return interval_over_classes(value, resampled, classes)
+    return _over_classes(value, resampled, classes)
+
+
+def _over_classes(value: float, resampled: NDArray[np.float64], classes: int) -> Interval:
+    if classes < 2:
+        raise UsageError("one class gives no interval over classes; leave --by-class out")
+    return interval_over_classes(value, resampled, classes, student=student(classes - 1))
+
+
+def student(freedom: int) -> float:
+    """How many standard errors to either side hold 95%, by Student's t of so many degrees of freedom."""
+    from scipy.special import stdtrit  # which scikit-learn brings
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def _weights(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -263,12 +263,12 @@ def train_fusion(
 ) -> None:  # fmt: skip
     """Train, or go on training, the fusion that the header of `files` describes."""
     from amefu_cli.stages.meta_train import MetaTraining, meta_train
-    from amefu_cli.stages.networks import choose_device
 
     (base, validation), made = tables, ready.store.header
     assert files.header.training is not None
     settings = files.header.training.settings
-    setup = MetaTraining(base, validation, settings, made.clip, made.settings.test_frames, choose_device(device))
+    frames = made.settings.test_frames
+    setup = MetaTraining.of(base, validation, settings, made.clip, test_frames=frames, device=device)
     session.say.note(
         f"meta-train: {len(base.ids)} videos of {len(base.class_names)} base classes, {settings.fusion}, "
         f"num_aug {settings.num_aug}{files.resumption()}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from amefu_cli.method.heads.prototypes import EpisodeClips, Temperature, classif
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
+from amefu_cli.stages.networks import choose_device
 from amefu_cli.stages.scoring import Reading, video_vectors
 from amefu_cli.stages.training import Training, epoch_episodes, gather_clips, places_of, validation_episodes
 
@@ -35,6 +37,14 @@ class MetaTraining:
     clip: ClipSettings
     test_frames: str
     device: torch.device
+
+    @classmethod
+    def of(
+        cls, base: FeatureTable, validation: FeatureTable | None, settings: MetaTrainSettings, clip: ClipSettings, *,
+        test_frames: str, device: str,
+    ) -> Self:  # fmt: skip
+        """On the device of that name."""
+        return cls(base, validation, settings, clip, test_frames, choose_device(device))
 
 
 def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progress: Progress) -> Position:
