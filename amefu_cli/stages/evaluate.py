@@ -21,10 +21,10 @@ from amefu_cli.method.comparison import accuracy_by_class, accuracy_with_interva
 from amefu_cli.method.episodes import Episodes
 from amefu_cli.method.heads import HEADS, Model, build_head
 from amefu_cli.method.heads.base import Head
-from amefu_cli.method.heads.prototypes import classify_episodes
+from amefu_cli.method.heads.prototypes import chosen_ways
 from amefu_cli.stages import Progress
 from amefu_cli.stages.networks import choose_device
-from amefu_cli.stages.scoring import Reading, by_head, load_fusion, load_head, video_frames, video_vectors
+from amefu_cli.stages.scoring import Reading, chosen_by_head, load_fusion, load_head, video_frames, video_vectors
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,18 @@ class ModelVectors:
     scorer: Head
     device: torch.device
     seconds: float
+
+    def chosen_ways(self, drawn: DrawnEpisodes, *, progress: Progress) -> NDArray[np.int64]:
+        """The way of its episode that each query falls to, (episodes, way, queries); `progress` as in `evaluate`.
+
+        Raises:
+            UsageError: the store that the vectors are from lacks videos of the episodes.
+        """
+        support, query = drawn.placed_in(self.ids, source=self.source)
+        episodes, classifier = Episodes(self.labels[support[..., 0]], support, query), HEADS[self.head].classifier
+        if classifier:
+            return chosen_ways(self.vectors, episodes, classifier=classifier)
+        return chosen_by_head(self.scorer, self.vectors, episodes, device=self.device, progress=progress)
 
 
 def model_vectors(
@@ -79,19 +91,14 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> F
         UsageError: the store that the vectors are from lacks videos of the episodes.
     """
     started = time.monotonic()
-    support, query = drawn.placed_in(of.ids, source=of.source)
-    episodes = Episodes(of.labels[support[..., 0]], support, query)
-    classifier = HEADS[of.head].classifier
-    outcomes = (
-        classify_episodes(of.vectors, episodes, classifier=classifier)
-        if classifier
-        else by_head(of.scorer, of.vectors, episodes, device=of.device, progress=progress)
-    )
+    chosen = of.chosen_ways(drawn, progress=progress)
+    outcomes = np.asarray(chosen == np.arange(chosen.shape[1])[:, None])
+    classes = of.labels[drawn.placed_in(of.ids, source=of.source)[0][..., 0]]
     accuracy, half_width = accuracy_with_interval(outcomes)
-    by_class = accuracy_by_class(outcomes, episodes.classes)
+    by_class = accuracy_by_class(outcomes, classes)
     return Found(
         accuracy=accuracy, half_width_95=half_width, videos=len(of.ids), right=tuple(outcomes.sum((1, 2)).tolist()),
         by_class={of.class_names[label]: value for label, value in by_class.items()},
-        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.classes)),
+        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], classes)),
         seconds=round(of.seconds + time.monotonic() - started, 3),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from amefu_cli.method.episodes import Episodes
 from amefu_cli.method.heads import Model, build_fusion, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames, video_vector
-from amefu_cli.method.heads.routes import hits, scored_chunks
+from amefu_cli.method.heads.routes import chosen_of, scored_chunks
 from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import ClipSettings
 from amefu_cli.stages import Progress
@@ -98,7 +98,15 @@ def load_head(path: Path) -> Head:
 def by_head(
     head: Head, frames: NDArray[np.float32], episodes: Episodes, *, device: torch.device, progress: Progress
 ) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, way, queries), by the frames (videos, frames, dim).
+    """Whether each query falls to its own class, (episodes, way, queries). See `chosen_by_head`."""
+    chosen = chosen_by_head(head, frames, episodes, device=device, progress=progress)
+    return np.asarray(chosen == np.arange(chosen.shape[1])[:, None])
+
+
+def chosen_by_head(
+    head: Head, frames: NDArray[np.float32], episodes: Episodes, *, device: torch.device, progress: Progress
+) -> NDArray[np.int64]:
+    """The way that each query falls to, (episodes, way, queries), by the frames (videos, frames, dim).
 
     Only the videos of the episodes are embedded. `progress` is told the accuracy so far.
     """
@@ -111,11 +119,12 @@ def by_head(
         share = f"accuracy so far {so_far['right'] / so_far['queries']:.2%}" if so_far else "comparing videos"
         progress(done, total, share)
 
-    outcomes = np.empty(query.shape, dtype=np.bool_)
+    chosen = np.empty(query.shape, np.int64)
     for chunk, logits in scored_chunks(head, states, episodes, progress=tell):
-        outcomes[chunk] = found = hits(logits, query.shape[2])
-        so_far.update(right=int(found.sum()), queries=found.size)
-    return outcomes
+        chosen[chunk] = found = chosen_of(logits, query.shape[2])
+        right = found == np.arange(found.shape[1])[:, None]
+        so_far.update(right=int(right.sum()), queries=found.size)
+    return chosen
 
 
 @torch.inference_mode()

@@ -86,7 +86,13 @@ def meta_train_episode(
 
 
 def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class: (episodes, way, queries) bool.
+    """Whether each query falls to its own class: (episodes, way, queries) bool. See `chosen_ways`."""
+    chosen = chosen_ways(vectors, episodes, classifier=classifier)
+    return np.asarray(chosen == np.arange(chosen.shape[1])[:, None])
+
+
+def chosen_ways(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.int64]:
+    """The way of its episode that each query falls to: (episodes, way, queries) int64.
 
     `vectors` (videos, dim) float32, one per label that the episodes were drawn from. Only the videos that the
     episodes use are touched. A query as near to two prototypes falls to the earlier way of its episode.
@@ -100,7 +106,7 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
     tensors = torch.from_numpy(vectors)
     gram = vectors @ vectors.T if len(vectors) <= GRAM_VIDEOS else None
     per_episode = way * (shot + queries) * vectors.shape[1] if gram is None else way * (way * queries + shot * shot)
-    outcomes = np.empty(query.shape, dtype=np.bool_)
+    chosen = np.empty(query.shape, np.int64)
     size = max(1, CHUNK_ENTRIES // per_episode)
     for chunk in (slice(begin, begin + size) for begin in range(0, len(query), size)):
         supports, queried = support[chunk], query[chunk].reshape(-1, way * queries)
@@ -109,8 +115,8 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
             logits = episode_logits(of_support, of_query, classifier)
         else:
             logits = _gram_logits(gram, supports, queried, classifier)
-        outcomes[chunk] = logits.argmax(-1).numpy().reshape(-1, way, queries) == np.arange(way)[:, None]
-    return outcomes
+        chosen[chunk] = logits.argmax(-1).numpy().reshape(-1, way, queries)
+    return chosen
 
 
 def _gram_logits(

@@ -34,14 +34,18 @@ def score_episodes(head: Head, states: Tensor, episodes: Episodes, *, progress: 
 
 
 def hits(logits: Tensor, queries: int) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, way, queries), of `score_episodes`' logits.
+    """Whether each query falls to its own class, (episodes, way, queries), of `score_episodes`' logits."""
+    chosen = chosen_of(logits, queries)
+    return np.asarray(chosen == np.arange(chosen.shape[1])[:, None])
+
+
+def chosen_of(logits: Tensor, queries: int) -> NDArray[np.int64]:
+    """The way of its episode that each query falls to, int64 (episodes, way, queries).
 
     A query with two largest logits falls to the earlier way of its episode.
     """
     episodes, _, way = logits.shape
-    chosen = logits.cpu().numpy().argmax(-1).reshape(episodes, way, queries)
-    outcomes: NDArray[np.bool_] = chosen == np.arange(way)[:, None]
-    return outcomes
+    return logits.cpu().numpy().argmax(-1).reshape(episodes, way, queries)
 
 
 @torch.inference_mode()
