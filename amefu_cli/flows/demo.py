@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amefu_cli.artefacts.files.results import Result, open_result
+from amefu_cli.demo.clips import World, render_world
 from amefu_cli.engines.workers import usable_cores
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.flows.session import Session
@@ -58,8 +59,6 @@ def demonstrate(session: Session, settings: DemoSettings, folder: Path) -> Demon
 
 
 def _render(session: Session, settings: DemoSettings, folder: Path, preset: str) -> None:
-    from amefu_cli.demo.clips import World, render_world
-
     size = preset_defaults(preset, "frames").get("size", FramesSettings().size)
     world = World(settings.seed, settings.length, int(size), settings.fps)
     with session.say.progress("render") as progress:

@@ -269,6 +269,14 @@ def is_finished(path: Path, wanted: AnyCheckpoint, *, done: str = "made") -> boo
     return found is not None
 
 
+def options_of(header: AnyCheckpoint) -> dict[str, Any]:
+    """The options of its command as far as a checkpoint says them, by name."""
+    options = header.clip.as_dict()
+    if isinstance(header, StreamHeader):
+        options |= {"backbone": header.backbone, "crop": header.crop, "depth_encoding": header.depth_encoding}
+    return options | (header.training.settings.as_dict() if header.training else {})
+
+
 def library_versions() -> dict[str, str]:
     """The versions of those of the recorded libraries that are installed."""
     versions = {}

@@ -45,7 +45,7 @@ def chosen_of(logits: Tensor, queries: int) -> NDArray[np.int64]:
     A query with two largest logits falls to the earlier way of its episode.
     """
     episodes, _, way = logits.shape
-    return logits.cpu().numpy().argmax(-1).reshape(episodes, way, queries)
+    return np.asarray(logits.cpu().numpy().argmax(-1).reshape(episodes, way, queries))
 
 
 @torch.inference_mode()

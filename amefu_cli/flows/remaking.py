@@ -1,0 +1,101 @@
+"""The command line that makes an artefact again, from what its header says beyond the defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from amefu_cli.artefacts.files.results import Result
+from amefu_cli.artefacts.files.workspace import located, located_estimator, located_weights
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, StoreHeader
+from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, HeadHeader, StreamHeader, options_of
+from amefu_cli.flows.session import Chosen, Config, defaults_of
+from amefu_cli.flows.streams import IMAGENET
+from amefu_cli.method.heads import MODELS, Model
+from amefu_cli.settings import TABLES
+
+Values = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Remaking:
+    """Lines with the words that are `common` to all, by the sets of defaults that the workspace was made with; `split`
+    is its split.json."""
+
+    common: Sequence[str]
+    chosen: Chosen
+    split: Path
+
+    def of_store(self, path: Path, header: StoreHeader) -> str:
+        """The line of frames, depth or features."""
+        values: dict[str, object] = header.settings.as_dict()
+        if isinstance(header, FramesHeader):
+            return self._line("frames", values, str(located(header.notes.videos, path)))
+        if isinstance(header, DepthHeader):
+            values["estimator"] = located_estimator(str(values["estimator"]), path)
+        if not isinstance(header, FeaturesHeader):
+            return self._line(header.kind, values)
+        words = [word for name, row in header.streams.items() if (weights := header.notes.weights.get(name))
+                 and name not in ("rgb", "depth", IMAGENET)
+                 for word in ("--stream", f"{name}={'depth:' if row.reads == 'depth' else ''}{row.backbone}@"
+                              f"{located_weights(weights, path)}")]  # fmt: skip
+        if "rgb" in header.notes.weights:
+            rgb = header.streams["rgb"]
+            weights = located_weights(header.notes.weights["rgb"], path)
+            values |= {"backbone": rgb.backbone, "crop": rgb.crop, "weights": weights}
+        basenet = ["--basenet"] if IMAGENET in header.streams else []
+        return self._line("features", values | header.clip.as_dict(), *basenet, *words)
+
+    def of_checkpoint(self, path: Path, header: AnyCheckpoint) -> str:
+        """The line of a training; empty for what was imported."""
+        if header.training is None:
+            return ""
+        values: dict[str, object] = options_of(header)
+        if isinstance(header, StreamHeader):
+            weights = header.notes.weights
+            values |= {"weights": located_weights(weights, path)} if weights else {}
+            words = [*self._split(), *self._out(path, f"{header.role}.safetensors")]
+            return self._line("pretrain", values, "--modality", header.role, *words, variant=header.role)
+        if isinstance(header, HeadHeader):
+            default = f"{header.model}-{header.head}.safetensors"
+            out = self._out(path, default)
+            return self._line("meta-train", values, "--head", header.head, *out, variant=header.head)
+        return self._line("meta-train", values, *self._out(path, "fusion.safetensors"))
+
+    def of_result(self, result: Result) -> str:
+        """The line of an evaluation; its episodes may be of a file."""
+        asked = result.asked
+        values: dict[str, object] = {name: getattr(asked, name) for name in ("model", "way", "shot", "queries", "seed")}
+        usual = MODELS[asked.model].head if asked.model in MODELS else Model.head
+        values |= {"head": None if asked.head == usual else asked.head}
+        values |= {"episodes": "FILE" if asked.seed is None else str(asked.episodes)}
+        return self._line("evaluate", values, *self._out(result.path, asked.file_name))
+
+    def _out(self, path: Path, default: str) -> list[str]:
+        return [] if path.name == default else ["--out", str(path)]
+
+    def _split(self) -> Iterator[str]:
+        """How the workspace's split came about; later commands find it there."""
+        with suppress(OSError, ValueError):
+            document = json.loads(self.split.read_bytes())
+            if source := document.get("source"):
+                yield from ("--split", str(source))
+            elif "ratio" in document:
+                yield from ("--split-ratio", str(document["ratio"]), "--split-seed", str(document.get("seed", 0)))
+
+    def _line(self, command: str, values: Values, *words: str, variant: str | None = None) -> str:
+        defaults = defaults_of(command, Config(), self.chosen, variant)
+        typed = ["amefu", command, *words, *self.common]
+        for name, chosen in (("--preset", self.chosen.preset), ("--recipe", self.chosen.recipe)):
+            typed += [name, chosen] if chosen != "paper" else []
+        for field in (field for group in TABLES[command] for field in dataclasses.fields(group)):
+            value, flag = values.get(field.name), field.name.replace("_", "-")
+            if value is None or value == defaults.get(field.name, field.default):
+                continue
+            typed += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        return shlex.join(typed)
