@@ -235,6 +235,9 @@ def demo(
         rows.append([MODELS[model], accuracy(found.accuracy, found.half_width_95), str(episodes)])
         document[model] = {"accuracy": found.accuracy, "half_width_95": found.half_width_95, "episodes": episodes}
     document |= {"recipe": ended.recipe, "picture": str(ended.picture), "seconds": round(ended.seconds, 1)}
+    document |= {"report": str(ended.page) if ended.page else None}
     title = f"novel actions of the rendered world, recipe {ended.recipe}, the same episodes (chance: 20%)"
     answer.show(document, title=title, rows=rows)
     session.say.note(f"clips beside their depth: {ended.picture}; the whole took {ended.seconds:.0f} s")
+    if ended.page:
+        session.say.note(f"what it did, to open in a browser: {ended.page}")

@@ -141,7 +141,7 @@ class _Gathering:
                 steps.append(step_of_checkpoint(path, header, state, training, lines.of_checkpoint(path, header)))
         order = ("frames.zarr", "depth.zarr", "rgb.safetensors", "depth.safetensors", "features.zarr")
         steps.sort(key=lambda step: [*order, step.name].index(step.name))
-        own = [result for result in self._readable() if result.path.parent == self.workspace.results]
+        own = [result for result in self._readable if result.path.parent == self.workspace.results]
         self.contents.steps = [*steps, *(step_of_result(result, lines.of_result(result)) for result in own)]
         if not self.contents.steps:
             raise UsageError(f"{folder}: holds nothing yet; start with `amefu depth VIDEOS`")
@@ -180,6 +180,7 @@ class _Gathering:
 
     # Results
 
+    @cached_property
     def _readable(self) -> list[Result]:
         """Those of the workspace and of `amefu ablate`, by task and model; says which are not readable."""
         found, ablation = list[Result](), self.workspace.folder / "ablation" / "results"
@@ -192,7 +193,7 @@ class _Gathering:
         return sorted(found, key=lambda one: (one.asked.way, one.asked.shot, ranks.get(one.asked.model, len(ranks))))
 
     def results(self) -> None:
-        self.contents.results = results = self._readable()
+        self.contents.results = results = self._readable
         if not results:
             raise UsageError(f"{self.workspace.results}: there is no result; `{EVALUATE}` makes one")
         tasks: dict[tuple[str, int], list[Result]] = {}

@@ -26,6 +26,7 @@ from amefu_cli.artefacts.videos.find import find_clips
 from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, options_of, read_header
 from amefu_cli.artefacts.weights.training_run import SUFFIX, snapshot_path
 from amefu_cli.method.comparison import Interval
+from amefu_cli.method.heads import MODELS, Model
 
 METRICS = ".metrics.jsonl"
 
@@ -146,11 +147,31 @@ class Contents:
     frames: VideoStore[FramesHeader] | None = None
     missing: dict[int, list[str]] = field(default_factory=dict)
 
+    def name_of(self, result: Result) -> str:
+        """What a result is of: `RGB, otam, 5-way 1-shot`, and its file where that says not enough."""
+        name = _plain(result)
+        same = [other.path for other in self.results if _plain(other) == name]
+        return f"{name} ({result.path.stem})" if len({*same, result.path}) > 1 else name
+
     def lacks(self, section: int, why: str) -> None:
         """Say what a section lacks, once."""
         lines = self.missing.setdefault(section, [])
         if why not in lines:
             lines.append(why)
+
+
+def title_of(result: Result) -> str:
+    """The model of a result, as the paper's tables call it."""
+    name = result.asked.model
+    return MODELS[name].title if name in MODELS else name
+
+
+def _plain(result: Result) -> str:
+    asked = result.asked
+    usual = MODELS[asked.model].head if asked.model in MODELS else Model.head
+    return ", ".join(
+        [title_of(result), *([asked.head] if asked.head != usual else []), f"{asked.way}-way {asked.shot}-shot"]
+    )
 
 
 def step_of_store(store: VideoStore[StoreHeader], state: str, command: str) -> Step:

@@ -61,7 +61,7 @@ def drawing(width: float, height: float) -> Iterator[Drawing]:
 
 def curves(epochs: Sequence[Mapping[str, float]], accuracies: Sequence[str], chosen: int | None) -> str:
     """Loss and accuracies (0..1) by epoch, from 0 as in the metrics, with a line at the `chosen` one."""
-    with drawing(5.6, 2.1) as drawn:
+    with drawing(4.6, 1.9) as drawn:
         left, right = drawn.figure.subplots(1, 2)
         for axes, names in ((left, ("loss",)), (right, accuracies)):
             for colour, name in zip(COLOURS, names, strict=False):
@@ -71,6 +71,7 @@ def curves(epochs: Sequence[Mapping[str, float]], accuracies: Sequence[str], cho
             if chosen is not None:
                 axes.axvline(chosen, color=INK, lw=0.8, ls="--", alpha=0.7)
             axes.set_xlabel("epoch")
+            axes.set_xlim(-0.4, len(epochs) - 0.6)
             axes.set_title(", ".join(name.replace("_", " ") for name in names), loc="left")
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -92,14 +93,16 @@ def intervals(
     names: Sequence[str], series: Mapping[str, Sequence[Point | None]], what: str, *, zero: bool = False
 ) -> str:
     """A row for each name, and in it for each of `series` a point with its interval, in % or points; `zero` marks 0."""
-    with drawing(7.0, 0.9 + len(names) * (0.16 + 0.13 * len(series))) as drawn:
+    wide = any(low < high for points in series.values() for _, low, high in filter(None, points))
+    apart = 0.24 if wide else 0.0  # points without intervals hide nothing
+    with drawing(5.6, 0.9 + len(names) * (0.16 + 0.13 * len(series) if wide else 0.22)) as drawn:
         axes = drawn.figure.subplots()
         for number, (title, points) in enumerate(series.items()):
             rows = [(row, point) for row, point in enumerate(points) if point is not None]
             if not rows:
                 continue
             middle, low, high = 100 * np.array([point for _, point in rows]).T
-            shift = (number - (len(series) - 1) / 2) * 0.24
+            shift = (number - (len(series) - 1) / 2) * apart
             axes.errorbar(
                 middle, [row + shift for row, _ in rows], xerr=np.abs([middle - low, high - middle]), label=title,
                 color=COLOURS[number % len(COLOURS)], fmt="os^Dv"[number % 5], ms=4, lw=1.5, capsize=2,
@@ -109,7 +112,7 @@ def intervals(
         _rows(axes, names)
         axes.set_xlabel(what)
         if len(series) > 1:
-            drawn.figure.legend(loc="outside upper left", ncols=3)
+            drawn.figure.legend(loc="outside upper left", ncols=2)
     return drawn.svg
 
 
@@ -121,7 +124,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 
 def by_shot(lines: Mapping[str, Sequence[tuple[int, float, float]]]) -> str:
     """Accuracy (0..1) with half its interval by number of shots, a line a model."""
-    with drawing(7.0, 2.8) as drawn:
+    with drawing(5.6, 3.0) as drawn:
         axes = drawn.figure.subplots()
         for number, (name, points) in enumerate(lines.items()):
             shots, values, halves = zip(*sorted(points), strict=True)
@@ -132,28 +135,31 @@ def by_shot(lines: Mapping[str, Sequence[tuple[int, float, float]]]) -> str:
         axes.set_xticks(sorted({point[0] for points in lines.values() for point in points}))
         axes.set_xlabel("shots")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        drawn.figure.legend(loc="outside right upper")
+        drawn.figure.legend(loc="outside upper left", ncols=2)
     return drawn.svg
 
 
 def matrix(names: Sequence[str], shares: NDArray[np.float64]) -> str:
     """Shares (classes, classes), 0..1, NaN where two classes never met: rows are true, columns are what was said."""
-    side, few = 1.8 + 0.3 * min(len(names), 40), len(names) <= 30
-    with drawing(side + 0.6, side) as drawn:
+    few, labels = len(names) <= 30, [short(name) for name in names]
+    size = 8 if few else 5
+    side = max(2.0, 0.3 * min(len(names), 40)) + 0.4 + 0.009 * size * max(map(len, labels))
+    with drawing(side + 0.7, side) as drawn:
         axes = drawn.figure.subplots()
         axes.grid(visible=False)
         image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1, interpolation="none")
         bar = drawn.figure.colorbar(image, ax=axes, shrink=0.7, format=PercentFormatter(1.0, decimals=0))
         bar.outline.set_linewidth(0)
-        size = 8 if few else 5
-        axes.set_xticks(range(len(names)), [short(name) for name in names], rotation=90, fontsize=size)
-        axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=size)
+        axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=size)
+        axes.set_yticks(range(len(names)), labels, fontsize=size)
         axes.set_xlabel("taken for")
         axes.set_ylabel("true")
         for (row, column), share in np.ndenumerate(shares) if few else ():
             if not np.isnan(share):
                 colour = "#ffffff" if share < 0.6 else "#101010"
-                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+                figure = f"{100 * share:.0f}"
+                text = axes.text(column, row, figure, ha="center", va="center", fontsize=7, color=colour)
+                text.set_in_layout(False)  # which takes seconds for hundreds of them
     return drawn.svg
 
 
@@ -165,7 +171,7 @@ def looks(count: int) -> list[tuple[str, str]]:
 def flattened(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """t-SNE of vectors (videos, dim), (videos, 2); the same vectors give the same picture."""
     dim = min(TSNE_DIM, *vectors.shape)
-    reduced = PCA(dim, svd_solver="randomized", random_state=TSNE_SEED).fit_transform(vectors)
+    reduced = PCA(dim, svd_solver="randomized", iterated_power=2, random_state=TSNE_SEED).fit_transform(vectors)
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     tsne = TSNE(
         init="pca", perplexity=perplexity, max_iter=TSNE_ITERATIONS, random_state=TSNE_SEED, learning_rate="auto"

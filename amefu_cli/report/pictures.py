@@ -22,7 +22,7 @@ PAIRS, EXAMPLES = 5, 3  # confused pairs of classes of a result, and of each so 
 EPISODES = 10  # hardest, and as many typical ones
 SHOTS = 3  # supports and queries of a class that are shown of an episode
 SIDE, QUALITY = 112, 80  # of a picture: the longer side, pixels, and JPEG quality
-POINTS = 1200  # videos of a t-SNE, equally many of each class
+POINTS = 1000  # videos of a t-SNE, equally many of each class
 
 Look = Callable[[str], str]
 """The frame of a video as a data URI; empty where there is none."""
@@ -68,12 +68,13 @@ def confusions(contents: Contents) -> Iterator[Block]:
     look = look_at(contents.frames)
     for place, found in enumerate(contents.classified):
         names, (counts, shares) = found.class_names, confusion_of(found)
-        yield Text(f"{found.result.path.stem}: {len(found.chosen)} episodes", heading=True)
+        title = contents.name_of(found.result)
+        yield Text(f"{title}: {len(found.chosen)} episodes", heading=True)
         wrong = np.where(np.eye(len(names), dtype=bool) | np.isnan(shares), -1.0, shares)
         order = np.argsort(-wrong, axis=None, kind="stable")[: 2 * PAIRS]
         pairs = [divmod(int(cell), len(names)) for cell in order if wrong.ravel()[cell] > 0]
         words = "; ".join(f"{names[a]} as {names[b]} {shares[a, b]:.0%}" for a, b in pairs[:PAIRS])
-        alt = f"Confusion matrix of {found.result.path.stem}. Most confused: {words or 'none'}."
+        alt = f"Confusion matrix of {title}. Most confused: {words or 'none'}."
         yield Figure(figures.matrix(names, shares), alt)
         rows: list[list[str | Cell]] = [
             [names[a], names[b], Cell(f"{shares[a, b]:.1%}", shares[a, b]), Cell(f"{counts[a, b]}", counts[a, b])]
@@ -162,8 +163,8 @@ def episodes_shown(contents: Contents) -> Iterator[Block]:
     shape, mark = first.chosen.shape, first.result.asked.episodes_fingerprint
     same = [found for found in contents.classified
             if found.result.asked.episodes_fingerprint == mark and found.chosen.shape == shape]  # fmt: skip
-    names = ", ".join(found.result.path.stem for found in same)
-    yield Text(f"By the mean accuracy of {names}; right and wrong are those of {first.result.path.stem}.")
+    names = "; ".join(contents.name_of(found.result) for found in same)
+    yield Text(f"By the mean accuracy of {names}. Right and wrong are those of {contents.name_of(first.result)}.")
     chosen = hardest_and_typical(same, EPISODES)
     for heading, numbers in zip(("The hardest", "The most typical"), chosen, strict=True):
         yield Text(heading, heading=True)

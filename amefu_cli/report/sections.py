@@ -9,9 +9,9 @@ import numpy as np
 
 from amefu_cli.artefacts.files.results import Result
 from amefu_cli.method.comparison import Interval
-from amefu_cli.method.heads import HEADS, MODELS
+from amefu_cli.method.heads import HEADS
 from amefu_cli.report import figures
-from amefu_cli.report.contents import Contents, Data, Difference, Step, Training
+from amefu_cli.report.contents import Contents, Data, Step, Training, title_of
 from amefu_cli.report.page import Block, Cell, Commands, Figure, Section, Table, Text
 from amefu_cli.report.pictures import confusions, episodes_shown, neighbourhoods
 
@@ -141,36 +141,25 @@ def _results(contents: Contents) -> Iterator[Block]:
     if not results:
         return
     points = [figures.point_of(_accuracy(result)) for result in results]
-    words = figures.described([result.path.stem for result in results], [_percent(result) for result in results])
-    names = [named(result) for result in results]
+    names = [contents.name_of(result) for result in results]
+    words = figures.described(names, [f"{result.found.accuracy:.1%}" for result in results])
     svg = figures.intervals(names, {"accuracy": points}, "accuracy, % (95% over episodes)")
     yield Figure(svg, f"Accuracy of every result: {words}.")
-    columns = ("result", "model", "head", "way", "shot", "queries", "episodes", "accuracy", "±", "seconds")
+    columns = ("file", "model", "head", "way", "shot", "queries", "episodes", "accuracy", "±", "seconds")
     yield Table(columns, [_result(result) for result in results])
-    yield from _differences(contents.differences)
+    yield from _differences(contents)
     yield from _by_shot(results)
-    yield from _by_class(results)
+    yield from _by_class(results, names)
 
 
 def _result(result: Result) -> list[str | Cell]:
     asked, found = result.asked, result.found
     numbers = [_whole(number) for number in (asked.way, asked.shot, asked.queries, asked.episodes)]
     return [
-        result.path.stem, title_of(result), HEADS[asked.head].title if asked.head in HEADS else asked.head, *numbers,
+        result.path.name, title_of(result), HEADS[asked.head].title if asked.head in HEADS else asked.head, *numbers,
         Cell(f"{found.accuracy:.2%}", found.accuracy), Cell(f"{found.half_width_95:.2%}", found.half_width_95),
         Cell(f"{found.seconds:.1f}", found.seconds),
     ]  # fmt: skip
-
-
-def title_of(result: Result) -> str:
-    """The model of a result, as the paper's tables call it."""
-    name = result.asked.model
-    return MODELS[name].title if name in MODELS else name
-
-
-def named(result: Result) -> str:
-    """A result by what it is of, on an axis."""
-    return f"{result.path.stem} ({result.asked.way}-way {result.asked.shot}-shot)"
 
 
 def _accuracy(result: Result) -> Interval:
@@ -178,15 +167,12 @@ def _accuracy(result: Result) -> Interval:
     return Interval(value, value - half, value + half)
 
 
-def _percent(result: Result) -> str:
-    return f"{result.found.accuracy:.1%}"
-
-
-def _differences(differences: Sequence[Difference]) -> Iterator[Block]:
+def _differences(contents: Contents) -> Iterator[Block]:
+    differences = contents.differences
     if not differences:
         return
     yield Text("Paired differences", heading=True)
-    names = [f"{item.result.path.stem} − {item.reference.path.stem}" for item in differences]
+    names = [f"{contents.name_of(item.result)} − {title_of(item.reference)}" for item in differences]
     over = {
         "over episodes": [figures.point_of(item.over_episodes) for item in differences],
         "over episodes and classes": [figures.point_of(item.over_classes) for item in differences],
@@ -228,19 +214,18 @@ def _by_shot(results: Sequence[Result]) -> Iterator[Block]:
         yield Text("Accuracy by number of shots (K): there is one K only; `amefu evaluate --shot 5` makes another.")
 
 
-def _by_class(results: Sequence[Result]) -> Iterator[Block]:
+def _by_class(results: Sequence[Result], called: Sequence[str]) -> Iterator[Block]:
     yield Text("Accuracy by class", heading=True)
     shown = results[:5]
     means = {name: np.mean([found[name] for found in (result.found.by_class for result in shown) if name in found])
              for name in sorted({name for result in shown for name in result.found.by_class})}  # fmt: skip
     names = sorted(means, key=lambda name: means[name])
     drawn = names[:DRAWN_CLASSES]
-    points = {named(result): [_of_class(result, name) for name in drawn] for result in shown}
+    points = {title: [_of_class(result, name) for name in drawn] for title, result in zip(called, shown, strict=False)}
     words = figures.described(drawn, [f"{means[name]:.0%}" for name in drawn])
     yield Figure(figures.intervals(drawn, points, "accuracy, %"), f"Accuracy by class, the hardest first: {words}.")
-    columns = ("class", *(named(result) for result in results))
     rows = [[name, *(_share(result.found.by_class.get(name)) for result in results)] for name in names]
-    yield Table(columns, rows)
+    yield Table(("class", *called), rows)
 
 
 def _of_class(result: Result, name: str) -> figures.Point | None:

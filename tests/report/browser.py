@@ -94,10 +94,11 @@ def open_browser(folder: Path) -> Iterator[Page]:
     """A browser whose profile lies in `folder`."""
     assert CHROMIUM is not None
     reads, writes = os.pipe(), os.pipe()  # (its end, ours) of what it reads; (ours, its end) of what it writes
-    line = 'exec "$0" "$@" 3<&%d 4>&%d' % (reads[0], writes[1])
+    line = f'exec "$0" "$@" 3<&{reads[0]} 4>&{writes[1]}'
     options = [
         "--headless", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage",
-        "--disable-background-networking", f"--user-data-dir={folder}", *(["--no-sandbox"] if os.geteuid() == 0 else []),
+        "--disable-background-networking", f"--user-data-dir={folder}",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
     process = subprocess.Popen(
         ["bash", "-c", line, CHROMIUM, *options], pass_fds=(reads[0], writes[1]), stderr=subprocess.DEVNULL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import amefu as run_command
+from conftest import quiet_session
 from report.browser import CHROMIUM, Page, open_browser
 from small_stores import begin, frames_header, put_frames
 from synthetic_features import BASE, CONFIG, VALIDATION, amefu, make_store
@@ -20,6 +22,7 @@ from synthetic_features import BASE, CONFIG, VALIDATION, amefu, make_store
 from amefu_cli.artefacts.files.results import open_result
 from amefu_cli.artefacts.stores.failures import record_failure
 from amefu_cli.errors import DamagedFile, UsageError
+from amefu_cli.flows import demo
 from amefu_cli.report.contents import Classified
 from amefu_cli.report.page import Cell, Section, Table, Text, render
 from amefu_cli.report.pictures import confusion_of, hardest_and_typical
@@ -109,6 +112,21 @@ def test_without_jinja_the_report_is_refused_with_the_line_that_installs_it(
     assert not (feature_space / "report.html").exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_the_demo_ends_with_the_report_or_with_the_line_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    session, said, typed = quiet_session(tmp_path), list[str](), list[tuple[str, ...]]()
+    monkeypatch.setattr(session.say, "note", said.append, raising=False)
+    monkeypatch.setattr(demo, "_type", lambda session, *words: typed.append(words))
+    if not there:
+        monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    page = demo.report_of(session, tmp_path / "report.html", ["--workspace", "w"])
+    line = ("report", "--workspace", "w", "--out", str(tmp_path / "report.html"))
+    assert (page is not None, typed) == (there, [line] if there else [])
+    assert there or ("pip install 'amefu[report]'" in said[0] and " ".join(line) in said[0])
+
+
 # The page of a workspace -------------------------------------------------------------------------------------
 
 
@@ -126,8 +144,6 @@ def test_the_commands_of_a_report_make_its_checkpoints_and_results_again(made: P
     (again / "amefu.toml").unlink()  # what it said stands in the lines
     for path in (again / "fusion.safetensors", *(again / "results").glob("*.json")):
         path.unlink()
-    import shlex
-
     for line in commands[2:]:
         words = [word.replace(str(made), str(again)) for word in shlex.split(line)[1:]]
         run_command(*words, "--no-upstream")
@@ -141,8 +157,8 @@ def test_what_stands_in_the_sections(made: Path) -> None:
     page = html.unescape(page_of(made))
     assert "has no frames" in page  # what failed, and why
     assert page.count("<table>") >= 8
-    assert "rgb3 (5-way 3-shot)" in page
-    assert "Forest plot of differences, in points: rgb1 − amefu1" in page
+    assert "RGB, 5-way 3-shot" in page
+    assert "Forest plot of differences, in points: RGB, 5-way 1-shot − AMeFu-Net" in page
     assert "Accuracy by number of shots." in page
     assert page.count("Confusion matrix of") == 3
     assert page.count("t-SNE of 36 novel videos of 6 classes by their") == 3
