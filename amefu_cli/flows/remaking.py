@@ -35,6 +35,7 @@ class Remaking:
         """The line of frames, depth or features."""
         values: dict[str, object] = header.settings.as_dict()
         if isinstance(header, FramesHeader):
+            values["follow_links"] = header.notes.follow_links
             return self._line("frames", values, str(located(header.notes.videos, path)))
         if isinstance(header, DepthHeader):
             values["estimator"] = located_estimator(str(values["estimator"]), path)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from amefu_cli.stages.evaluate import ModelVectors
 
 CLASSIFIED = 3  # results whose confusion is shown where none are named
-OVER_CLASSES = 20  # differences that also get an interval over classes: a second each
+OVER_CLASSES = 12  # differences that also get an interval over classes: a second each
 EPISODES_OF_HEADS = 1000  # that are classified again by a head that compares frames, which takes its time
 VECTORS = ("rgb", "depth", "amefu")
 FRAMES, EVALUATE = "amefu frames VIDEOS", "amefu evaluate --way 5 --shot 1"

@@ -38,9 +38,9 @@ def sections_of(contents: Contents) -> list[Section]:
          neighbourhoods(contents)),
         ("Episodes", "Above are the supports of each class, below its queries, with a tick where one was right and a "
          "cross and the class that it was taken for where not.", episodes_shown(contents)),
-        ("Where the network looks", "Warm places on a frame are those that its class was decided by (Grad-CAM).", ()),
+        ("Where the network looks", "Warm places on a frame are those that its class was decided by (Grad-CAM).",
+         [Text(f"Sheets of activation maps are made for one clip at a time: `{SHOW}`.")]),
     ]  # fmt: skip
-    contents.lacks(8, f"Sheets of activation maps are made for one clip at a time: `{SHOW}`.")
     return [
         Section(title, reading, tuple(blocks), contents.missing.get(number, ()))
         for number, (title, reading, blocks) in enumerate(parts, 1)
