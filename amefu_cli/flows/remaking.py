@@ -13,7 +13,7 @@ from pathlib import Path
 from amefu_cli.artefacts.files.results import Result
 from amefu_cli.artefacts.files.workspace import located, located_estimator, located_weights
 from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FramesHeader, StoreHeader
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, HeadHeader, StreamHeader, options_of
+from amefu_cli.artefacts.weights.headers import AnyCheckpoint, HeadHeader, StreamHeader, options_of
 from amefu_cli.flows.session import Chosen, Config, defaults_of
 from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.method.heads import MODELS, Model

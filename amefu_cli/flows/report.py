@@ -44,7 +44,7 @@ from amefu_cli.report.contents import (
 )
 from amefu_cli.report.page import render
 from amefu_cli.report.sections import sections_of
-from amefu_cli.settings import EpisodesSettings
+from amefu_cli.settings import ONE_QUERY, EpisodesSettings
 
 if TYPE_CHECKING:
     from amefu_cli.stages.evaluate import ModelVectors
@@ -259,15 +259,14 @@ class _Gathering:
             few = slice(0, EPISODES_OF_HEADS)
             drawn = replace(drawn, support=drawn.support[few], query=drawn.query[few])
         vectors = self._vectors_of(candidate)
-        chosen = vectors.chosen_ways(drawn, progress=lambda done, total, item: None)
-        support, query = drawn.placed_in(vectors.ids, source=vectors.source)
-        classes = vectors.labels[support[..., 0]]
-        return Classified(result, vectors.ids, vectors.class_names, classes, support, query, chosen)
+        episodes, chosen = vectors.chosen_ways(drawn, progress=lambda done, total, item: None)
+        return Classified(result, vectors.ids, vectors.class_names, episodes, chosen)
 
     def _episodes_of(self, result: Result) -> DrawnEpisodes:
         asked, store = result.asked, self.novel.store
         if asked.seed is not None:
-            shape = EpisodesSettings(asked.way, asked.shot, asked.queries, asked.episodes, asked.seed)
+            queries = ONE_QUERY if asked.one_query else str(asked.queries)
+            shape = EpisodesSettings(asked.way, asked.shot, queries, asked.episodes, asked.seed)
             return draw_novel(store, self.split, shape)
         for path in sorted((self.workspace.folder / "episodes").glob(f"*{SUFFIX}")):
             if (drawn := read_episodes(path)).fingerprint == asked.episodes_fingerprint:

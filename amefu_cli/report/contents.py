@@ -23,9 +23,11 @@ from amefu_cli.artefacts.stores.header import HEADER, FramesHeader, StoreHeader,
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.copies import one_of_each
 from amefu_cli.artefacts.videos.find import find_clips
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, options_of, read_header
+from amefu_cli.artefacts.weights.checkpoint import read_header
+from amefu_cli.artefacts.weights.headers import AnyCheckpoint, options_of
 from amefu_cli.artefacts.weights.training_run import SUFFIX, snapshot_path
 from amefu_cli.method.comparison import Interval
+from amefu_cli.method.episodes import Episodes
 from amefu_cli.method.heads import MODELS, Model
 
 METRICS = ".metrics.jsonl"
@@ -98,27 +100,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Classified:
-    """Which way each query fell to in the episodes of a result: `chosen` (episodes, way, queries); `classes`
-    (episodes, way) are positions in `class_names`, `support` and `query` (episodes, way, shot or queries) in `ids`."""
+    """Which way each query fell to in the episodes of a result: `chosen` (episodes, asked, queries). The episodes'
+    classes are positions in `class_names`, their videos in `ids`."""
 
     result: Result
     ids: Sequence[str]
     class_names: Sequence[str]
-    classes: NDArray[np.int64]
-    support: NDArray[np.int64]
-    query: NDArray[np.int64]
+    episodes: Episodes
     chosen: NDArray[np.int64]
 
     @property
     def fell_to(self) -> NDArray[np.int64]:
-        """The class that each query fell to, (episodes, way, queries)."""
-        episodes, way, queries = self.chosen.shape
-        return np.take_along_axis(self.classes, self.chosen.reshape(episodes, -1), 1).reshape(episodes, way, queries)
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """Whether it is its own, (episodes, way, queries)."""
-        return np.asarray(self.chosen == np.arange(self.chosen.shape[1])[:, None])
+        """The class that each query fell to, (episodes, asked, queries)."""
+        ways = self.chosen.reshape(len(self.chosen), -1)
+        return np.take_along_axis(self.episodes.classes, ways, 1).reshape(self.chosen.shape)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def drawing(width: float, height: float) -> Iterator[Drawing]:
     text = stream.getvalue()
     text = re.sub(r"<g id=\"[^\"]*\">", "<g>", text[text.index("<svg") :])
     text = re.sub(r' height="[^"]*"', "", text.replace(INK, "currentColor"), count=1)
-    drawn.svg = re.sub(r' width="([^"]*)"', r' style="max-width: \1"', text, count=1)
+    drawn.svg = re.sub(r' width="([^"]*)"', r' style="max-width: \1; min-width: min(27rem, \1)"', text, count=1)
 
 
 def curves(epochs: Sequence[Mapping[str, float]], accuracies: Sequence[str], chosen: int | None) -> str:

@@ -42,7 +42,7 @@ class Figure:
     svg: str
     alt: str
     caption: str = ""
-    small: bool = False  # whether two stand side by side
+    abreast: int = 1  # how many of its kind stand side by side, to 3
 
 
 @dataclass(frozen=True)

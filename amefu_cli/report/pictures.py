@@ -14,6 +14,7 @@ from amefu_cli.artefacts.stores.header import FramesHeader
 from amefu_cli.artefacts.stores.pictures import encode_jpeg, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.errors import AmefuError
+from amefu_cli.method.episodes import hits
 from amefu_cli.report import figures
 from amefu_cli.report.contents import Classified, Contents
 from amefu_cli.report.page import Block, Cell, Figure, Key, Picture, Pictures, Table, Text, jpeg_uri
@@ -53,11 +54,13 @@ def confusion_of(found: Classified) -> tuple[NDArray[np.int64], NDArray[np.float
     """How many queries of each class (rows) fell to each, and their share among those of episodes with both classes,
     0..1; NaN where two classes never met."""
     count = len(found.class_names)
-    true = np.broadcast_to(found.classes[..., None], found.chosen.shape)
+    asked, classes = found.episodes.asked, found.episodes.classes
+    true = np.broadcast_to(asked[..., None], found.chosen.shape)
     counts = np.bincount((true * count + found.fell_to).ravel(), minlength=count * count).reshape(count, count)
-    there = np.zeros((len(found.classes), count))
-    np.put_along_axis(there, found.classes, 1.0, 1)
-    met = there.T @ there * found.chosen.shape[2]
+    queried, there = np.zeros((2, len(classes), count))
+    np.put_along_axis(queried, asked, found.chosen.shape[2], 1)
+    np.put_along_axis(there, classes, 1.0, 1)
+    met = queried.T @ there
     shares = np.full(counts.shape, np.nan)
     np.divide(counts, met, out=shares, where=met > 0)
     return counts, shares
@@ -87,9 +90,9 @@ def confusions(contents: Contents) -> Iterator[Block]:
 
 def _confused(found: Classified, true: int, said: int, share: float, look: Look) -> Pictures:
     """Queries of one class beside the first support of the other that they fell to: the pairs that did so most."""
-    episode, way, query = np.nonzero((found.classes[..., None] == true) & (found.fell_to == said))
-    queried = found.query[episode, way, query]
-    support = found.support[episode, found.chosen[episode, way, query], 0]
+    episode, way, query = np.nonzero((found.episodes.asked[..., None] == true) & (found.fell_to == said))
+    queried = found.episodes.query[episode, way, query]
+    support = found.episodes.support[episode, found.chosen[episode, way, query], 0]
     often = Counter(zip(queried.tolist(), support.tolist(), strict=True)).most_common()
     shown = dict[int, int]()  # each query once
     for (video, other), _ in often:
@@ -130,7 +133,7 @@ def neighbourhoods(contents: Contents) -> Iterator[Block]:
         alt = f"t-SNE of {len(chosen)} novel videos of {count} classes by their {title} vectors"
         near = float(np.mean(labels[_nearest(vectors[chosen])] == labels))
         words = f"{title}: the nearest other video is of the same class for {near:.0%}"
-        yield Figure(figures.scatter(places, labels, count), f"{alt}; {words}.", words, small=True)
+        yield Figure(figures.scatter(places, labels, count), f"{alt}; {words}.", words, abreast=3)
     looks = zip(figures.looks(count), novel.class_names, strict=True)
     yield Key([(colour, figures.SIGNS[sign], name) for (colour, sign), name in looks])
 
@@ -149,7 +152,7 @@ def _nearest(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
 def hardest_and_typical(classified: Sequence[Classified], count: int) -> tuple[list[int], list[int]]:
     """Episodes by how much of them the results get right on average: those with the least, and those nearest to the
     mean of all, the earlier first. The results are of the same episodes."""
-    shares = np.mean([found.right.mean((1, 2)) for found in classified], axis=0)
+    shares = np.mean([hits(found.chosen).mean((1, 2)) for found in classified], axis=0)
     hardest = np.argsort(shares, kind="stable")[:count]
     typical = np.argsort(np.abs(shares - shares.mean()), kind="stable")
     return hardest.tolist(), [number for number in typical.tolist() if number not in set(hardest.tolist())][:count]
@@ -173,12 +176,12 @@ def episodes_shown(contents: Contents) -> Iterator[Block]:
 
 
 def _episode(found: Classified, number: int, look: Look) -> Pictures:
-    groups, right = [], found.right[number]
-    for way, label in enumerate(found.classes[number].tolist()):
+    groups, right, of = [], hits(found.chosen)[number], found.episodes
+    for way, label in enumerate(of.classes[number].tolist()):
         name = found.class_names[label]
         pictures = [_picture(found.ids[video], name, "", "support", look)
-                    for video in found.support[number, way, :SHOTS].tolist()]  # fmt: skip
-        for place, video in enumerate(found.query[number, way, :SHOTS].tolist()):
+                    for video in of.support[number, way, :SHOTS].tolist()]  # fmt: skip
+        for place, video in enumerate(of.query[number, way : way + 1, :SHOTS].ravel().tolist()):
             said = found.class_names[found.fell_to[number, way, place]]
             mark, note = ("right", "right") if right[way, place] else ("wrong", f"taken for {said}")
             pictures.append(_picture(found.ids[video], name, mark, note, look))

@@ -120,7 +120,7 @@ def _trainings(trainings: Sequence[Training]) -> Iterator[Block]:
         words = f"epoch {epoch} was kept: {', '.join(best)}" if kept else "not finished"
         alt = f"{training.name}: loss {_number(training.epochs[0], 'loss')} in the first of {len(training.epochs)} "
         alt += f"epochs, {_number(last, 'loss')} in the last; {words}."
-        yield Figure(figures.curves(training.epochs, accuracies, epoch), alt, f"{training.name}: {words}", small=True)
+        yield Figure(figures.curves(training.epochs, accuracies, epoch), alt, f"{training.name}: {words}", abreast=2)
         rows.append([
             training.name, _whole(len(training.epochs)), "–" if epoch is None else _whole(epoch),
             _number(kept or last, "loss"), ", ".join(best), Cell(f"{training.seconds:.0f}", training.seconds),

@@ -18,22 +18,24 @@ from amefu_cli.artefacts.files.results import Found, PackedOutcomes
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.method.comparison import accuracy_by_class, accuracy_with_interval
-from amefu_cli.method.episodes import Episodes
+from amefu_cli.method.episodes import Episodes, hits
 from amefu_cli.method.heads import HEADS, Model, build_head
 from amefu_cli.method.heads.base import Head
-from amefu_cli.method.heads.prototypes import chosen_ways
+from amefu_cli.method.heads.prototypes import choose_ways
 from amefu_cli.stages import Progress
 from amefu_cli.stages.networks import choose_device
-from amefu_cli.stages.scoring import Reading, chosen_by_head, load_fusion, load_head, video_frames, video_vectors
+from amefu_cli.stages.scoring import Reading, load_fusion, load_head, video_frames, video_vectors, ways_by_head
 
 
 @dataclass(frozen=True)
 class FromBase:
-    """What a model brings along from the base classes: checkpoints of fusion and head, videos that the head sees."""
+    """What a model brings along from the base classes: checkpoints of fusion and head, videos that the head sees, and
+    whose depth the fusion fuses, as its header says."""
 
     fusion: Path | None
     head: Path | None
     gallery: FeatureTable | None = None
+    depth_of: tuple[str, int] = Reading.depth_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class ModelVectors:
     device: torch.device
     seconds: float
 
-    def chosen_ways(self, drawn: DrawnEpisodes, *, progress: Progress) -> NDArray[np.int64]:
-        """The way of its episode that each query falls to, (episodes, way, queries); `progress` as in `evaluate`.
+    def chosen_ways(self, drawn: DrawnEpisodes, *, progress: Progress) -> tuple[Episodes, NDArray[np.int64]]:
+        """Episodes as positions in `ids`, and the way that each query falls to, (episodes, asked, queries); `progress`
+        as in `evaluate`.
 
         Raises:
             UsageError: the store that the vectors are from lacks videos of the episodes.
@@ -60,8 +63,8 @@ class ModelVectors:
         support, query = drawn.placed_in(self.ids, source=self.source)
         episodes, classifier = Episodes(self.labels[support[..., 0]], support, query), HEADS[self.head].classifier
         if classifier:
-            return chosen_ways(self.vectors, episodes, classifier=classifier)
-        return chosen_by_head(self.scorer, self.vectors, episodes, device=self.device, progress=progress)
+            return episodes, choose_ways(self.vectors, episodes, classifier=classifier)
+        return episodes, ways_by_head(self.scorer, self.vectors, episodes, device=self.device, progress=progress)
 
 
 def model_vectors(
@@ -71,8 +74,9 @@ def model_vectors(
     """What `model` gives the videos of `table`, of a store that was made as `made` says, for a row of HEADS."""
     started, place = time.monotonic(), choose_device(device)
     reading = Reading(
-        model, test_frames, made.clip, load_fusion(brought.fusion, place) if brought.fusion else None, place
-    )
+        model, test_frames, made.clip, load_fusion(brought.fusion, place) if brought.fusion else None, place,
+        brought.depth_of,
+    )  # fmt: skip
     vectors = video_vectors(table, reading) if HEADS[head].classifier else video_frames(table, reading)
     scorer = load_head(brought.head) if brought.head else build_head(head, vectors.shape[-1])
     scorer.eval().to(place)
@@ -91,14 +95,13 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> F
         UsageError: the store that the vectors are from lacks videos of the episodes.
     """
     started = time.monotonic()
-    chosen = of.chosen_ways(drawn, progress=progress)
-    outcomes = np.asarray(chosen == np.arange(chosen.shape[1])[:, None])
-    classes = of.labels[drawn.placed_in(of.ids, source=of.source)[0][..., 0]]
+    episodes, chosen = of.chosen_ways(drawn, progress=progress)
+    outcomes = hits(chosen)
     accuracy, half_width = accuracy_with_interval(outcomes)
-    by_class = accuracy_by_class(outcomes, classes)
+    by_class = accuracy_by_class(outcomes, episodes.asked)
     return Found(
         accuracy=accuracy, half_width_95=half_width, videos=len(of.ids), right=tuple(outcomes.sum((1, 2)).tolist()),
         by_class={of.class_names[label]: value for label, value in by_class.items()},
-        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], classes)),
+        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.asked)),
         seconds=round(of.seconds + time.monotonic() - started, 3),
     )  # fmt: skip

@@ -23,6 +23,7 @@ from amefu_cli.artefacts.files.results import open_result
 from amefu_cli.artefacts.stores.failures import record_failure
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows import demo
+from amefu_cli.method.episodes import Episodes
 from amefu_cli.report.contents import Classified
 from amefu_cli.report.page import Cell, Section, Table, Text, render
 from amefu_cli.report.pictures import confusion_of, hardest_and_typical
@@ -62,7 +63,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classified(chosen: object, classes: object, queries: int = 1) -> Classified:
     ways = np.array(chosen)
     videos = np.zeros((*ways.shape[:2], 1), np.int64)
-    return Classified(None, ("a/1",), ("a", "b", "c"), np.array(classes), videos, videos, ways)  # type: ignore[arg-type]
+    episodes = Episodes(np.array(classes), videos, videos)
+    return Classified(None, ("a/1",), ("a", "b", "c"), episodes, ways)  # type: ignore[arg-type]
 
 
 def test_confusion_counts_queries_by_class_in_episodes_that_have_both() -> None:
