@@ -7,8 +7,9 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from amefu_cli.artefacts.files.results import Result
 from amefu_cli.artefacts.files.workspace import located, located_estimator, located_weights
@@ -17,15 +18,15 @@ from amefu_cli.artefacts.weights.headers import AnyCheckpoint, HeadHeader, Strea
 from amefu_cli.flows.session import Chosen, Config, defaults_of
 from amefu_cli.flows.streams import IMAGENET
 from amefu_cli.method.heads import MODELS, Model
-from amefu_cli.settings import TABLES
+from amefu_cli.settings import ONE_QUERY, TABLES
 
 Values = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Remaking:
-    """Lines with the words that are `common` to all, by the sets of defaults that the workspace was made with; `split`
-    is its split.json."""
+    """Lines with the words that are `common` to all; `chosen` are the sets of defaults of what notes none of its own,
+    `split` is the workspace's split.json."""
 
     common: Sequence[str]
     chosen: Chosen
@@ -34,48 +35,56 @@ class Remaking:
     def of_store(self, path: Path, header: StoreHeader) -> str:
         """The line of frames, depth or features."""
         values: dict[str, object] = header.settings.as_dict()
+        by = self._by(None, header.notes.recipe)
         if isinstance(header, FramesHeader):
             values["follow_links"] = header.notes.follow_links
-            return self._line("frames", values, str(located(header.notes.videos, path)))
+            return by._line("frames", values, str(located(header.notes.videos, path)))
         if isinstance(header, DepthHeader):
             values["estimator"] = located_estimator(str(values["estimator"]), path)
+            weights = header.notes.weights
+            return by._line("depth", values, *(["--weights", str(located(weights, path))] if weights else []))
         if not isinstance(header, FeaturesHeader):
-            return self._line(header.kind, values)
-        words = [word for name, row in header.streams.items() if (weights := header.notes.weights.get(name))
-                 and name not in ("rgb", "depth", IMAGENET)
-                 for word in ("--stream", f"{name}={'depth:' if row.reads == 'depth' else ''}{row.backbone}@"
-                              f"{located_weights(weights, path)}")]  # fmt: skip
-        if "rgb" in header.notes.weights:
-            rgb = header.streams["rgb"]
-            weights = located_weights(header.notes.weights["rgb"], path)
-            values |= {"backbone": rgb.backbone, "crop": rgb.crop, "weights": weights}
-        basenet = ["--basenet"] if IMAGENET in header.streams else []
-        return self._line("features", values | header.clip.as_dict(), *basenet, *words)
+            raise TypeError(f"a store of {header.kind!r}")
+        words = ["--basenet"] if IMAGENET in header.streams else []
+        for name, where in header.notes.weights.items():
+            row, loaded = header.streams[name], located_weights(where, path)
+            if name == "rgb":
+                values |= {"backbone": row.backbone, "crop": row.crop, "weights": loaded}
+            elif name not in ("depth", IMAGENET):
+                reads = "depth:" if row.reads == "depth" else ""
+                words += ["--stream", f"{name}={reads}{row.backbone}@{loaded}"]
+        return by._line("features", values | header.clip.as_dict(), *words)
 
     def of_checkpoint(self, path: Path, header: AnyCheckpoint) -> str:
         """The line of a training; empty for what was imported."""
         if header.training is None:
             return ""
         values: dict[str, object] = options_of(header)
+        by = self._by(header.notes.preset, header.notes.recipe)
         if isinstance(header, StreamHeader):
             weights = header.notes.weights
             values |= {"weights": located_weights(weights, path)} if weights else {}
             words = [*self._split(), *self._out(path, f"{header.role}.safetensors")]
-            return self._line("pretrain", values, "--modality", header.role, *words, variant=header.role)
+            return by._line("pretrain", values, "--modality", header.role, *words, variant=header.role)
         if isinstance(header, HeadHeader):
             default = f"{header.model}-{header.head}.safetensors"
             out = self._out(path, default)
-            return self._line("meta-train", values, "--head", header.head, *out, variant=header.head)
-        return self._line("meta-train", values, *self._out(path, "fusion.safetensors"))
+            return by._line("meta-train", values, "--head", header.head, *out, variant=header.head)
+        return by._line("meta-train", values, *self._out(path, "fusion.safetensors"))
 
     def of_result(self, result: Result) -> str:
         """The line of an evaluation; its episodes may be of a file."""
         asked = result.asked
-        values: dict[str, object] = {name: getattr(asked, name) for name in ("model", "way", "shot", "queries", "seed")}
+        values: dict[str, object] = {name: getattr(asked, name) for name in ("model", "way", "shot", "seed")}
         usual = MODELS[asked.model].head if asked.model in MODELS else Model.head
         values |= {"head": None if asked.head == usual else asked.head}
+        values |= {"queries": ONE_QUERY if asked.one_query else str(asked.queries)}
         values |= {"episodes": "FILE" if asked.seed is None else str(asked.episodes)}
         return self._line("evaluate", values, *self._out(result.path, asked.file_name))
+
+    def _by(self, preset: str | None, recipe: str | None) -> Self:
+        """The same by the sets that an artefact notes."""
+        return replace(self, chosen=Chosen(preset or self.chosen.preset, recipe or self.chosen.recipe))
 
     def _out(self, path: Path, default: str) -> list[str]:
         return [] if path.name == default else ["--out", str(path)]

@@ -16,6 +16,7 @@ from amefu_cli.artefacts.files.episodes import DrawnEpisodes, read_episodes
 from amefu_cli.artefacts.files.results import Result, open_result, read_result
 from amefu_cli.artefacts.files.split import Split, read_split
 from amefu_cli.artefacts.files.workspace import located
+from amefu_cli.artefacts.stores.failures import Failure
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, StoreHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.weights.checkpoint import library_versions
@@ -163,8 +164,12 @@ class _Gathering:
     def data(self) -> None:
         frames = open_store(self.workspace.frames, FramesHeader, fix=FRAMES)
         self.contents.frames = frames
-        split = self.split if self.workspace.split.is_file() else None
-        self.contents.data = data = data_of(frames, split, self.status.failed)
+        split, failed = self.split if self.workspace.split.is_file() else None, tuple[Failure, ...]()
+        try:
+            failed = self.status.failed
+        except AmefuError as error:  # of another store
+            self.contents.lacks(2, f"What failed is not known: {error}.")
+        self.contents.data = data = data_of(frames, split, failed)
         if not data.looked_at:
             gone = located(frames.header.notes.videos, frames.path)
             self.contents.lacks(2, f"{gone} is not there any more, so no copies were looked for in it.")

@@ -104,8 +104,9 @@ def intervals(
             middle, low, high = 100 * np.array([point for _, point in rows]).T
             shift = (number - (len(series) - 1) / 2) * apart
             axes.errorbar(
-                middle, [row + shift for row, _ in rows], xerr=np.abs([middle - low, high - middle]), label=title,
-                color=COLOURS[number % len(COLOURS)], fmt="os^Dv"[number % 5], ms=4, lw=1.5, capsize=2,
+                middle, [row + shift for row, _ in rows], xerr=np.abs([middle - low, high - middle]),
+                label=short(title), color=COLOURS[number % len(COLOURS)], fmt="os^Dv"[number % 5], ms=4, lw=1.5,
+                capsize=2,
             )  # fmt: skip
         if zero:
             axes.axvline(0, color=INK, lw=0.8)

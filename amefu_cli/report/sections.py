@@ -89,9 +89,10 @@ def _data(data: Data | None) -> Iterator[Block]:
         [item.video, item.stage, item.error, item.message, _whole(item.attempt)] for item in data.failed
     ]
     yield from _listed("failed videos", ("video", "stage", "error", "message", "attempts"), failed)
-    copies = [[", ".join(group)] for group in data.copies]
-    yield from _listed("the same clip, byte for byte, in two classes", ("videos",), copies)
-    yield from _listed("passed over in VIDEOS", ("path", "why"), [[*pair] for pair in data.passed_over])
+    if data.looked_at:
+        copies = [[", ".join(group)] for group in data.copies]
+        yield from _listed("the same clip, byte for byte, in two classes", ("videos",), copies)
+        yield from _listed("passed over in VIDEOS", ("path", "why"), [[*pair] for pair in data.passed_over])
     yield from _listed("named by the split, but not there", ("video or class",), [[name] for name in data.absent])
 
 

@@ -50,6 +50,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     error = DamagedFile("<img src=x onerror=window.hostile=1> has no frames")
     record_failure(folder, video=f"wave/{CLIP}", stage="frames", error=error, fingerprint="0", attempt=2)
     amefu(folder, "meta-train")
+    amefu(folder, "meta-train", "--head", "match-linear", "--model", "rgb", "--recipe", "tuned")
+    amefu(folder, "evaluate", "--head", "match-linear", "--model", "rgb", "--out", folder / "results/learned.json")
     for model, shot in (("amefu", 1), ("rgb", 1), ("rgb", 3)):
         amefu(folder, "evaluate", "--model", model, "--shot", shot, "--out", folder / f"results/{model}{shot}.json")
     amefu(folder, "evaluate", "--model", "depth", "--head", "otam", "--out", folder / "results/otam.json")
@@ -60,10 +62,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # By hand -----------------------------------------------------------------------------------------------------
 
 
-def classified(chosen: object, classes: object, queries: int = 1) -> Classified:
+def classified(chosen: object, classes: object) -> Classified:
     ways = np.array(chosen)
-    videos = np.zeros((*ways.shape[:2], 1), np.int64)
-    episodes = Episodes(np.array(classes), videos, videos)
+    support = np.zeros((*np.shape(classes), 1), np.int64)
+    episodes = Episodes(np.array(classes), support, np.zeros_like(ways))
     return Classified(None, ("a/1",), ("a", "b", "c"), episodes, ways)  # type: ignore[arg-type]
 
 
@@ -74,6 +76,10 @@ def test_confusion_counts_queries_by_class_in_episodes_that_have_both() -> None:
     assert shares[0].tolist() == [0.0, 1.0, 1.0]  # a is in two episodes: of one b is, of the other c
     assert np.isnan(shares[1, 2])  # b and c never met
     assert np.isnan(shares[2, 1])
+    counts, shares = confusion_of(classified([[[1]], [[0]]], [[0, 1], [0, 2]]))  # a single query, of the first class
+    assert counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert shares[0].tolist() == [0.5, 1.0, 0.0]
+    assert np.isnan(shares[1:]).all()
 
 
 def test_hardest_and_typical_episodes_are_by_the_mean_over_results() -> None:
@@ -142,10 +148,10 @@ def test_the_commands_of_a_report_make_its_checkpoints_and_results_again(made: P
     lines = re.search(r"<code>(.*?)</code>", page_of(made), re.S)
     assert lines is not None
     commands = html.unescape(lines[1]).splitlines()
-    assert [line.split()[1] for line in commands] == ["frames", "features", "meta-train", *["evaluate"] * 4]
+    assert [line.split()[1] for line in commands] == ["frames", "features", *["meta-train"] * 2, *["evaluate"] * 5]
     again = Path(shutil.copytree(made, tmp_path / "again"))
     (again / "amefu.toml").unlink()  # what it said stands in the lines
-    for path in (again / "fusion.safetensors", *(again / "results").glob("*.json")):
+    for path in (*again.glob("*.safetensors"), *(again / "results").glob("*.json")):
         path.unlink()
     for line in commands[2:]:
         words = [word.replace(str(made), str(again)) for word in shlex.split(line)[1:]]
@@ -161,7 +167,7 @@ def test_what_stands_in_the_sections(made: Path) -> None:
     assert "has no frames" in page  # what failed, and why
     assert page.count("<table>") >= 8
     assert "RGB, 5-way 3-shot" in page
-    assert "Forest plot of differences, in points: RGB, 5-way 1-shot − AMeFu-Net" in page
+    assert re.search("Forest plot of differences, in points: .*RGB, 5-way 1-shot − AMeFu-Net [+−]", page)
     assert "Accuracy by number of shots." in page
     assert page.count("Confusion matrix of") == 3
     assert page.count("t-SNE of 36 novel videos of 6 classes by their") == 3
