@@ -64,8 +64,8 @@ class Remaking:
         if isinstance(header, StreamHeader):
             weights = header.notes.weights
             values |= {"weights": located_weights(weights, path)} if weights else {}
-            words = [*self._split(), *self._out(path, f"{header.role}.safetensors")]
-            return by._line("pretrain", values, "--modality", header.role, *words, variant=header.role)
+            out = self._out(path, f"{header.role}.safetensors")
+            return by._line("pretrain", values, "--modality", header.role, *out, variant=header.role)
         if isinstance(header, HeadHeader):
             default = f"{header.model}-{header.head}.safetensors"
             out = self._out(path, default)
@@ -89,8 +89,15 @@ class Remaking:
     def _out(self, path: Path, default: str) -> list[str]:
         return [] if path.name == default else ["--out", str(path)]
 
+    def with_split(self, lines: Sequence[str]) -> Iterator[str]:
+        """The same lines, of which the first that reads the split says how it came about; later ones find it there."""
+        more = shlex.join(self._split())
+        for line in lines:
+            reads = line.split()[1:2] in (["pretrain"], ["features"], ["meta-train"], ["evaluate"])
+            yield f"{line} {more}" if reads and more else line
+            more = "" if reads else more
+
     def _split(self) -> Iterator[str]:
-        """How the workspace's split came about; later commands find it there."""
         with suppress(OSError, ValueError):
             document = json.loads(self.split.read_bytes())
             if source := document.get("source"):

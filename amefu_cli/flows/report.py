@@ -143,8 +143,10 @@ class _Gathering:
         order = ("frames.zarr", "depth.zarr", "rgb.safetensors", "depth.safetensors", "features.zarr")
         steps.sort(key=lambda step: [*order, step.name].index(step.name))
         own = [result for result in self._readable if result.path.parent == self.workspace.results]
-        self.contents.steps = [*steps, *(step_of_result(result, lines.of_result(result)) for result in own)]
-        if not self.contents.steps:
+        steps += [step_of_result(result, lines.of_result(result)) for result in own]
+        self.contents.steps = steps
+        self.contents.lines = [*lines.with_split([step.command for step in steps if step.command])]
+        if not steps:
             raise UsageError(f"{folder}: holds nothing yet; start with `amefu depth VIDEOS`")
         self.contents.facts = [
             ("workspace", str(folder.resolve())), ("recipe", chosen.recipe), ("preset", chosen.preset),

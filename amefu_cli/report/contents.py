@@ -133,6 +133,7 @@ class Contents:
     workspace: str
     facts: list[tuple[str, str]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     data: Data | None = None
     trainings: list[Training] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)

@@ -56,7 +56,7 @@ def drawing(width: float, height: float) -> Iterator[Drawing]:
     text = stream.getvalue()
     text = re.sub(r"<g id=\"[^\"]*\">", "<g>", text[text.index("<svg") :])
     text = re.sub(r' height="[^"]*"', "", text.replace(INK, "currentColor"), count=1)
-    drawn.svg = re.sub(r' width="([^"]*)"', r' style="max-width: \1; min-width: min(27rem, \1)"', text, count=1)
+    drawn.svg = re.sub(r' width="([^"]*)"', r' style="max-width: \1; min-width: min(22rem, \1)"', text, count=1)
 
 
 def curves(epochs: Sequence[Mapping[str, float]], accuracies: Sequence[str], chosen: int | None) -> str:
@@ -73,14 +73,14 @@ def curves(epochs: Sequence[Mapping[str, float]], accuracies: Sequence[str], cho
             axes.set_xlabel("epoch")
             axes.set_xlim(-0.4, len(epochs) - 0.6)
             axes.set_title(", ".join(name.replace("_", " ") for name in names), loc="left")
-            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
     return drawn.svg
 
 
 def histogram(values: NDArray[np.float64], what: str) -> str:
     """How many videos are how long."""
-    with drawing(5.6, 2.1) as drawn:
+    with drawing(4.8, 1.9) as drawn:
         axes = drawn.figure.subplots()
         axes.hist(values, bins=min(40, max(5, len(values) // 4)), color=COLOURS[0])
         axes.set_xlabel(what)
@@ -95,7 +95,7 @@ def intervals(
     """A row for each name, and in it for each of `series` a point with its interval, in % or points; `zero` marks 0."""
     wide = any(low < high for points in series.values() for _, low, high in filter(None, points))
     apart = 0.24 if wide else 0.0  # points without intervals hide nothing
-    with drawing(5.6, 0.9 + len(names) * (0.16 + 0.13 * len(series) if wide else 0.22)) as drawn:
+    with drawing(4.8, 0.9 + len(names) * (0.16 + 0.13 * len(series) if wide else 0.22)) as drawn:
         axes = drawn.figure.subplots()
         for number, (title, points) in enumerate(series.items()):
             rows = [(row, point) for row, point in enumerate(points) if point is not None]
@@ -125,7 +125,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 
 def by_shot(lines: Mapping[str, Sequence[tuple[int, float, float]]]) -> str:
     """Accuracy (0..1) with half its interval by number of shots, a line a model."""
-    with drawing(5.6, 3.0) as drawn:
+    with drawing(4.8, 2.8) as drawn:
         axes = drawn.figure.subplots()
         for number, (name, points) in enumerate(lines.items()):
             shots, values, halves = zip(*sorted(points), strict=True)
@@ -194,7 +194,7 @@ def scatter(places: NDArray[np.float64], labels: NDArray[np.int64], count: int) 
 def short(name: str) -> str:
     """A name fit for an axis."""
     name = shown(name)
-    return name if len(name) <= 34 else f"{name[:22]}…{name[-11:]}"
+    return name if len(name) <= 30 else f"{name[:18]}…{name[-11:]}"
 
 
 def point_of(interval: Interval | None) -> Point | None:

@@ -54,7 +54,7 @@ def _run(contents: Contents) -> Iterator[Block]:
     if contents.steps:
         columns = ("file", "state", "settings", "fingerprint", "written", "seconds")
         yield Table(columns, [_step(step) for step in contents.steps])
-        yield Commands([step.command for step in contents.steps if step.command])
+        yield Commands(contents.lines)
 
 
 def _step(step: Step) -> list[str | Cell]:
