@@ -20,7 +20,7 @@ split.command("check", short_help="Say what of a split is missing, misspelt or d
 for function in (
     workspace.init, prepare.frames, prepare.depth, train.pretrain, prepare.features, train.meta_train, measure.episodes,
     measure.evaluate, measure.compare, measure.ablate, train.import_, train.export, workspace.status, workspace.verify,
-    workspace.demo,
+    workspace.report, workspace.demo,
 ):  # fmt: skip
     app.command(name_of(function), short_help=(function.__doc__ or "").partition("\n")[0])(function)
 app.add_typer(split)

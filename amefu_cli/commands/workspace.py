@@ -1,4 +1,5 @@
-"""`amefu init`, `status`, `verify`, `split check`, `demo`: a workspace is started, looked at, checked, shown."""
+"""`amefu init`, `status`, `verify`, `split check`, `report`, `demo`: a workspace is started, looked at, checked,
+shown."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from amefu_cli.commands.console import Answer, accuracy
 from amefu_cli.commands.options import command
 from amefu_cli.errors import VideoError
 from amefu_cli.flows.session import Session, write_config
-from amefu_cli.settings import TABLES, DemoSettings, preset_defaults, recipe_defaults
+from amefu_cli.settings import TABLES, DemoSettings, DeviceRun, preset_defaults, recipe_defaults
 
 if TYPE_CHECKING:
     from amefu_cli.flows.split_check import SplitCheck
@@ -186,6 +187,32 @@ def _split_rows(check: SplitCheck) -> list[list[str]]:
 
 
 @command
+def report(
+    session: Session, answer: Answer, run: DeviceRun,
+    out: Annotated[Path, options.Place("page to write", lambda workspace: workspace.folder / "report.html")],
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RESULT.json …]", help="results to look into [the best of each of a few models]"),
+    ] = None,
+) -> None:  # fmt: skip
+    """Make one HTML page of what the workspace holds: data, trainings, results, confusion, vectors, episodes.
+
+    The page needs nothing beside it, and loads nothing. Nothing is trained for it: what is missing is said, with the
+    command that makes it. Needs the extra: pip install 'amefu[report]'
+
+    Example: amefu report
+    """
+    from amefu_cli.flows.report import ReportOrder, make_report
+
+    made = make_report(session, ReportOrder(out, results or (), run.device))
+    for line in made.missing:
+        session.say.note(f"report: {line}")
+    document = {"page": str(made.path), "bytes": made.bytes, "seconds": round(made.seconds, 1)}
+    rows = [["page", "size", "seconds"], [str(made.path), f"{made.bytes / 1e6:.1f} MB", f"{made.seconds:.1f}"]]
+    answer.show(document, title="report", rows=rows)
+
+
+@command
 def demo(
     session: Session, answer: Answer, settings: DemoSettings,
     folder: Annotated[
@@ -208,6 +235,9 @@ def demo(
         rows.append([MODELS[model], accuracy(found.accuracy, found.half_width_95), str(episodes)])
         document[model] = {"accuracy": found.accuracy, "half_width_95": found.half_width_95, "episodes": episodes}
     document |= {"recipe": ended.recipe, "picture": str(ended.picture), "seconds": round(ended.seconds, 1)}
+    document |= {"report": str(ended.page) if ended.page else None}
     title = f"novel actions of the rendered world, recipe {ended.recipe}, the same episodes (chance: 20%)"
     answer.show(document, title=title, rows=rows)
     session.say.note(f"clips beside their depth: {ended.picture}; the whole took {ended.seconds:.0f} s")
+    if ended.page:
+        session.say.note(f"what it did, to open in a browser: {ended.page}")

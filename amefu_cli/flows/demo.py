@@ -6,11 +6,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from amefu_cli.artefacts.files.results import Result, open_result
+from amefu_cli.demo.clips import World, render_world
 from amefu_cli.engines.workers import usable_cores
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.flows.session import Session
@@ -27,6 +29,7 @@ class Demonstration:
     results: Mapping[str, Result]
     recipe: str
     picture: Path
+    page: Path | None  # the report, where Jinja2 is installed
     seconds: float
 
 
@@ -54,12 +57,21 @@ def demonstrate(session: Session, settings: DemoSettings, folder: Path) -> Demon
     picture = folder / "clips.png"
     picture_of_stores(workspace / "frames.zarr", workspace / "depth.zarr", picture)
     found = {model: open_result(path) for model, path in results.items()}
-    return Demonstration(found, recipe, picture, time.monotonic() - started)
+    page = report_of(session, folder / "report.html", common)
+    return Demonstration(found, recipe, picture, page, time.monotonic() - started)
+
+
+def report_of(session: Session, page: Path, common: Sequence[str]) -> Path | None:
+    """Type `amefu report`; where Jinja2 is not installed, say the line that installs it."""
+    words = ["report", *common, "--out", str(page)]
+    if find_spec("jinja2") is None:
+        session.say.note(f"for a page of all this: pip install 'amefu[report]', then {shlex.join(['amefu', *words])}")
+        return None
+    _type(session, *words)
+    return page
 
 
 def _render(session: Session, settings: DemoSettings, folder: Path, preset: str) -> None:
-    from amefu_cli.demo.clips import World, render_world
-
     size = preset_defaults(preset, "frames").get("size", FramesSettings().size)
     world = World(settings.seed, settings.length, int(size), settings.fps)
     with session.say.progress("render") as progress:

@@ -103,22 +103,24 @@ def draw_episodes(
     return Episodes(present[drawn], videos[..., queries:], query[:, :1] if one_query else query)
 
 
-def hits(logits: NDArray[np.floating], queries: int, *, first: int = 0) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, asked, queries), by logits (episodes, all queries, way).
+def hits(chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each query falls to its own class, (episodes, asked, queries), by the ways of `chosen_ways`."""
+    return np.asarray(chosen == np.arange(chosen.shape[1])[:, None])
+
+
+def chosen_ways(logits: NDArray[np.floating], queries: int, *, first: int = 0) -> NDArray[np.int64]:
+    """The way that each query falls to, (episodes, asked, queries), by logits (episodes, all queries, way).
 
     A query with several largest logits falls to the earliest of their ways. A single query an episode is always of the
     first one, to which every tie would fall: there one of n is right in each n-th episode, counted from number `first`,
     so that ties are right no more often than a guess.
     """
-    outcomes: NDArray[np.bool_]
+    chosen = logits.argmax(-1)
     if logits.shape[1] == 1 < logits.shape[2]:
         largest = logits == logits.max(-1, keepdims=True)
         turns = (first + np.arange(len(logits)))[:, None] % largest.sum(-1) == 0
-        outcomes = (largest[..., 0] & turns)[..., None]
-        return outcomes
-    chosen = logits.argmax(-1).reshape(len(logits), -1, queries)
-    outcomes = chosen == np.arange(chosen.shape[1])[:, None]
-    return outcomes
+        chosen = np.where(largest[..., 0] & ~turns, 1 + largest[..., 1:].argmax(-1), chosen)
+    return np.asarray(chosen.reshape(len(logits), -1, queries))
 
 
 def _draw_distinct(sizes: NDArray[np.int64], picks: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -18,13 +18,13 @@ from amefu_cli.artefacts.files.results import Found, PackedOutcomes
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.method.comparison import accuracy_by_class, accuracy_with_interval
-from amefu_cli.method.episodes import Episodes
+from amefu_cli.method.episodes import Episodes, hits
 from amefu_cli.method.heads import HEADS, Model, build_head
 from amefu_cli.method.heads.base import Head
-from amefu_cli.method.heads.prototypes import classify_episodes
+from amefu_cli.method.heads.prototypes import choose_ways
 from amefu_cli.stages import Progress
 from amefu_cli.stages.networks import choose_device
-from amefu_cli.stages.scoring import Reading, by_head, load_fusion, load_head, video_frames, video_vectors
+from amefu_cli.stages.scoring import Reading, load_fusion, load_head, video_frames, video_vectors, ways_by_head
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class ModelVectors:
     scorer: Head
     device: torch.device
     seconds: float
+
+    def chosen_ways(self, drawn: DrawnEpisodes, *, progress: Progress) -> tuple[Episodes, NDArray[np.int64]]:
+        """Episodes as positions in `ids`, and the way that each query falls to, (episodes, asked, queries); `progress`
+        as in `evaluate`.
+
+        Raises:
+            UsageError: the store that the vectors are from lacks videos of the episodes.
+        """
+        support, query = drawn.placed_in(self.ids, source=self.source)
+        episodes, classifier = Episodes(self.labels[support[..., 0]], support, query), HEADS[self.head].classifier
+        if classifier:
+            return episodes, choose_ways(self.vectors, episodes, classifier=classifier)
+        return episodes, ways_by_head(self.scorer, self.vectors, episodes, device=self.device, progress=progress)
 
 
 def model_vectors(
@@ -82,14 +95,8 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> F
         UsageError: the store that the vectors are from lacks videos of the episodes.
     """
     started = time.monotonic()
-    support, query = drawn.placed_in(of.ids, source=of.source)
-    episodes = Episodes(of.labels[support[..., 0]], support, query)
-    classifier = HEADS[of.head].classifier
-    outcomes = (
-        classify_episodes(of.vectors, episodes, classifier=classifier)
-        if classifier
-        else by_head(of.scorer, of.vectors, episodes, device=of.device, progress=progress)
-    )
+    episodes, chosen = of.chosen_ways(drawn, progress=progress)
+    outcomes = hits(chosen)
     accuracy, half_width = accuracy_with_interval(outcomes)
     by_class = accuracy_by_class(outcomes, episodes.asked)
     return Found(

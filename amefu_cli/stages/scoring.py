@@ -17,7 +17,7 @@ from torch.nn import functional
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_head, read_checkpoint
 from amefu_cli.artefacts.weights.public import KEPT
-from amefu_cli.method.episodes import Episodes, hits
+from amefu_cli.method.episodes import Episodes, chosen_ways, hits
 from amefu_cli.method.heads import DEPTHS, Model, build_fusion, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames, video_vector
@@ -102,7 +102,14 @@ def load_head(path: Path) -> Head:
 def by_head(
     head: Head, frames: NDArray[np.float32], episodes: Episodes, *, device: torch.device, progress: Progress
 ) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, asked, queries), by the frames (videos, frames, dim).
+    """Whether each query falls to its own class, (episodes, asked, queries). See `ways_by_head`."""
+    return hits(ways_by_head(head, frames, episodes, device=device, progress=progress))
+
+
+def ways_by_head(
+    head: Head, frames: NDArray[np.float32], episodes: Episodes, *, device: torch.device, progress: Progress
+) -> NDArray[np.int64]:
+    """The way that each query falls to, (episodes, asked, queries), by the frames (videos, frames, dim).
 
     Only the videos of the episodes are embedded. `progress` is told the accuracy so far.
     """
@@ -115,11 +122,11 @@ def by_head(
         share = f"accuracy so far {so_far['right'] / so_far['queries']:.2%}" if so_far else "comparing videos"
         progress(done, total, share)
 
-    outcomes = np.empty(query.shape, dtype=np.bool_)
+    chosen = np.empty(query.shape, np.int64)
     for chunk, logits in scored_chunks(head, states, episodes, progress=tell):
-        outcomes[chunk] = found = hits(logits.cpu().numpy(), query.shape[2], first=chunk.start)
-        so_far.update(right=int(found.sum()), queries=found.size)
-    return outcomes
+        chosen[chunk] = found = chosen_ways(logits.cpu().numpy(), query.shape[2], first=chunk.start)
+        so_far.update(right=int(hits(found).sum()), queries=found.size)
+    return chosen
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.errors import UsageError
-from amefu_cli.method.episodes import Episodes, depth_of_any, depth_of_class, draw_episodes, hits
+from amefu_cli.method.episodes import Episodes, chosen_ways, depth_of_any, depth_of_class, draw_episodes, hits
 
 NAMES = ["archery", "bowling", "fencing", "diving"]
 
@@ -172,8 +172,8 @@ def test_the_depth_of_another_video_is_given_once_and_never_its_own(labels, seed
 
 def test_a_tie_is_right_as_often_as_a_guess():
     """Equal logits of 4 ways: with a query of each class one of four is right, with a single one every fourth."""
-    assert hits(np.zeros((8, 4, 4)), 1).mean() == 0.25
-    assert hits(np.zeros((8, 1, 4)), 1).ravel().tolist() == [True, False, False, False] * 2
-    assert hits(np.zeros((3, 1, 4)), 1, first=3).ravel().tolist() == [False, True, False]
+    assert hits(chosen_ways(np.zeros((8, 4, 4)), 1)).mean() == 0.25
+    assert hits(chosen_ways(np.zeros((8, 1, 4)), 1)).ravel().tolist() == [True, False, False, False] * 2
+    assert hits(chosen_ways(np.zeros((3, 1, 4)), 1, first=3)).ravel().tolist() == [False, True, False]
     tied = np.array([[[1.0, 1, 0]], [[1, 1, 0]], [[0, 1, 1]], [[2, 1, 1]]])  # the first one's share of the largest
-    assert hits(tied, 1).ravel().tolist() == [True, False, False, True]
+    assert hits(chosen_ways(tied, 1)).ravel().tolist() == [True, False, False, True]

@@ -203,3 +203,11 @@ KINDS: Mapping[str, type[AnyCheckpoint]] = {
     "rgb": StreamHeader, "depth": StreamHeader, "fusion": FusionHeader, "head": HeadHeader
 }  # fmt: skip
 Kind = TypeVar("Kind", StreamHeader, FusionHeader, HeadHeader)
+
+
+def options_of(header: AnyCheckpoint) -> dict[str, Any]:
+    """The options of its command as far as a checkpoint says them, by name."""
+    options = header.clip.as_dict()
+    if isinstance(header, StreamHeader):
+        options |= {"backbone": header.backbone, "crop": header.crop, "depth_encoding": header.depth_encoding}
+    return options | (header.training.settings.as_dict() if header.training else {})

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amefu_cli.method.episodes import Episodes, hits
+from amefu_cli.method.episodes import Episodes, chosen_ways, hits
 from amefu_cli.method.heads import CLASSIFIERS, LOSSES
 from amefu_cli.method.heads.fusion import video_vector
 
@@ -97,7 +97,12 @@ def meta_train_episode(
 
 
 def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class: (episodes, asked, queries) bool.
+    """Whether each query falls to its own class: (episodes, asked, queries) bool. See `choose_ways`."""
+    return hits(choose_ways(vectors, episodes, classifier=classifier))
+
+
+def choose_ways(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.int64]:
+    """The way of its episode that each query falls to: (episodes, asked, queries) int64.
 
     `vectors` (videos, dim) float32, one per label that the episodes were drawn from. Only the videos that the
     episodes use are touched. A query as near to two prototypes falls to the earlier way of its episode.
@@ -114,7 +119,7 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
     per_episode = (
         (way * shot + queried_at_once) * vectors.shape[1] if gram is None else way * (queried_at_once + shot * shot)
     )
-    outcomes = np.empty(query.shape, dtype=np.bool_)
+    chosen = np.empty(query.shape, np.int64)
     size = max(1, CHUNK_ENTRIES // per_episode)
     for chunk in (slice(begin, begin + size) for begin in range(0, len(query), size)):
         supports, queried = support[chunk], query[chunk].reshape(-1, queried_at_once)
@@ -123,8 +128,8 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
             logits = episode_logits(of_support, of_query, classifier)
         else:
             logits = _gram_logits(gram, supports, queried, classifier)
-        outcomes[chunk] = hits(logits.numpy(), queries, first=chunk.start)
-    return outcomes
+        chosen[chunk] = chosen_ways(logits.numpy(), queries, first=chunk.start)
+    return chosen
 
 
 def _gram_logits(

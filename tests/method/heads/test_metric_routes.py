@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_metric_properties import DIM, HEADS, built, close, draw
 from torch import Tensor
 
-from amefu_cli.method.episodes import Episodes, draw_episodes, hits
+from amefu_cli.method.episodes import Episodes, chosen_ways, draw_episodes, hits
 from amefu_cli.method.heads import pair_table, routes
 from amefu_cli.method.heads.base import Head, PairHead, SeededHead
 from amefu_cli.method.heads.otam import OTAM
@@ -104,13 +104,13 @@ def test_float32_decides_as_float64_does():
     wide, narrow = (score_episodes(head, head.embed(frames.to(kind)), episodes) for kind in (torch.double, torch.float))
     assert narrow.dtype == torch.float32
     torch.testing.assert_close(narrow.double(), wide, rtol=1e-4, atol=1e-5)
-    assert hits(narrow, 2).tolist() == hits(wide, 2).tolist()
+    assert hits(chosen_ways(narrow, 2)).tolist() == hits(chosen_ways(wide, 2)).tolist()
 
 
 def test_hits_by_hand():
     """Two ways of two queries, class by class; the last one's tie falls to the first way."""
     logits = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]]])
-    assert hits(logits, 2).tolist() == [[[True, False], [True, False]]]
+    assert hits(chosen_ways(logits, 2)).tolist() == [[[True, False], [True, False]]]
 
 
 class Numbered(PairHead):
