@@ -161,11 +161,11 @@ def test_the_layout():
     )
     made = Tables(
         preset="paper", recipe=Recipes("paper", "tuned"), data_set="kinetics100", missing_videos=3,
-        missing_classes=("archery",), backbone="resnet50", way=5, queries=1, episodes=10_000, seed=0, seeds=3,
+        missing_classes=("archery",), backbone="resnet50", way=5, queries="1", episodes=10_000, seed=0, seeds=3,
         interval_over="episodes and training seeds", tables=(Table("Table 1: some", rows, ("AMeFu-Net",)),),
     )  # fmt: skip
     head, _, tables = made.to_markdown().partition("\n\n")
-    assert head.startswith("5-way, 1 query a class, 10000 episodes a shot, the same for every row")
+    assert head.startswith("5-way, queries a class: 1, 10000 episodes a shot, the same for every row")
     assert "trained 3 times: the mean, in brackets the deviation over seeds." in head
     assert tables == (
         "Features by recipe paper, trained by recipe tuned, preset paper. Of the novel part of the split 3 videos are "

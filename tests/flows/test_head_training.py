@@ -89,7 +89,7 @@ def test_a_head_brings_its_own_defaults() -> None:
     """They win over what suits a fusion, and amefu.toml over them."""
     chosen = chosen_sets(Config(), "tiny", "tuned")
     of_trx = defaults_of("meta-train", Config(), chosen, "trx")
-    assert (of_trx["learning_rate"], of_trx["queries"], of_trx["accumulation"]) == (1e-3, 5, 16)
+    assert (of_trx["learning_rate"], of_trx["queries"], of_trx["accumulation"]) == (1e-3, "5", 16)
     assert of_trx["epochs"] == 3  # of the preset
     assert defaults_of("meta-train", Config(), chosen)["learning_rate"] == 3e-4
     assert defaults_of("meta-train", Config(), chosen, "hyrsm")["optimizer"] == "adam"
