@@ -128,7 +128,7 @@ def test_unpaired_results_lose_the_same_classes(tmp_path):
         paths.append(result(tmp_path / f"{name}.json", right, classes, episodes=name, names=names))
     told = json.loads(compare(*paths, "--by-class", "--json").stdout)["compared"]
     same, others = (found["by_class_95"][1] - found["by_class_95"][0] for found in told)
-    assert same < 0.1
+    assert same < 0.2
     assert others > 0.5
 
 

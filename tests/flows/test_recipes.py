@@ -52,7 +52,7 @@ def settings(
 def test_without_any_set_nothing_is_other_than_the_paper(tmp_path: Path) -> None:
     assert settings(tmp_path, "meta-train") == {}
     assert MetaTrainSettings() == MetaTrainSettings(
-        num_aug=2, way=5, shot=1, queries=1, epochs=6, episodes=2000, learning_rate=2e-5, temperature=1.0,
+        num_aug=2, way=5, shot=1, queries="one", epochs=6, episodes=2000, learning_rate=2e-5, temperature=1.0,
         loss="cross_entropy",
     )  # fmt: skip
 

@@ -80,7 +80,8 @@ def write(path, support, query, videos, notes=None, schema=1):
     ("support", "query", "videos", "message"),
     [
         ([[[0], [2]]], [[[1], [4]]], ["a/1", "a/2", "b/1", "b/2"], "points at video 4, the file lists 4"),
-        ([[[0], [2]]], [[[1]]], ["a/1", "a/2", "b/1", "b/2"], "must share their first two axes (episodes, way)"),
+        ([[[0], [2]]], [[[1, 1]]], ["a/1", "a/2", "b/1", "b/2"], "must share their first two axes (episodes, way)"),
+        ([[[0], [2]]], [[[3]]], ["a/1", "a/2", "b/1", "b/2"], "mixes classes in one way"),
         ([[[0], [1]]], [[[2], [3]]], ["a/1", "a/2", "b/1", "b/2"], "mixes classes in one way"),
         ([[[0], [1]]], [[[2], [3]]], ["a/1", "a/2", "a/3", "a/4"], "or has one class in two ways"),
         ([[[0], [2]]], [[[1], [3]]], ["a/2", "a/1", "b/1", "b/2"], "a field of another type or schema"),
@@ -91,6 +92,13 @@ def test_a_file_that_breaks_its_promise_is_refused(tmp_path, support, query, vid
     write(tmp_path / "broken", support, query, videos)
     with pytest.raises(DamagedFile, match=re.escape(message)):
         read_episodes(tmp_path / "broken")
+
+
+def test_a_single_query_is_of_the_first_class(tmp_path):
+    write(tmp_path / "one", [[[0], [2]], [[2], [0]]], [[[1]], [[3]]], ["a/1", "a/2", "b/1", "b/2"])
+    drawn = read_episodes(tmp_path / "one")
+    assert drawn.shape == EpisodeShape(way=2, shot=1, queries=1, episodes=2, one_query=True)
+    assert drawn.query.tolist() == [[[1]], [[3]]]
 
 
 def test_other_files_are_refused(tmp_path):
