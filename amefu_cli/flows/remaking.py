@@ -46,8 +46,10 @@ class Remaking:
         if not isinstance(header, FeaturesHeader):
             raise TypeError(f"a store of {header.kind!r}")
         words = ["--basenet"] if IMAGENET in header.streams else []
-        for name, where in header.notes.weights.items():
-            row, loaded = header.streams[name], located_weights(where, path)
+        for name, row in header.streams.items():
+            loaded = located_weights(header.notes.weights.get(name, ""), path)
+            if name not in header.notes.weights:  # a checkpoint, which has a line of its own
+                continue
             if name == "rgb":
                 values |= {"backbone": row.backbone, "crop": row.crop, "weights": loaded}
             elif name not in ("depth", IMAGENET):

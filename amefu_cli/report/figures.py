@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
 
 from amefu_cli.errors import shown
 from amefu_cli.method.comparison import Interval
@@ -171,13 +172,13 @@ def looks(count: int) -> list[tuple[str, str]]:
 
 def flattened(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """t-SNE of vectors (videos, dim), (videos, 2); the same vectors give the same picture."""
-    dim = min(TSNE_DIM, *vectors.shape)
-    reduced = PCA(dim, svd_solver="randomized", iterated_power=2, random_state=TSNE_SEED).fit_transform(vectors)
+    pca = PCA(min(TSNE_DIM, *vectors.shape), svd_solver="randomized", iterated_power=2, random_state=TSNE_SEED)
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     tsne = TSNE(
         init="pca", perplexity=perplexity, max_iter=TSNE_ITERATIONS, random_state=TSNE_SEED, learning_rate="auto"
     )
-    return np.asarray(tsne.fit_transform(reduced), np.float64)
+    with threadpool_limits(1):  # several wait for one another at each of thousands of steps
+        return np.asarray(tsne.fit_transform(pca.fit_transform(vectors)), np.float64)
 
 
 def scatter(places: NDArray[np.float64], labels: NDArray[np.int64], count: int) -> str:
