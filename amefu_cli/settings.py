@@ -367,7 +367,7 @@ class PredictSettings(Settings):
     """How clips are labelled by a few examples of each class."""
 
     model: str | None = option(None, "as evaluate spells it [amefu where a fusion is trained, else rgb]")
-    head: str | None = unsaid(EvaluateSettings, "head", "that of the model")
+    head: str | None = same(EvaluateSettings, "head")
     top: int = option(2, "labels shown of each clip, the likeliest first", minimum=1, maximum=1000)
     reject: str = option("never", "probability below which a clip is none of these; auto: found on the examples; never")
 

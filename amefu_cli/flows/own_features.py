@@ -16,7 +16,7 @@ from amefu_cli.artefacts.stores import header as headers
 from amefu_cli.artefacts.stores.header import AnyHeader, FeaturesHeader, FramesHeader, VideoRecord, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.engines.workers import usable_cores
-from amefu_cli.errors import AmefuError, DamagedFile
+from amefu_cli.errors import AmefuError, DamagedFile, UsageError
 from amefu_cli.flows.depth import DepthOrder, DepthPlan, refuse_depth
 from amefu_cli.flows.features import kept_frames
 from amefu_cli.flows.frames import FramesOrder
@@ -34,7 +34,7 @@ from amefu_cli.settings import (
     NetworkRun,
     WorkRun,
 )
-from amefu_cli.stages import ClipJob, Outcome, VideoJob
+from amefu_cli.stages import ClipJob, Outcome, Progress, VideoJob
 
 PART = 64  # windows of a long video that are kept together
 ALWAYS_TRIED = WorkRun(shard="none", max_attempts=1_000_000)  # no option asks for one that was left alone
@@ -133,15 +133,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Kept:
-    """The features of examples and of clips: the parts of each by its id, and of those without any what they failed
-    with. `planned` where a dry run found something to do."""
+    """The features of examples and of clips: the parts of each by its id; and by id what those that are not among them
+    failed with."""
 
     frames: VideoStore[FramesHeader]
     store: VideoStore[FeaturesHeader]
     examples: Mapping[str, Sequence[Part]]
     clips: Mapping[str, Sequence[Part]]
     failed: Mapping[str, str]
-    planned: bool = False
+
+    def without(self, lost: Mapping[str, str]) -> Kept:
+        """Without clips of which the features of some part failed."""
+        examples, clips = (
+            {video: parts for video, parts in some.items() if lost.keys().isdisjoint(part.id for part in parts)}
+            for some in (self.examples, self.clips)
+        )
+        parts = {part.id: part for some in (self.examples, self.clips) for of in some.values() for part in of}
+        failed = {**self.failed, **{parts[part].record.id: message for part, message in lost.items()}}
+        return replace(self, examples=examples, clips=clips, failed=failed)
 
 
 def features_of(session: Session, plan: OwnPlan, examples: Sequence[OwnClip], clips: Sequence[OwnClip]) -> Kept:
@@ -151,20 +160,27 @@ def features_of(session: Session, plan: OwnPlan, examples: Sequence[OwnClip], cl
     check_crop(frames, [stream.row.crop for stream in plan.needed.values()])
     features = _prepared(session, folder / "features.zarr", plan.features)
     decoded = _decoded(session, plan, frames, [*examples, *clips])
+    kept = Kept(frames, features, {}, {}, decoded.failed)
     if decoded.planned:
-        return Kept(frames, features, {}, {}, {}, planned=True)
-    failed = dict(decoded.failed)
+        return kept
+    failed, names = dict(decoded.failed), {clip.id: clip.path for clip in [*clips, *examples]}
     of_examples = _parts(frames, examples, None, failed)
-    of_clips = _parts(frames, clips, plan.order.windows, failed)
-    every = {part.id: part for of in (*of_examples.values(), *of_clips.values()) for part in of}
+    kept = replace(kept, examples=of_examples, clips=_parts(frames, clips, plan.order.windows, failed), failed=failed)
+    every = {part.id: part for some in (kept.examples, kept.clips) for of in some.values() for part in of}
     making = _Making(plan, frames, features, _estimator_of(plan), every)
     work = Work(session, "features", ALWAYS_TRIED, folder)
     jobs = work.choose(every, features, making.job)
-    if session.dry_run:
-        return Kept(frames, features, of_examples, of_clips, {}, planned=bool(jobs))
-    made = making.extract(session, jobs, work) if jobs else Outcome()
-    lost = {every[part].record.id: message for part, message in made.failed.items()}
-    return Kept(frames, features, of_examples, of_clips, failed | lost)
+    _refuse_to_make(session, jobs)
+    if session.dry_run or not jobs:
+        return kept
+    with session.say.progress("features") as progress:
+        tell = _by_name(progress, {part: names[of.record.id] for part, of in every.items()})
+        return kept.without(making.extract(session, jobs, work, tell).failed)
+
+
+def _by_name(progress: Progress, names: Mapping[str, str]) -> Progress:
+    """Progress that is told of a clip by its path."""
+    return lambda done, total, item: progress(done, total, names[item])
 
 
 def _parts(
@@ -204,15 +220,22 @@ def _decoded(session: Session, plan: OwnPlan, store: VideoStore[FramesHeader], c
     )
     own = {clip.id: clip for clip in reversed(clips)}
     jobs = work.choose(own, store, lambda video: ClipJob(replace(own[video].clip, id=video), own[video].made_from))
+    _refuse_to_make(session, jobs)
     if session.dry_run or not jobs:
         return Outcome(planned=bool(jobs))
     from amefu_cli.stages.frames import extract_frames
 
+    names = {video: clip.path for video, clip in own.items()}
     with store, session.say.progress("frames") as progress:
         return extract_frames(
             store, jobs, processes=max(1, min(run.jobs or usable_cores(), len(jobs))), timeout=run.timeout,
-            allow_partial=run.allow_partial, failed=work.failed, progress=progress,
+            allow_partial=run.allow_partial, failed=work.failed, progress=_by_name(progress, names),
         )  # fmt: skip
+
+
+def _refuse_to_make(session: Session, jobs: Sequence[object]) -> None:
+    if jobs and not session.upstream:
+        raise UsageError(f"{len(jobs)} clips were never read, or not for this model; leave --no-upstream out")
 
 
 def _estimator_of(plan: OwnPlan) -> str:
@@ -258,7 +281,7 @@ class _Making:
         row = self.plan.needed[name].row
         return fingerprint(row.fingerprint, self.estimator) if row.reads == "depth" else row.fingerprint
 
-    def extract(self, session: Session, jobs: Sequence[VideoJob], work: Work) -> Outcome:
+    def extract(self, session: Session, jobs: Sequence[VideoJob], work: Work, progress: Progress) -> Outcome:
         """What the networks say when they load is heard before the store is started or replaced."""
         from amefu_cli.stages import depth, features, networks
 
@@ -283,6 +306,6 @@ class _Making:
                 self.frames.remove(self.parts[video].record.id)
             work.failed(video, error)
 
-        with self.store as store, session.say.progress("features") as progress:
+        with self.store as store:
             store.note_provenance(known)
             return features.extract_features(setup, jobs, failed=failed, progress=progress)

@@ -97,13 +97,20 @@ def predict(session: Session, order: PredictOrder) -> Predicted | None:
     if session.dry_run:
         session.say.note(f"predict: {len(clips)} clips to be labelled by {len(examples)} examples")
         return None
-    failed = {clip.path: kept.failed[clip.id] for clip in [*examples, *clips] if clip.id in kept.failed}
+    sound = [clip for clip in examples if clip.id in kept.examples], [clip for clip in clips if clip.id in kept.clips]
+    gone = "its frames are gone; run the same command again"
+    lost = [
+        clip
+        for some, there in ((examples, kept.examples), (clips, kept.clips))
+        for clip in some
+        if clip.id not in there
+    ]
+    failed = {clip.path: kept.failed.get(clip.id, gone) for clip in lost}
     for path, message in failed.items():
         session.say.warn(message if path in message else f"{path}: {message}")
-    sound = [clip for clip in examples if clip.path not in failed]
-    require_classes(order.examples, sound, len(examples))
+    require_classes(order.examples, sound[0], len(examples))
     labelling = _Labelling(session, order, candidate, kept)
-    predicted = labelling.labelled(sound, [clip for clip in clips if clip.path not in failed])
+    predicted = labelling.labelled(*sound)
     predicted = replace(predicted, failed=failed, seconds=round(time.monotonic() - started, 3))
     labelling.write(predicted)
     return predicted
@@ -142,7 +149,8 @@ def _refuse(order: PredictOrder, examples: Sequence[OwnClip], clips: Sequence[Ow
 def _candidate(session: Session, order: PredictOrder) -> Candidate:
     """The model that is asked for, else the best one there."""
     settings, workspace = order.settings, session.workspace
-    name = settings.model or ("amefu" if order.fusion.is_file() else "rgb")
+    fuses = order.fusion.is_file() or order.fusion != workspace.fusion  # one that is typed is meant
+    name = settings.model or ("amefu" if fuses else "rgb")
     candidate = candidate_with_head(
         session, name, head=settings.head, features=workspace.features, fusion=order.fusion,
         head_weights=order.head_weights,
@@ -155,7 +163,8 @@ def _candidate(session: Session, order: PredictOrder) -> Candidate:
 def _described(candidate: Candidate, plan: OwnPlan) -> str:
     streams = []
     for name, asked in plan.needed.items():
-        trained = "pretrained" if plan.trained(name) else f"with weights {asked.weights!r}, never pretrained"
+        weights = {"imagenet": "ImageNet weights"}.get(asked.weights, f"weights {asked.weights!r}")
+        trained = "pretrained" if plan.trained(name) else f"with {weights}, never pretrained"
         streams.append(f"{name} {asked.row.backbone} {trained}")
     fusion = f", fused by {candidate.fusion.fusion} of {candidate.checkpoint}" if candidate.fusion else ""
     row = HEADS[candidate.head]

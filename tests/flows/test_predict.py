@@ -164,6 +164,35 @@ def test_any_name_works(place: Path, name: str) -> None:
     amefu("predict", "examples", "clips")
 
 
+def test_without_upstream_only_what_is_kept_is_read(place: Path) -> None:
+    with pytest.raises(UsageError, match="9 clips were never read"):
+        amefu("predict", "examples", "clips", "--no-upstream")
+    found = predicted("examples", "clips")
+    assert predicted("examples", "clips", "--no-upstream")["clips"] == found["clips"]
+    with pytest.raises(UsageError, match="not for this model"):
+        amefu("predict", "examples", "clips", "--no-upstream", "--model", "depth")
+
+
+def test_options_stand_in_the_table_of_the_command(place: Path) -> None:
+    with Path("work/amefu.toml").open("a") as file:
+        file.write('[predict]\ntop = 1\nhead = "otam"\nreject = "0.2"\n')
+    found = predicted("examples", "clips")
+    assert (found["head"], found["reject"]["threshold"]) == ("otam", 0.2)
+    assert [len(clip["labels"]) for clip in found["clips"]] == [1, 1]
+
+
+def test_a_damaged_byte_of_what_is_kept_is_found_by_verify_and_made_again(place: Path) -> None:
+    found = predicted("examples", "clips")
+    for store in ("frames.zarr", "features.zarr"):
+        archive = next(Path("work/predict", store, "videos/clips").iterdir())
+        content = bytearray(archive.read_bytes())
+        content[200] ^= 255
+        archive.write_bytes(content)
+    assert "`amefu predict` makes them, and only them, again" in amefu("verify", code=3).stderr
+    assert "frames: 1 videos to make, 8 already" in said("examples", "clips")
+    assert predicted("examples", "clips")["clips"] == found["clips"]
+
+
 def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(place: Path) -> None:
     before = tree(place)
     done = amefu("predict", "examples", "clips", "--dry-run", "--csv", "labels.csv")
