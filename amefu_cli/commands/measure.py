@@ -182,14 +182,14 @@ def predict(
     found = predict(session, PredictOrder(examples, clips, settings, fusion, frames, run, head_weights, **files))
     if found is None:
         return
-    timed = settings.window is not None
-    ranks = ["probability", "runner-up", *map(str, range(3, settings.top + 1))][: settings.top]
+    timed, top = settings.window is not None, min(settings.top, len(found.examples))
+    ranks = ["probability", "runner-up", *map(str, range(3, top + 1))][:top]
     rows = [["clip", *["from", "to"] * timed, "label", *ranks]]
     for of in found.clips:
         first, *others = (f"{label.label} {label.probability:.1%}" for label in of.labels)
         likeliest = f"{of.labels[0].probability:.1%}" if of.label else first
         rows.append([of.clip, *of.times, of.said, likeliest, *others])
-    rows += [[path, *[""] * 2 * timed, "failed", *[""] * settings.top] for path in found.failed]
+    rows += [[path, *[""] * 2 * timed, "failed", *[""] * top] for path in found.failed]
     of_clips = [{**of._asdict(), "labels": [label._asdict() for label in of.labels]} for of in found.clips]
     written = {f"{name}_file": str(path) for name, path in files.items() if path}
     title = f"{found.model}, {found.head}: {len(found.examples)} classes"

@@ -15,6 +15,7 @@ from amefu_cli.artefacts.files.labels import Label, Labelled, as_csv, as_vtt
 from amefu_cli.artefacts.stores.features import read_features
 from amefu_cli.errors import AmefuError, UsageError
 from amefu_cli.flows.candidates import Candidate, candidate_with_head, refuse_other_streams
+from amefu_cli.flows.frames import first_of
 from amefu_cli.flows.own_clips import CLASS, OwnClip, find_own, require_classes
 from amefu_cli.flows.own_features import Kept, OwnOrder, OwnPlan, Part, features_of, plan_own
 from amefu_cli.flows.session import Session
@@ -97,23 +98,30 @@ def predict(session: Session, order: PredictOrder) -> Predicted | None:
     if session.dry_run:
         session.say.note(f"predict: {len(clips)} clips to be labelled by {len(examples)} examples")
         return None
-    sound = [clip for clip in examples if clip.id in kept.examples], [clip for clip in clips if clip.id in kept.clips]
-    gone = "its frames are gone; run the same command again"
-    lost = [
-        clip
-        for some, there in ((examples, kept.examples), (clips, kept.clips))
-        for clip in some
-        if clip.id not in there
-    ]
-    failed = {clip.path: kept.failed.get(clip.id, gone) for clip in lost}
-    for path, message in failed.items():
-        session.say.warn(message if path in message else f"{path}: {message}")
-    require_classes(order.examples, sound[0], len(examples))
+    (sound, failed), (sound_clips, lost) = (
+        _read(session, some, parts, kept.failed) for some, parts in ((examples, kept.examples), (clips, kept.clips))
+    )
+    failed |= lost
+    require_classes(order.examples, sound, len(examples))
     labelling = _Labelling(session, order, candidate, kept)
-    predicted = labelling.labelled(*sound)
+    predicted = labelling.labelled(sound, sound_clips)
     predicted = replace(predicted, failed=failed, seconds=round(time.monotonic() - started, 3))
     labelling.write(predicted)
     return predicted
+
+
+def _read(
+    session: Session, clips: Sequence[OwnClip], parts: Mapping[str, Sequence[Part]], failed: Mapping[str, str]
+) -> tuple[list[OwnClip], dict[str, str]]:
+    """The clips that have features, and by path why others have none."""
+    gone = "its frames are gone; run the same command again"
+    lost = {clip.path: failed.get(clip.id, gone) for clip in clips if clip.id not in parts}
+    for path, message in lost.items():
+        session.say.warn(message if path in message else f"{path}: {message}")
+    sound = [clip for clip in clips if clip.id in parts]
+    if cut := [clip.path for clip in sound if parts[clip.id][0].record.partial]:
+        session.say.warn(f"{first_of(cut)}: breaks off midway, and what decodes of it is used")
+    return sound, lost
 
 
 def _require_places(order: PredictOrder) -> None:

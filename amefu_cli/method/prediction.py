@@ -64,17 +64,18 @@ def held_out(head: Head, examples: Sequence[Tensor]) -> HeldOut:
     Where an example is taken out of its class, one is taken out of each other class that has two, by turns: the mean of
     more examples is nearer to anything, and without this each example would seem to belong elsewhere.
     """
-    inside, places = [], []
-    for way, of in enumerate(examples):
-        for place in range(len(of)) if len(of) > 1 else ():
-            fewer = [_without(some, place % len(some)) if len(some) > 1 else some for some in examples]
-            inside.append(class_scores(head, fewer, of[place : place + 1])[0])
-            places.append((way, place))
+    inside, places = [], list[tuple[int, int]]()
+    for place in range(max(map(len, examples))):
+        held = [(way, place) for way, of in enumerate(examples) if len(of) > max(place, 1)]
+        if held:
+            fewer = [_without(of, place % len(of)) if len(of) > 1 else of for of in examples]
+            inside.append(class_scores(head, fewer, torch.stack([examples[way][place] for way, _ in held])))
+            places += held
     outside = [
-        class_scores(head, [*examples[:way], *examples[way + 1 :]], of).double().cpu().numpy()
+        class_scores(head, [*examples[:way], *examples[way + 1 :]], of).cpu().double().numpy()
         for way, of in enumerate(examples)
     ]
-    scores = torch.stack(inside).double().cpu().numpy() if inside else np.empty((0, len(examples)))
+    scores = torch.cat(inside).cpu().double().numpy() if inside else np.empty((0, len(examples)))
     own, number = np.array(places, np.int64).reshape(-1, 2).T
     return HeldOut(scores, own, number, outside)
 

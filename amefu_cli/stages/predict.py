@@ -41,7 +41,7 @@ class Labeller:
         """Class, number in it, and the class that it is nearer to, of each held-out example that is of another one."""
         nearest = self.found.inside.argmax(1)
         wrong = np.flatnonzero(nearest != self.found.own)
-        return [(int(self.found.own[i]), int(self.found.place[i]), int(nearest[i])) for i in wrong]
+        return sorted((int(self.found.own[i]), int(self.found.place[i]), int(nearest[i])) for i in wrong)
 
     def rejection(self, threshold: float | None) -> Rejection:
         """As `measure_rejection`. Raises ValueError where the examples do not tell a threshold that is not given."""
@@ -55,7 +55,7 @@ class Labeller:
             prediction.class_scores(self.scorer, self.examples, states[begin : begin + AT_ONCE])
             for begin in range(0, len(states), AT_ONCE)
         ]
-        return prediction.probabilities(torch.cat(scores).double().cpu().numpy(), self.factor)
+        return prediction.probabilities(torch.cat(scores).cpu().double().numpy(), self.factor)
 
 
 def windows_in(

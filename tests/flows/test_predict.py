@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +20,9 @@ from PIL import Image
 from amefu_cli.artefacts.stores.header import FeaturesHeader
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.demo.clips import write_mp4
-from amefu_cli.errors import AmefuError, UsageError
+from amefu_cli.errors import AmefuError, Interrupted, UsageError
 from amefu_cli.flows import own_features, predict
+from amefu_cli.stages import Progress
 
 CLASSES = ("clap", "jump", "wave")
 
@@ -191,6 +193,35 @@ def test_a_damaged_byte_of_what_is_kept_is_found_by_verify_and_made_again(place:
     assert "`amefu predict` makes them, and only them, again" in amefu("verify", code=3).stderr
     assert "frames: 1 videos to make, 8 already" in said("examples", "clips")
     assert predicted("examples", "clips")["clips"] == found["clips"]
+
+
+def test_a_clip_that_breaks_off_is_read_where_that_is_allowed_and_said_to(place: Path) -> None:
+    Path("clips/pictures").mkdir()
+    for number, frame in enumerate(moving_clip(7, frames=4, size=32)):
+        Image.fromarray(frame).save(f"clips/pictures/img_{number}.png")
+    Path("clips/pictures/img_3.png").write_bytes(b"no picture")
+    assert {*predicted("examples", "clips", code=3)["failed"]} == {"clips/pictures"}
+    assert "clips/pictures: breaks off midway" in said("examples", "clips", "--allow-partial")
+
+
+def test_what_was_done_before_an_interruption_is_not_done_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(progress: Progress, names: Mapping[str, str]) -> Progress:
+        def tell(done: int, total: int, item: str) -> None:
+            assert Path(names[item]).is_file()
+            if len(seen) == 9 + 3:  # all frames, and the features of three
+                raise Interrupted(signal.SIGINT)
+            seen.append(item)
+
+        return tell
+
+    seen: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(own_features, "_by_name", interrupted)
+        with pytest.raises(Interrupted):
+            amefu("predict", "examples", "clips", "--jobs", "1")
+    text = said("examples", "clips")
+    assert "frames.zarr is up to date (9 videos)" in text
+    assert "features: 5 videos to make, 4 already" in text  # the fourth was stored before it was told of
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(place: Path) -> None:

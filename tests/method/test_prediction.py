@@ -86,8 +86,8 @@ def test_every_example_is_scored_by_classes_that_are_one_smaller_and_by_the_othe
     head = build_head("prototype-euclidean", 2)
     two, three = vectors((0, 0), (2, 0)), vectors((10, 0), (12, 0), (14, 0))
     scores = held_out(head, [two, three, vectors((0, 5))])
-    assert scores.own.tolist() == [0, 0, 1, 1, 1]
-    assert scores.place.tolist() == [0, 1, 0, 1, 2]
+    assert scores.own.tolist() == [0, 1, 0, 1, 1]
+    assert scores.place.tolist() == [0, 0, 1, 1, 2]
     # the first of class 0, by (2, 0), by the mean of 12 and 14, and by the only one of class 2
     assert scores.inside[0].tolist() == [-4, -169, -25]
     assert scores.inside[4].tolist() == [-144, -9, -221]  # 14: less the first of class 0, which is the third's turn
