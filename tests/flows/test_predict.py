@@ -120,6 +120,25 @@ def test_depth_is_computed_only_for_a_model_that_reads_it_and_joins_what_is_ther
     assert "features.zarr is up to date (9 videos)" in said("examples", "clips", "--model", "depth", "--head", "otam")
 
 
+def test_features_are_those_of_the_workspace_and_so_is_their_depth(workspace: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "videos/spin/clip_1.mp4"
+    predicted(tmp_path / "videos", clip, "--workspace", workspace)
+    there = open_store(workspace / "features.zarr", FeaturesHeader, fix="").read("spin/clip_1")
+    own = open_store(workspace / "predict/features.zarr", FeaturesHeader, fix="")
+    (made,) = (own.read(video) for video, record in own.records().items() if record.source == "spin/clip_1.mp4")
+    shared, rows, other_rows = np.intersect1d(there.array("frame"), made.array("frame"), return_indices=True)
+    assert len(shared) == len(made.array("frame"))
+    for stream in ("rgb", "depth"):
+        np.testing.assert_allclose(there.array(stream)[0, rows], made.array(stream)[0, other_rows], atol=2e-3)
+
+
+def test_a_trained_head_is_used_where_it_is_asked_for(workspace: Path, tmp_path: Path) -> None:
+    typed = ("--model", "rgb", "--head", "match-linear", "--workspace", workspace)
+    amefu("meta-train", *typed, "--epochs", "1")
+    lay_clips(tmp_path / "clips", ("any",), 1)
+    assert predicted(tmp_path / "videos", tmp_path / "clips", *typed)["head"] == "match-linear"
+
+
 def test_a_trained_fusion_is_the_default_and_reads_what_it_was_trained_on(workspace: Path, tmp_path: Path) -> None:
     lay_clips(tmp_path / "clips", ("any",), 2)
     words = (tmp_path / "videos", tmp_path / "clips", "--workspace", workspace)
