@@ -34,7 +34,7 @@ def class_scores(head: Head, examples: Sequence[Tensor], queries: Tensor) -> Ten
     if head.averages_shots:
         examples = [of.mean(0, keepdim=True) for of in examples]
     counts = [len(of) for of in examples]
-    if len({*counts}) > 1 and head.route not in ("vector", "pair"):
+    if len({*counts}) > 1 and not _scores_apart(head):
         common = math.lcm(*counts)
         length = common if common <= REPEATED else max(counts)
         examples = [of[torch.arange(length, device=of.device) % len(of)] for of in examples]
@@ -47,10 +47,15 @@ def class_scores(head: Head, examples: Sequence[Tensor], queries: Tensor) -> Ten
     return scores
 
 
+def _scores_apart(head: Head) -> bool:
+    """Whether the score for a class comes from its own examples alone."""
+    return head.route in ("vector", "pair")
+
+
 class HeldOut(NamedTuple):
     """Scores of examples as clips. `inside` (n, way): each by all others, of classes with two or more; `own` (n,) int64
     its class and `place` (n,) int64 its number within that. `outside`: all examples, each class's (shots, way - 1) by
-    the other classes alone."""
+    the other classes alone; none where that leaves one class to a head that is fitted to several."""
 
     inside: Scores
     own: NDArray[np.int64]
@@ -74,6 +79,7 @@ def held_out(head: Head, examples: Sequence[Tensor]) -> HeldOut:
     outside = [
         class_scores(head, [*examples[:way], *examples[way + 1 :]], of).cpu().double().numpy()
         for way, of in enumerate(examples)
+        if len(examples) > 2 or _scores_apart(head)
     ]
     scores = torch.cat(inside).cpu().double().numpy() if inside else np.empty((0, len(examples)))
     own, number = np.array(places, np.int64).reshape(-1, 2).T
@@ -110,6 +116,8 @@ def fit_factor(found: HeldOut) -> float:
 
 def _spread(found: HeldOut) -> float:
     """The standard deviation of the scores for other classes, around each example's own mean where there are two."""
+    if not found.outside:
+        return 1.0
     rows = np.concatenate(found.outside)
     spread = float((rows - rows.mean(1, keepdims=True)).std() if rows.shape[1] > 1 else rows.std())
     return spread if spread > 0 and math.isfinite(spread) else 1.0

@@ -95,6 +95,18 @@ def test_every_example_is_scored_by_classes_that_are_one_smaller_and_by_the_othe
     assert scores.outside[2].tolist() == [[-26, -169]]  # by means 1 and 12 of the two others
 
 
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1, 3), (1, 1)])
+@pytest.mark.parametrize("name", [name for name, row in HEADS.items() if not row.gallery])
+def test_every_head_scores_what_is_held_out_of_few_examples(name: str, counts: tuple[int, ...]) -> None:
+    head, examples, queries = states_of(name, *counts)
+    with torch.no_grad():
+        held, scores = held_out(head, examples), class_scores(head, examples, queries).double().numpy()
+    assert held.inside.shape == (sum(count for count in counts if count > 1), len(counts))
+    factor = fit_factor(held)
+    assert math.isfinite(factor)
+    np.testing.assert_allclose(probabilities(scores, factor).sum(1), 1)
+
+
 def test_the_factor_takes_two_right_examples_for_three_quarters_sure() -> None:
     held = HeldOut(np.eye(2), np.array([0, 1]), np.zeros(2, np.int64), [np.zeros((1, 1)), np.ones((1, 1))])
     assert fit_factor(held) == pytest.approx(math.log(3), rel=0.03)  # (2 + 1) / (2 + 2), and the steps are 6%
