@@ -20,9 +20,11 @@ from amefu_cli.method import Row, either
 from amefu_cli.method.backbones import FAMILIES
 from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
-from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
+from amefu_cli.method.heads import CLASSIFIERS, DEPTHS, FUSIONS, HEADS, LOSSES, MODELS, TEST_CLIPS, Model
 
-DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where what the depth stream sees is clipped
+DEPTH_PERCENTILE = 95.0  # of a frame's disparities: where they are clipped before they are stored
+MOSTLY = 0.5  # the share of a stream's features that are the same in every frame from which on it is warned of
+NEAR_CHANCE = 0.02  # above the accuracy of guessing, or of the loss below that of it: what was trained learned nothing
 
 Default = TypeVar("Default")
 
@@ -37,11 +39,11 @@ def option(
     return result
 
 
-def same(kind: type[Settings], name: str, more: str = "") -> Any:
-    """The option `name` of other settings once more, with `more` of a help text."""
+def same(kind: type[Settings], name: str, more: str = "", *, default: object = None) -> Any:
+    """The option `name` of other settings once more, with `more` of a help text or another default."""
     field = kind.__dataclass_fields__[name]
     metadata = {**field.metadata, "help": field.metadata["help"] + more}
-    return dataclasses.field(default=field.default, metadata=metadata)
+    return dataclasses.field(default=field.default if default is None else default, metadata=metadata)
 
 
 def unsaid(kind: type[Settings], name: str, taken: str = "") -> Any:
@@ -136,6 +138,9 @@ class DepthSettings(Settings):
     estimator: str = option("monodepth2", either(ESTIMATORS))
     larger_is_farther: bool = option(False, "the model gives depth, not disparity (for onnx:FILE)")
     imagenet_input: bool = option(False, "the model takes ImageNet-normalised pixels, not 0..1 (for onnx:FILE)")
+    resize: str = option(
+        "bilinear", "how frames are brought to the size that the model takes", choices=("bilinear", "lanczos")
+    )
     precision: str = option(
         "auto", "arithmetic of the network; auto: the store's, else the faster one here", choices=("auto", *PRECISIONS)
     )
@@ -146,6 +151,10 @@ class DeviceRun(Settings):
     """Where a network runs; nothing here changes its output by more than rounding."""
 
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    deterministic: bool = option(
+        False,
+        "float32, two threads and AVX2, whatever the CPU has: equal results on more machines, slower",
+    )
 
 
 @dataclass(frozen=True)
@@ -213,13 +222,32 @@ class FallbackSettings(Settings):
         )
 
 
+ONE_QUERY, MOST_QUERIES = "one", 1000
+
+
 @dataclass(frozen=True)
 class TaskShape(Settings):
     """How large an episode is."""
 
     way: int = option(5, "classes an episode", minimum=2, maximum=1000)
     shot: int = option(1, "support videos a class", minimum=1, maximum=1000)
-    queries: int = option(1, "query videos a class", minimum=1, maximum=1000)
+    queries: str = option("1", f"query videos a class; {ONE_QUERY}: a single one an episode, of one of its classes")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "queries", text := str(self.queries))  # a number in amefu.toml stays one
+        if text != ONE_QUERY and not (text.isdecimal() and 1 <= int(text) <= MOST_QUERIES):
+            raise UsageError(f"--queries {text!r}: must be a number from 1 to {MOST_QUERIES}, or {ONE_QUERY}")
+
+    @property
+    def one_query(self) -> bool:
+        """Whether an episode has a single query, as the paper's have (§3.3)."""
+        return self.queries == ONE_QUERY
+
+    @property
+    def queries_each(self) -> int:
+        """How many queries each class has that has some."""
+        return 1 if self.one_query else int(self.queries)
 
 
 @dataclass(frozen=True)
@@ -233,7 +261,7 @@ class Sgd(Settings):
 
 @dataclass(frozen=True)
 class PretrainSettings(Sgd):
-    """How one stream is fine-tuned on the base classes (the paper's §4.1)."""
+    """How one stream is fine-tuned on the base classes (the paper's §4.2)."""
 
     epochs: int = option(6, "passes over the base videos (depth: 60)", minimum=1, maximum=10_000)
     videos_per_batch: int = option(6, "videos a step", minimum=1, maximum=4096)
@@ -242,10 +270,14 @@ class PretrainSettings(Sgd):
     decay_after: int = same(Sgd, "decay_after", " (depth: 30)")
     flip: float = option(0.0, "probability of a horizontal flip of a whole clip", minimum=0.0, maximum=1.0)
     frozen_norm: bool = option(False, "keep BatchNorm's statistics as they are, for few videos a step")
-    held_out: float = option(0.1, "share of every base class's videos kept for validation", minimum=0.0, maximum=0.5)
+    zero_classifier: bool = option(False, "start the classifier at zero, not at PyTorch's random weights")
+    held_out: float = option(
+        0.0, "share of every base class's videos held out; the best epoch on them is kept, without any the last one",
+        minimum=0.0, maximum=0.5,
+    )  # fmt: skip
     seed: int = option(0, "seed of order, frames, crops and classifier", minimum=0)
     precision: str = option(
-        "auto", "arithmetic of forward and backward; auto: the faster one here", choices=("auto", *PRECISIONS)
+        "float32", "arithmetic of forward and backward; auto: the faster one here", choices=("auto", *PRECISIONS)
     )
 
 
@@ -253,11 +285,21 @@ class PretrainSettings(Sgd):
 class FeaturesSettings(Settings):
     """Which frames, views and arithmetic the feature store holds."""
 
-    stride: int = option(1, "every STRIDE-th frame of base and validation videos", minimum=1, maximum=1000)
+    runs: int = option(
+        0,
+        "base and validation videos: runs of consecutive frames in each segment that are kept, spread evenly; 0: every "
+        "frame",
+        minimum=0, maximum=1000,
+    )  # fmt: skip
     novel_frames: str = option(
         "auto", "novel videos: auto: the frames that evaluation reads; dense: as the others", choices=("auto", "dense")
     )
-    views: int = option(1, "random crops of base videos besides the centre one", minimum=0, maximum=64)
+    views: int = option(
+        2,
+        "random crops of base videos besides the centre one: training draws one of all whenever it draws a video; each "
+        "takes the time and bytes of the centre one again",
+        minimum=0, maximum=64,
+    )  # fmt: skip
     flip: float = option(
         0.0, "probability that a random crop is mirrored, in both streams alike", minimum=0.0, maximum=1.0
     )
@@ -271,12 +313,25 @@ class FeaturesSettings(Settings):
 
 
 @dataclass(frozen=True)
-class MetaTrainSettings(Sgd, TaskShape):
-    """How the fusion is meta-trained (the paper's §3.4 and §4.1)."""
+class Protocol(Settings):
+    """On what an imported checkpoint was trained and tested; what `frames`, `depth` and `features` then do unasked."""
 
-    fusion: str = option("dgadain", "how depth guides RGB", choices=(*FUSIONS,))
+    geometry: str = same(FramesSettings, "geometry")
+    resize: str = same(DepthSettings, "resize")
+    test_frames: str = same(FeaturesSettings, "test_frames")
+    flip: float = same(FeaturesSettings, "flip")
+
+
+@dataclass(frozen=True)
+class MetaTrainSettings(Sgd, TaskShape):
+    """How the fusion is meta-trained (the paper's §3.4 and §4.2)."""
+
+    fusion: str = option("dgadain", f"how depth guides RGB: {each(FUSIONS)}", choices=(*FUSIONS,))
     num_aug: int = option(2, "asynchronous depth clips an episode besides the matched one", minimum=0, maximum=64)
     matched: bool = option(False, "the matched clip in place of asynchronous ones: as many steps without asynchrony")
+    depth_of: str = option(
+        "own", f"whose depth, in training and evaluation; others are controls: {each(DEPTHS)}", choices=(*DEPTHS,)
+    )
     epochs: int = option(6, "epochs", minimum=1, maximum=10_000)
     episodes: int = option(2000, "episodes an epoch", minimum=1)
     learning_rate: float = option(2e-5, "SGD learning rate", minimum=0.0)
@@ -287,6 +342,7 @@ class MetaTrainSettings(Sgd, TaskShape):
         "cosine", "how a query is compared with the prototypes in training; evaluate: --head", choices=(*CLASSIFIERS,)
     )
     validation_episodes: int = option(1000, "episodes of the validation classes after every epoch", minimum=1)
+    queries: str = same(TaskShape, "queries", default=ONE_QUERY)
     seed: int = option(0, "seed of episodes, frames and first weights", minimum=0)
 
 
@@ -304,7 +360,9 @@ class HeadTrainSettings(MetaTrainSettings):
 
     def of_head(self) -> HeadTrainSettings:
         """What a head's training depends on: what only a fusion's does is as it would be if it were not given."""
-        of_fusion = ("fusion", "num_aug", "matched", "temperature", "learn_temperature", "loss", "classifier")
+        of_fusion = (
+            "fusion", "num_aug", "matched", "depth_of", "temperature", "learn_temperature", "loss", "classifier",
+        )  # fmt: skip
         return dataclasses.replace(self, **{name: getattr(MetaTrainSettings, name) for name in of_fusion})
 
     def of_fusion(self) -> MetaTrainSettings:
@@ -333,7 +391,7 @@ class EvaluateSettings(Settings):
     )
     way: int | None = unsaid(EpisodesSettings, "way")
     shot: int | None = unsaid(EpisodesSettings, "shot")
-    queries: int | None = unsaid(EpisodesSettings, "queries")
+    queries: str | None = unsaid(EpisodesSettings, "queries")
     episodes: str = option(
         str(EpisodesSettings.count),
         "how many to draw, or a file of `amefu episodes`, which then says way, shot and queries",
@@ -346,7 +404,7 @@ class EvaluateSettings(Settings):
     seed: int | None = unsaid(EpisodesSettings, "seed")
 
     @property
-    def given(self) -> dict[str, int]:
+    def given(self) -> dict[str, Any]:
         """What is asked for of the episodes themselves."""
         asked = {name: getattr(self, name) for name in ("way", "shot", "queries", "seed")}
         return {name: value for name, value in asked.items() if value is not None}
@@ -402,7 +460,7 @@ class AblateSettings(Settings):
     model: str = option("rgb", "of the table of heads: whose frames they read, as evaluate spells it")
     heads: str = option("all", "of the table of heads: which, such as prototype-cosine,otam,trx")
     way: int = same(EpisodesSettings, "way")
-    queries: int = same(EpisodesSettings, "queries")
+    queries: str = same(EpisodesSettings, "queries")
     episodes: int = option(EpisodesSettings.count, "episodes for every number of shots", minimum=2, maximum=10_000_000)
     seed: int = same(EpisodesSettings, "seed")
 
@@ -444,7 +502,7 @@ Defaults = Mapping[str, Mapping[str, Any]]
 _TINY_STREAM: Mapping[str, Any] = {"backbone": "timm:tf_efficientnet_lite0", "crop": 112}
 _SMALL_DATA_SET: Defaults = {"meta-train": {"episodes": 1000, "learning_rate": 1e-5, "decay_after": 3}}
 
-# What a data set is trained with. `paper` and `kinetics100` are the defaults themselves (the paper's §4.1).
+# What a data set is trained with. `paper` and `kinetics100` are the defaults themselves (the paper's §4.2).
 PRESETS: Mapping[str, Defaults] = {
     "paper": {},
     "kinetics100": {},
@@ -468,12 +526,16 @@ RECIPES: Mapping[str, Defaults] = {
     "paper": {},
     "official": {
         "frames": {"geometry": "official"},
+        "depth": {"resize": "lanczos"},
         "pretrain": {"flip": 0.5},
         "features": {"flip": 0.5, "test_frames": "start"},
         "meta-train": {"loss": "double_softmax"},
     },
     # Chosen on validation classes alone; examples/tables.md has what was tried.
-    "tuned": {"meta-train": {"temperature": 20.0, "learning_rate": 3e-4, "queries": 3}},
+    "tuned": {
+        "pretrain": {"zero_classifier": True, "held_out": 0.1, "precision": "auto"},
+        "meta-train": {"temperature": 20.0, "learning_rate": 3e-4, "queries": "3"},
+    },
 }
 
 

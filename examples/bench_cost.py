@@ -143,7 +143,7 @@ def bench_guarantees(bench: Bench) -> None:
         shutil.rmtree(bench.folder / "cost-features.zarr", ignore_errors=True)
         with features_store(bench.folder / "cost-features.zarr", rows) as store:
             setup = Extraction(
-                of_frames, of_depth, store, streams, bench.device, torch.float32, batch=32, seed=0, flip=0.0
+                of_frames, of_depth, store, streams, bench.device, torch.float32, batch=32, seed=0
             )  # fmt: skip
             return extract_features(setup, jobs, **QUIET).seconds
 

@@ -25,8 +25,8 @@ from amefu_cli.stages import VideoJob
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.depth import predict_depth
 from amefu_cli.stages.features import Extraction, LoadedStream, extract_features
-from amefu_cli.stages.meta_train import gather_episode
 from amefu_cli.stages.networks import precision_name
+from amefu_cli.stages.training import gather_clips, places_of
 
 BATCH = 32
 VIDEOS, FRAMES, SIZE = 4, 32, 256  # of the feature and depth benches
@@ -62,7 +62,7 @@ def frame_store(bench: Bench) -> VideoStore[FramesHeader]:
 def job_of(record: VideoRecord, *streams: str) -> VideoJob:
     """All frames of one video."""
     numbers = np.arange(record.frames, dtype=np.int64)
-    return VideoJob(record, {"frames": record.fingerprint}, numbers, streams=streams)
+    return VideoJob(record, {"frames": record.fingerprint, "mirrored": []}, numbers, streams=streams)
 
 
 def depth_of(bench: Bench, frames: VideoStore[FramesHeader]) -> float:
@@ -117,7 +117,7 @@ def bench_features(bench: Bench) -> None:
         with features_store(path, rows) as store:
             streams = {name: LoadedStream(row, backbone) for name, row in rows.items()}
             setup = Extraction(
-                frames, depth, store, streams, bench.device, torch.float32, batch=BATCH, seed=0, flip=0.0
+                frames, depth, store, streams, bench.device, torch.float32, batch=BATCH, seed=0
             )  # fmt: skip
             return extract_features(setup, jobs, **QUIET).seconds
 
@@ -149,7 +149,7 @@ def bench_meta_train(bench: Bench) -> None:
     """An episode of meta-training, gathering included, against the same arithmetic on tensors in memory."""
     dim, way, frames = 2048, 5, 16
     table = random_table(100, 64, dim, 10)
-    clip = ClipSettings()
+    places = places_of(table, ClipSettings())
     fusion = DGAdaIN(dim).to(bench.device)
     optimizer = torch.optim.SGD(fusion.parameters(), lr=1e-5, momentum=0.9)
     temperature = Temperature(1.0, learned=False).to(bench.device)
@@ -160,10 +160,10 @@ def bench_meta_train(bench: Bench) -> None:
 
     def stage() -> float:
         def loop() -> None:
-            gather = lambda index: gather_episode(  # noqa: E731
-                table, videos[index], num_aug=2, clip=clip, rng=np.random.default_rng(index)
+            gather = lambda index: gather_clips(  # noqa: E731
+                table, videos[index], places, clips={"rgb": 1, "depth": 3}, rng=np.random.default_rng(index)
             )
-            for rgb, depth in ahead(gather, range(len(videos)), threads=1, depth=4):
+            for (rgb,), depth in ahead(gather, range(len(videos)), threads=1, depth=4):
                 meta_train_episode(
                     fusion, optimizer, rgb.to(bench.device).float(), depth.to(bench.device).float(), shot=1,
                     classifier="cosine", temperature=temperature, loss="cross_entropy",

@@ -12,11 +12,12 @@
 # Split      built in: the class names of ARN's lists (6,766 videos: 4,280 base, 1,194 validation, 1,292 novel).
 #            SPLIT=lists/hmdb51 takes lists of class/video instead.
 # Coverage   all 6,766 videos; the lists name every clip of the archives.
-# Disk       about 36 GB: 0.64 million frames (6,766 clips of about 3.2 s at 30 frames/s),
-#            of which frames 15, depth 13, features 8.
+# Disk       about 38 GB: 0.64 million frames (6,766 clips of about 3.2 s at 30 frames/s),
+#            of which frames 15, depth 13, features 10.
 #            As measured on published clips at 256×256: 24 kB a frame as JPEG, 20 kB as disparity, and
-#            8 KiB a frame and view for both streams' features (2 streams × 2048 × float16). Base videos keep two
-#            views of every frame, validation videos one, novel videos 16 frames. `--stride 2` in [features] halves them.
+#            8 KiB a frame and view for both streams' features (2 streams × 2048 × float16). Base videos keep
+#            three views (--views 2) of 80 frames (--runs 5 of 4 in each of 4 segments), validation videos one view of
+#            them, novel videos one of up to 40 frames.
 # Recipe     paper; RECIPE=official does as the public code, RECIPE=tuned as we would (see `amefu init`).
 #            Anything else goes into WORKSPACE/amefu.toml.
 
@@ -34,7 +35,7 @@ amefu split check "$videos" --split "${SPLIT:-hmdb51}" --repair "$AMEFU_WORKSPAC
 run depth "$videos" "${options[@]}"                  # frames.zarr, depth.zarr
 amefu pretrain --modality rgb "${options[@]}"        # rgb.safetensors
 amefu pretrain --modality depth "${options[@]}"      # depth.safetensors
-run features "${options[@]}"                         # features.zarr
+run features --runs 5 "${options[@]}"                # features.zarr
 
 # Every row on the same 10,000 episodes for K = 1..5: ablation/tables.md, with the paper's figures beside ours.
 amefu ablate --tables 2,3 --shots 1-5 "${options[@]}"

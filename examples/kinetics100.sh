@@ -14,11 +14,12 @@
 #            SPLIT=lists/kinetics100 takes lists of class/video instead.
 # Coverage   whatever the copy holds: videos leave YouTube every year. With SPLIT the check and every result count
 #            what is missing of the 10,000; a class that has lost half of its videos is worth a mirror.
-# Disk       about 167 GB: 3.0 million frames (10,000 × 10 s × 30 frames/s),
-#            of which frames 72, depth 60, features 35.
+# Disk       about 146 GB: 3.0 million frames (10,000 × 10 s × 30 frames/s),
+#            of which frames 72, depth 60, features 14.
 #            As measured on published clips at 256×256: 24 kB a frame as JPEG, 20 kB as disparity, and
-#            8 KiB a frame and view for both streams' features (2 streams × 2048 × float16). Base videos keep two
-#            views of every frame, validation videos one, novel videos 16 frames. `--stride 2` in [features] halves them.
+#            8 KiB a frame and view for both streams' features (2 streams × 2048 × float16). Base videos keep
+#            three views (--views 2) of 80 frames (--runs 5 of 4 in each of 4 segments), validation videos one view of
+#            them, novel videos one of up to 40 frames.
 # Recipe     paper; RECIPE=official does as the public code, RECIPE=tuned as we would (see `amefu init`).
 #            Anything else goes into WORKSPACE/amefu.toml.
 
@@ -36,7 +37,7 @@ amefu split check "$videos" --split "${SPLIT:-kinetics100}" --repair "$AMEFU_WOR
 run depth "$videos" "${options[@]}"                  # frames.zarr, depth.zarr
 amefu pretrain --modality rgb "${options[@]}"        # rgb.safetensors
 amefu pretrain --modality depth "${options[@]}"      # depth.safetensors
-run features "${options[@]}"                         # features.zarr
+run features --runs 5 "${options[@]}"                # features.zarr
 
 # Every row on the same 10,000 episodes for K = 1..5: ablation/tables.md, with the paper's figures beside ours.
 amefu ablate --tables 1,3 --shots 1-5 "${options[@]}"

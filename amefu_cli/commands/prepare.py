@@ -81,7 +81,7 @@ def features(
     A stream that was never pretrained is used with the weights of --backbone and --weights; what is not said is taken
     from the other stream, where that was pretrained. Streams added by --stream leave those that are there untouched.
 
-    Example: amefu features --stride 2 --views 1
+    Example: amefu features --runs 5 --views 1
     """
     from amefu_cli.flows.chain import FeaturesOrder, Inputs, SplitOrder, features_up_to_date
 

@@ -65,7 +65,7 @@ def meta_train(
     order = HeadOrder(head, features, fusion_weights, asked_split, settings, place, run.device, rebuild)
     notes = train_fusion_or_head(session, order)
     if notes is not None:
-        of_fusion = {"fusion": settings.fusion, "num_aug": settings.num_aug}
+        of_fusion = {name: getattr(settings, name) for name in ("fusion", "num_aug", "depth_of")}
         document = {
             "checkpoint": str(place), **({"head": head, "model": settings.model} if head else of_fusion),
             "best_epoch": "-" if notes.epoch is None else notes.epoch, "validation_accuracy": notes.validation_accuracy,
@@ -85,7 +85,8 @@ def import_(
 ) -> None:  # fmt: skip
     """Take over a checkpoint of the paper's public code; `features` and `evaluate` use it at once.
 
-    A full file gives both streams and the fusion. The streams read 224 pixels and magma colours.
+    A full file gives both streams and the fusion. The streams read 224 pixels and magma colours; frames and features
+    that are made for them are of height 240, tested at the start of each part, flipped by half, unless told otherwise.
 
     Example: amefu import model_full_kinetics.pkl --role full
     """

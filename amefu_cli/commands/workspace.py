@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from amefu_cli.flows.split_check import SplitCheck
     from amefu_cli.flows.status import Status
 
-TELLING = ("size", "estimator", "backbone", "stride", "views", "precision", "fusion", "num_aug", "epochs", "seed")
+TELLING = ("size", "estimator", "backbone", "runs", "views", "precision", "fusion", "num_aug", "epochs", "seed")
 
 HEAD = """\
 # Options of amefu in this workspace, one table a command. A line that is commented out shows the default, or ... where

@@ -28,7 +28,7 @@ WORLD_SPLIT = {
     "val": ("lunge", "dribble"),
     "test": ("push_up", "lift_box", "wave", "sit_down", "swing_bat"),
 }
-"""Base, validation and novel classes of the demonstration; the tiny depth network has seen the others too."""
+"""Base, validation and novel classes of the demonstration. The tiny depth network saw no novel action."""
 
 
 def jumping_jack(body: Body, pose: Pose, phase: Array, rng: np.random.Generator) -> None:

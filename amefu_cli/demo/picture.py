@@ -17,7 +17,6 @@ from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.demo.actions import WORLD_SPLIT
 from amefu_cli.method.depth.encoding import encode_disparity
-from amefu_cli.settings import DEPTH_PERCENTILE
 
 Row = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 """Title, RGB frames uint8 (frames, height, width, 3), stored disparity uint8 (frames, any height, any width)."""
@@ -60,7 +59,7 @@ def write_picture(path: Path, clips: Sequence[Row], *, tile: int = 112) -> None:
 def _row_of(title: str, frames: NDArray[np.uint8], disparity: NDArray[np.uint8], tile: int) -> Image.Image:
     shown = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
     depth = torch.from_numpy(disparity[shown])  # as the depth stream sees it: black is far, pale yellow near
-    colours = encode_disparity(depth, encoding="magma", percentile=DEPTH_PERCENTILE).numpy()
+    colours = encode_disparity(depth, encoding="magma").numpy()
     wide = round(tile * frames.shape[2] / frames.shape[1])
     row = Image.new("RGB", (2 * SHOWN * (wide + 1) + MARGIN, TITLE_HEIGHT + tile), "white")
     ImageDraw.Draw(row).text((0, 2), title, fill="black", font_size=12)

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.special import stdtrit  # which scikit-learn brings
 
 from amefu_cli.artefacts.files.atomic import require_writable, to_json, write_atomic
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes
@@ -21,20 +20,32 @@ from amefu_cli.artefacts.files.results import Recipes, Result
 from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.stores.header import FeaturesHeader
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Kind, open_head, read_header
+from amefu_cli.artefacts.weights.checkpoint import open_head, read_header
+from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader, Kind
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import UsageError
 from amefu_cli.flows import evaluate
 from amefu_cli.flows.candidates import Candidate, model_of
 from amefu_cli.flows.chain import Ready, features_with_split
-from amefu_cli.flows.compare import averaged, compare, interval_over
+from amefu_cli.flows.compare import averaged, compare, interval_over, student
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.head_training import head_header, train_on
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, data_set_of
 from amefu_cli.flows.streams import IMAGENET
-from amefu_cli.flows.tables import AMEFU_NET, OF_HEADS, PLAIN, Cell, Plan, Table, TableRow, Tables, plan_tables
-from amefu_cli.flows.training import check_episodes, fusion_header, train_fusion, training_tables
+from amefu_cli.flows.tables import (
+    AMEFU_NET,
+    OF_HEADS,
+    PLAIN,
+    Cell,
+    Plan,
+    Table,
+    TableRow,
+    Tables,
+    comparable_figures,
+    plan_tables,
+)
+from amefu_cli.flows.training import STREAMS, check_episodes, fusion_header, train_fusion, training_tables
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import half_width_of
 from amefu_cli.method.heads import HEADS
@@ -138,28 +149,28 @@ class _Ablating:
         """What would have to be trained for a row."""
         lacking = []
         for seed in self.seeds(trial):
-            fusion = self._fusion(trial, seed) if trial.fusion else None
-            untrained = fusion is not None and not _is_there(fusion)
-            if fusion and untrained:
+            fusion, trained = self._fusion(trial, seed) if trial.fusion else (None, True)
+            if fusion and not trained:
                 lacking.append(fusion.out.stem)
             if HEADS[trial.head].learns:
-                if untrained:  # whose frames it would read
+                if not trained:  # whose frames it would read
                     lacking.append(f"{trial.name} (seed {seed})")
-                elif not _is_there(head := self._head(trial, seed, self._model(trial, fusion))):
-                    lacking.append(head.out.stem)
+                    continue
+                head, trained = self._head(trial, seed, self._model(trial, fusion))
+                lacking += [] if trained else [head.out.stem]
         return lacking
 
     def candidate(self, trial: Trial, seed: int) -> Candidate:
         """What one row is by one seed; its fusion and its head are trained where they are missing."""
         session, ready, device = self.session, self.ready, self.order.device
-        fusion = self._fusion(trial, seed) if trial.fusion else None
-        if fusion and not _is_there(fusion):
+        fusion, trained = self._fusion(trial, seed) if trial.fusion else (None, True)
+        if fusion and not trained:
             train_fusion(session, ready, self._base_and_validation, fusion, device=device)
         found = self._model(trial, fusion)
         if not HEADS[trial.head].learns:
             return found
-        head = self._head(trial, seed, found)
-        if not _is_there(head):
+        head, trained = self._head(trial, seed, found)
+        if not trained:
             train_on(session, ready, found, head, device=device)
         return replace(found, head_checkpoint=head.out, trained_head=open_head(head.out))
 
@@ -167,24 +178,31 @@ class _Ablating:
         path = fusion.out if fusion else self.session.workspace.fusion
         return model_of(trial.model, self.order.features, path, trial.head)
 
-    def _fusion(self, trial: Trial, seed: int) -> TrainingRun[FusionHeader]:
+    def _fusion(self, trial: Trial, seed: int) -> tuple[TrainingRun[FusionHeader], bool]:
         assert trial.fusion is not None
         assert trial.num_aug is not None
-        settings = replace(self.training, fusion=trial.fusion, num_aug=trial.num_aug, matched=trial.matched, seed=seed)
+        settings = replace(
+            self.training, fusion=trial.fusion, num_aug=trial.num_aug, matched=trial.matched, depth_of=trial.depth_of,
+            seed=seed,
+        )  # fmt: skip
         header = fusion_header(self.session, self.ready, settings)
         return self._placed(header, trial.training, self.session.workspace.fusion)
 
-    def _head(self, trial: Trial, seed: int, model: Candidate) -> TrainingRun[HeadHeader]:
+    def _head(self, trial: Trial, seed: int, model: Candidate) -> tuple[TrainingRun[HeadHeader], bool]:
         settings = replace(head_settings(self.session, trial), seed=seed)
         header = head_header(self.session, self.ready, model, trial.head, settings)
         name = f"{trial.model}-{trial.head}"
         return self._placed(header, name, self.session.workspace.stream(name))
 
-    def _placed(self, header: Kind, name: str, usual: Path) -> TrainingRun[Kind]:
-        """Where a training is or will be: in the folder of this run, or where `amefu meta-train` has it."""
+    def _placed(self, header: Kind, name: str, usual: Path) -> tuple[TrainingRun[Kind], bool]:
+        """Where a training is or will be: in the folder of this run, or where `amefu meta-train` has it; and whether
+        it is there."""
         path = self.order.out / f"{name}-{header.fingerprint[:8]}.safetensors"
-        there = [place for place in (path, usual) if _is_there(TrainingRun(place, header))]
-        return TrainingRun(there[0] if there else path, header)
+        for place in (path, usual):
+            held = read_header(place)
+            if held is not None and held.fingerprint == header.fingerprint:
+                return TrainingRun(place, header), True
+        return TrainingRun(path, header), False
 
     @cached_property
     def _base_and_validation(self) -> tuple[FeatureTable, FeatureTable | None]:
@@ -209,24 +227,17 @@ class _Ablating:
         return found
 
 
-def _is_there(files: TrainingRun[Kind]) -> bool:
-    held = read_header(files.out)
-    return held is not None and held.fingerprint == files.header.fingerprint
-
-
 def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result]]) -> Tables:
     """The tables: of the paper each row compared with AMeFu-Net, of heads with the best and the plain prototype."""
     order, ready = ablating.order, ablating.ready
-    settings, backbone = order.settings, ready.store.header.streams["rgb"].backbone
-    data_set = data_set_of(ready.split)
-    comparable = data_set if settings.way == 5 and backbone == "resnet50" else None
+    settings, data_set = order.settings, data_set_of(ready.split)
+    backbones = tuple(dict.fromkeys(ready.store.header.streams[name].backbone for name in STREAMS))
     shots = sorted({shot for _, shot in found})
 
     def row_of(row: PaperRow, references: Mapping[str, Trial]) -> TableRow:
         cells = {str(shot): _cell(found, (row.trial, shot), references, order) for shot in shots if row.trial}
-        figures = row.figures.get(comparable or "", {})
-        paper = {str(shot): figures[shot] for shot in shots if shot in figures}
-        return TableRow(row.title, row.trial, paper, row.end_to_end, row.ours, row.note, cells)
+        figures = comparable_figures(row, data_set, way=settings.way, shots=shots, backbones=backbones)
+        return TableRow(**vars(row) | {"figures": figures, "shots": cells})
 
     tables = []
     for title, rows in plan.tables.items():
@@ -236,12 +247,15 @@ def _tabled(ablating: _Ablating, plan: Plan, found: Mapping[Key, Sequence[Result
             title = f"Heads on {settings.model}"
             ends = (rows[0], next(row for row in rows if row.trial and row.trial.head == PLAIN))
             references = {row.title: row.trial for row in ends if row.trial}
+        elif all(data_set not in row.figures for row in rows):
+            title += " (its rows, on other data)"
         tables.append(Table(title, tuple(row_of(row, references) for row in rows), tuple(references)))
     some, chosen = next(iter(found.values()))[0].asked, ablating.session.chosen
     return Tables(
         preset=chosen.preset, recipe=Recipes(ready.store.header.notes.recipe, chosen.recipe),
-        missing_videos=some.missing_videos, missing_classes=some.missing_classes, data_set=data_set, backbone=backbone,
-        way=settings.way, queries=settings.queries, episodes=settings.episodes, seed=settings.seed,
+        missing_videos=some.missing_videos, missing_classes=some.missing_classes, data_set=data_set,
+        backbone=" and ".join(backbones), way=settings.way, queries=settings.queries, episodes=settings.episodes,
+        seed=settings.seed,
         seeds=settings.seeds, interval_over=interval_over(order.by_class, settings.seeds), tables=tuple(tables),
     )  # fmt: skip
 
@@ -273,4 +287,4 @@ def _reach(*sides: Sequence[Result]) -> float:
     by_seed = [[result.found.accuracy for result in results] for results in sides if len(results) > 1]
     freedom = sum(len(accuracies) - 1 for accuracies in by_seed)
     variance = sum(float(np.var(accuracies, ddof=1)) / len(accuracies) for accuracies in by_seed)
-    return float(stdtrit(freedom, 0.975)) * variance**0.5 if freedom else 0.0
+    return student(freedom) * variance**0.5 if freedom else 0.0

@@ -8,7 +8,8 @@ from pathlib import Path
 from amefu_cli.artefacts.files.fingerprint import differences
 from amefu_cli.artefacts.stores.header import FeaturesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import FIXES, FusionHeader, HeadHeader, open_fusion, open_head
+from amefu_cli.artefacts.weights.checkpoint import FIXES, open_fusion, open_head
+from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.streams import IMAGENET
@@ -27,6 +28,11 @@ class Candidate:
     fusion: FusionHeader | None = None
     head_checkpoint: Path | None = None
     trained_head: HeadHeader | None = None
+
+    @property
+    def depth_of(self) -> tuple[str, int]:
+        """Whose depth it fuses, and by which seed."""
+        return self.fusion.depth_of if self.fusion else ("own", 0)
 
     def test_frames(self, made: FeaturesHeader) -> str:
         """Which frames of a video are read: those that the head asks for, or the model, or that the store is for."""

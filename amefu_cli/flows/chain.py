@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Generic
 
 from amefu_cli.artefacts.files.split import Split
+from amefu_cli.artefacts.files.workspace import located
 from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHeader, FramesHeader
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.flows.depth import DepthOrder, DepthPlan, make_depth, refuse_depth
-from amefu_cli.flows.features import FeaturesOrder, Inputs, make_features, refuse_features, warn_of_other_switches
+from amefu_cli.flows.features import (
+    FeaturesOrder,
+    Inputs,
+    make_features,
+    refuse_features,
+    warn_of_other_protocol,
+    warn_of_other_switches,
+)
 from amefu_cli.flows.frames import FIX, FramesOrder, make_frames
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import SplitOrder, resolve_split
@@ -97,6 +105,8 @@ def features_with_split(
     else:
         store = open_store(order.out, FeaturesHeader, fix="amefu features")
         ready = Ready(store, resolve_split(session, order.split, store, store.header.streams))
+        notes = (store.header.notes.rgb, store.header.notes.depth_stream)
+        warn_of_other_protocol(session, store.header, [located(path, order.out) for path in notes], order.out)
         if check:
             check(ready.store, ready.split)
     warn_of_other_switches(session, ready.store)

@@ -13,7 +13,7 @@ from amefu_cli.artefacts.files.results import Outcomes, Result, open_result
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.session import Session
 from amefu_cli.method import comparison
-from amefu_cli.method.comparison import Interval, percentile_interval, resampled_means
+from amefu_cli.method.comparison import Interval, interval_over_classes, resampled_means
 
 RESAMPLES = 1000
 SEED = 0  # of the resamples: the same results give the same interval
@@ -97,8 +97,9 @@ def averaged(results: Sequence[Result]) -> Outcomes:
 
 
 def interval_over(by_class: bool, seeds: int = 1) -> str:
-    """What an interval is over, in words."""
-    over = ["episodes", *(["novel classes"] if by_class else []), *(["training seeds"] if seeds > 1 else [])]
+    """What an interval is over, in words; what it is not over, it says nothing of."""
+    over = ["episodes", "novel classes"] if by_class else ["episodes of these classes alone"]
+    over += ["training seeds"] if seeds > 1 else []
     return " and ".join([", ".join(over[:-1]), over[-1]] if len(over) > 1 else over)
 
 
@@ -106,19 +107,35 @@ def interval_by_class(result: Result) -> Interval:
     """The accuracy of one result, with the interval over episodes and novel classes."""
     outcomes, rng = result.outcomes(), np.random.default_rng(SEED)
     resampled = resampled_means(outcomes.shares, outcomes.classes, _weights(outcomes, rng), rng=rng)
-    return percentile_interval(float(outcomes.accuracies.mean()), resampled)
+    found = _over_classes(float(outcomes.accuracies.mean()), resampled, len(outcomes.class_names))
+    return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def _difference_by_class(one: Outcomes, other: Outcomes, value: float, *, paired: bool) -> Interval:
     """Both results lose and gain the same classes in a resample, if they are of the same classes at all."""
-    rng = np.random.default_rng(SEED)
+    rng, classes = np.random.default_rng(SEED), min(len(one.class_names), len(other.class_names))
     weights = _weights(one, rng)
     if paired:
-        return percentile_interval(value, resampled_means(other.shares - one.shares, one.classes, weights, rng=rng))
+        resampled = resampled_means(other.shares - one.shares, one.classes, weights, rng=rng)
+        return _over_classes(value, resampled, classes)
     before = resampled_means(one.shares, one.classes, weights, rng=rng)
     if other.class_names != one.class_names:
         weights = _weights(other, rng)
-    return percentile_interval(value, resampled_means(other.shares, other.classes, weights, rng=rng) - before)
+    resampled = resampled_means(other.shares, other.classes, weights, rng=rng) - before
+    return _over_classes(value, resampled, classes)
+
+
+def _over_classes(value: float, resampled: NDArray[np.float64], classes: int) -> Interval:
+    if classes < 2:
+        raise UsageError("one class gives no interval over classes; leave --by-class out")
+    return interval_over_classes(value, resampled, classes, student=student(classes - 1))
+
+
+def student(freedom: int) -> float:
+    """How many standard errors to either side hold 95%, by Student's t of so many degrees of freedom."""
+    from scipy.special import stdtrit  # which scikit-learn brings
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def _weights(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -126,7 +143,8 @@ def _weights(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _warn_of_tasks(session: Session, one: Result, other: Result) -> None:
-    tasks = [(name, getattr(one.asked, name), getattr(other.asked, name)) for name in ("way", "shot", "queries")]
+    shape = ("way", "shot", "queries", "one_query")
+    tasks = [(name, getattr(one.asked, name), getattr(other.asked, name)) for name in shape]
     differing = ", ".join(f"{name} {first} and {second}" for name, first, second in tasks if first != second)
     if differing:
         session.say.warn(f"{one.path} and {other.path} are of different tasks ({differing})")

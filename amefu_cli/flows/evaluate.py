@@ -17,7 +17,8 @@ from amefu_cli.artefacts.files.split import Split
 from amefu_cli.artefacts.stores.features import FeatureTable, fingerprint_of, read_features
 from amefu_cli.artefacts.stores.header import FeaturesHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import FIXES, FusionHeader
+from amefu_cli.artefacts.weights.checkpoint import FIXES
+from amefu_cli.artefacts.weights.headers import FusionHeader
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.candidates import Candidate, candidate_with_head, refuse_other_streams
 from amefu_cli.flows.chain import Ready, features_with_split
@@ -30,7 +31,7 @@ from amefu_cli.flows.work import check_device
 from amefu_cli.method.comparison import Interval
 from amefu_cli.method.episodes import draw_episodes
 from amefu_cli.method.heads import HEADS
-from amefu_cli.settings import EpisodesSettings, EvaluateSettings
+from amefu_cli.settings import ONE_QUERY, EpisodesSettings, EvaluateSettings
 
 if TYPE_CHECKING:
     from amefu_cli.stages.evaluate import ModelVectors
@@ -95,8 +96,9 @@ def _draw(
     ids = tuple(video for video, record in records.items() if record.class_name in wanted)
     names, labels = np.unique([records[video].class_name for video in ids], return_inverse=True)
     episodes = draw_episodes(
-        labels.astype(np.int64), way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.count,
-        rng=np.random.default_rng(settings.seed), class_names=names.tolist(),
+        labels.astype(np.int64), way=settings.way, shot=settings.shot, queries=settings.queries_each,
+        count=settings.count, rng=np.random.default_rng(settings.seed), class_names=names.tolist(),
+        one_query=settings.one_query,
     )  # fmt: skip
     return DrawnEpisodes.of(ids, episodes.support, episodes.query, EpisodeNotes(settings.seed, features))
 
@@ -148,7 +150,7 @@ class Novel:
         seen = read_features(self.store, gallery, self.base, streams=streams, views=1) if gallery else None
         return model_vectors(
             self.table, candidate.model, made, head=candidate.head, test_frames=test_frames,
-            brought=FromBase(candidate.checkpoint, candidate.head_checkpoint, seen), device=device,
+            brought=FromBase(candidate.checkpoint, candidate.head_checkpoint, seen, candidate.depth_of), device=device,
             source=self.store.path,
         )  # fmt: skip
 
@@ -219,7 +221,8 @@ def evaluate(session: Session, order: EvaluateOrder) -> tuple[results.Result, In
 def _given_episodes(settings: EvaluateSettings) -> DrawnEpisodes:
     """The episodes of the file that `--episodes` names. Raises UsageError for options that the file contradicts."""
     drawn = read_episodes(Path(settings.episodes))
-    held = asdict(drawn.shape) | {"seed": drawn.notes.seed}
+    queries = ONE_QUERY if drawn.shape.one_query else str(drawn.shape.queries)
+    held = asdict(drawn.shape) | {"seed": drawn.notes.seed, "queries": queries}
     for name, asked in settings.given.items():
         if asked != held[name]:
             raise UsageError(
@@ -254,13 +257,13 @@ def settings_of_result(
         SettingsMismatch: the fusion is of other streams than the features.
     """
     refuse_other_streams(candidate, novel.store)
-    made, fusion, shape = novel.store.header, candidate.fusion, drawn.shape
+    made, fusion = novel.store.header, candidate.fusion
     trained = fusion.training.settings if fusion and fusion.training else None
     return results.ResultSettings(
         model=candidate.name, fusion=fusion.fusion if fusion else None, num_aug=trained.num_aug if trained else None,
-        head=candidate.head, test_frames=candidate.test_frames(made),
-        way=shape.way, shot=shape.shot, queries=shape.queries, episodes=shape.episodes, seed=seed,
-        episodes_fingerprint=drawn.fingerprint, queries_fingerprint=drawn.queries_fingerprint,
+        depth_of=candidate.depth_of[0], head=candidate.head, test_frames=candidate.test_frames(made),
+        **asdict(drawn.shape), seed=seed, episodes_fingerprint=drawn.fingerprint,
+        queries_fingerprint=drawn.queries_fingerprint,
         recipe=results.Recipes(made.notes.recipe, fusion.notes.recipe if fusion else None),
         switches=_switches(made, fusion), missing_videos=novel.missing_videos,
         missing_classes=novel.missing_classes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.names import class_of
 from amefu_cli.artefacts.files.split import Split
-from amefu_cli.artefacts.files.workspace import located, noted, noted_weights
+from amefu_cli.artefacts.files.workspace import imported_protocol, located, noted, noted_weights
 from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FeaturesNotes, FramesHeader, header_of
 from amefu_cli.artefacts.stores.store import VideoStore, prepare_store
 from amefu_cli.flows.session import Session
@@ -19,14 +19,23 @@ from amefu_cli.flows.splits import SplitOrder, refuse_to_draw
 from amefu_cli.flows.streams import IMAGENET, Asked, basenet_of, further_streams, streams_of
 from amefu_cli.flows.work import WHOLE, Made, Work, WorkRun, check_device, recipe_noted
 from amefu_cli.method.heads import HEADS, MODELS
-from amefu_cli.method.sampling import clip_by_rule
-from amefu_cli.settings import RECIPES, ClipSettings, FallbackSettings, FeaturesSettings, FramesSettings, NetworkRun
+from amefu_cli.method.sampling import clip_by_rule, mirrored_views, spread_runs
+from amefu_cli.settings import (
+    MOSTLY,
+    RECIPES,
+    ClipSettings,
+    FallbackSettings,
+    FeaturesSettings,
+    FramesSettings,
+    NetworkRun,
+)
 from amefu_cli.stages import Outcome, VideoJob
 
-# By which rules testing reads frames of a novel video: those of every model and head, so that one that is evaluated
-# later finds its frames; 40 at most of a clip of 16.
-_ASKED = [*(model.test_frames for model in MODELS.values()), *(head.frames for head in HEADS.values())]
-RULES = sorted({rule for rule in _ASKED if rule})
+# By which rules, besides that of the store, testing reads frames of a novel video: those of every model and head, so
+# that one that is evaluated later finds its frames (40 at most of a clip of 16). Of others, validation reads by heads'.
+OF_HEADS = sorted({head.frames for head in HEADS.values() if head.frames})
+ENOUGH_FRAMES = 64  # to tell that a feature is constant
+RULES = sorted({*OF_HEADS, *(model.test_frames for model in MODELS.values() if model.test_frames)})
 
 
 @dataclass(frozen=True)
@@ -92,24 +101,29 @@ def refuse_features(session: Session, order: FeaturesOrder) -> FeaturesPlan:
     run = order.run or session.settings(NetworkRun, "features")
     check_device(run.device)
     inputs = order.inputs or _inputs(session, path, there)
-    asked = _asked(session, order, inputs, there)
+    settings = order.settings or (there.settings if there else session.settings(FeaturesSettings, "features"))
+    asked = _asked(session, order, inputs, there, seed=settings.seed)
     header = FeaturesHeader(
-        settings=order.settings or (there.settings if there else session.settings(FeaturesSettings, "features")),
+        settings=settings,
         clip=order.clip or (there.clip if there else session.settings(ClipSettings, "features")),
         streams={name: stream.row for name, stream in asked.items()},
         notes=_notes(session, inputs, asked, path, there),
     )
+    if there is None:
+        session.note_protocol("features", header.settings)
     work = Work(session, "features", order.work, path.parent)
     if work.is_share:
         refuse_to_draw(session, order.split)
     return FeaturesPlan(order, inputs, header, asked, run, work)
 
 
-def _asked(session: Session, order: FeaturesOrder, inputs: Inputs, there: FeaturesHeader | None) -> dict[str, Asked]:
+def _asked(
+    session: Session, order: FeaturesOrder, inputs: Inputs, there: FeaturesHeader | None, *, seed: int
+) -> dict[str, Asked]:
     fallback, recorded = order.fallback or session.settings(FallbackSettings, "features"), order.fallback is None
     asked = streams_of(inputs.checkpoints, fallback, there, order.out, recorded=recorded)
-    is_there = recorded and there is not None and IMAGENET in there.streams  # and stays as the store has it
-    basenet = basenet_of(asked["rgb"], fallback.weights) if order.basenet and not is_there else None
+    reads_it = order.basenet or (there is not None and IMAGENET in there.streams)
+    basenet = basenet_of(asked["rgb"], inputs.rgb, seed=seed) if reads_it else None
     return asked | further_streams(order.streams, asked["rgb"].row, basenet=basenet, there=there, beside=order.out)
 
 
@@ -140,6 +154,7 @@ def make_features(
 ) -> Made[FeaturesHeader]:  # fmt: skip
     """Bring features.zarr up to date with both stores; `before` is what was done to them."""
     header = replace(plan.header, notes=replace(plan.header.notes, geometry=frames.header.settings.geometry))
+    warn_of_other_protocol(session, header, plan.inputs.checkpoints.values(), plan.order.out)
     store = prepare_store(plan.order.out, header, rebuild=plan.order.rebuild, frames=frames)
     making = _Making(plan, frames, depth, store, split)
     jobs = plan.work.choose([*filter(split.lists, frames.ids())], store, making.job)
@@ -169,18 +184,23 @@ class _Making:
         part = self.split.part_of(class_of(video))
         if record is None or disparity is None or disparity.made_from.get("frames") != record.fingerprint:
             return None
-        settings, novel = self.plan.header.settings, part == "novel"
-        rows = {name: row for name, row in self.plan.header.streams.items() if novel or not row.novel_only}
+        header, novel = self.plan.header, part == "novel"
+        settings = header.settings
+        rows = {name: row for name, row in header.streams.items() if novel or not row.novel_only}
         streams = {name: row.fingerprint for name, row in rows.items()}
-        rules = [*dict.fromkeys([settings.test_frames, *RULES])] if novel and settings.novel_frames == "auto" else []
-        numbers = kept_frames(record.frames, rules, stride=settings.stride, clip=self.plan.header.clip)
+        auto = novel and settings.novel_frames == "auto"
+        rules = [*dict.fromkeys([settings.test_frames, *(RULES if novel else OF_HEADS)])]
+        rules = rules if auto or settings.runs else []
+        numbers = kept_frames(record.frames, rules, runs=0 if auto else settings.runs, clip=header.clip)
+        views = settings.views if part == "base" else 0
         made_from: dict[str, object] = {
             "frames": record.fingerprint, "depth": disparity.fingerprint, "part": part, "kept": rules,
+            "mirrored": mirrored_views(video, views, flip=settings.flip, seed=settings.seed),
         }  # fmt: skip
         copied = self._sound_streams(video, made_from, streams)
         lacking = tuple(name for name in streams if name not in copied)
         made_from["streams"] = streams
-        return VideoJob(record, made_from, numbers, 1 + (settings.views if part == "base" else 0), lacking, copied)
+        return VideoJob(record, made_from, numbers, 1 + views, lacking, copied)
 
     def _sound_streams(
         self, video: str, made_from: Mapping[str, object], streams: Mapping[str, str]
@@ -209,20 +229,45 @@ class _Making:
         streams = load_streams(asked, device=device, precision=precision, seed=settings.seed)
         setup = Extraction(
             frames=self.frames, depth=self.depth, features=self.store, streams=streams, device=device,
-            precision=precision, batch=run.batch, seed=settings.seed, flip=settings.flip,
+            precision=precision, batch=run.batch, seed=settings.seed,
         )  # fmt: skip
         with self.store as store, session.say.progress("features") as progress:
             store.note_provenance({name: of.provenance for name, of in streams.items() if of.provenance})
-            return extract_features(setup, jobs, failed=self.plan.work.failed, progress=progress)
+            outcome = extract_features(setup, jobs, failed=self.plan.work.failed, progress=progress)
+        for name, found in setup.ranges.items():
+            if found.constant > MOSTLY and found.frames >= ENOUGH_FRAMES:
+                session.say.warn(
+                    f"{store.path}: {found.constant:.0%} of the features of {name!r} are the same in all "
+                    f"{found.frames} frames: its network tells them apart no more; pretrain it again (see what `amefu "
+                    "pretrain` says at its end), or remove its checkpoint to use ImageNet's weights"
+                )
+        return outcome
 
 
-def kept_frames(frames: int, rules: Sequence[str], *, stride: int, clip: ClipSettings) -> NDArray[np.int64]:
-    """The frame numbers of a video of `frames` frames that are kept, ascending: those that `rules` of testing read, or
-    without any every stride-th one."""
-    if not rules:
-        return np.arange(0, frames, stride, dtype=np.int64)
+def kept_frames(frames: int, rules: Sequence[str], *, runs: int, clip: ClipSettings) -> NDArray[np.int64]:
+    """The frame numbers of a video of `frames` frames that are kept, ascending: those that `rules` of testing read, and
+    `runs` runs in each segment; without any of both every frame."""
+    if not rules and not runs:
+        return np.arange(frames, dtype=np.int64)
     size = {"segments": clip.segments, "frames_per_segment": clip.frames_per_segment}
-    return np.unique(np.concatenate([clip_by_rule(rule, frames, **size) for rule in rules]))
+    parts = [clip_by_rule(rule, frames, **size) for rule in rules]
+    return np.unique(np.concatenate([*parts, spread_runs(frames, runs=runs, **size)] if runs else parts))
+
+
+def warn_of_other_protocol(session: Session, header: FeaturesHeader, checkpoints: Iterable[Path], store: Path) -> None:
+    """Say where an imported stream was trained and tested on other frames than features are made of."""
+    made = {"geometry": header.notes.geometry, "test_frames": header.settings.test_frames}
+    protocol = imported_protocol(checkpoints)
+    other = [name for name in made if protocol.get(name, made[name]) != made[name]]
+    if not other:
+        return
+    trained, found = (", ".join(f"{name} {of[name]}" for name in other) for of in (protocol, made))
+    lines = {"geometry": "frames VIDEOS", "test_frames": "features"}
+    fixes = (f"`amefu {lines[name]} --rebuild --{name.replace('_', '-')} {protocol[name]}`" for name in other)
+    session.say.warn(
+        f"the imported streams were trained and tested by {trained}, but {store} has {found}; for the public code's "
+        f"numbers type {', then '.join(fixes)}"
+    )
 
 
 def warn_of_other_switches(session: Session, store: VideoStore[FeaturesHeader]) -> None:

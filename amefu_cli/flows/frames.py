@@ -59,6 +59,8 @@ def make_frames(session: Session, order: FramesOrder) -> Made[FramesHeader]:
         notes=FramesNotes(videos=noted(folder, order.out), follow_links=follow_links, recipe=recipe),
     )
     store = prepare_store(order.out, header, rebuild=order.rebuild)
+    if continued is None:
+        session.note_protocol("frames", header.settings)
     gone = _gone(store, folder, clips, continued) if continued else []
     asked = {"timeout": run.timeout, "allow_partial": run.allow_partial}
     work = Work(session, "frames", order.work, order.out.parent, **asked)

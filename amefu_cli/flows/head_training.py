@@ -8,7 +8,7 @@ from pathlib import Path
 from amefu_cli.artefacts.files.atomic import require_writable
 from amefu_cli.artefacts.stores.features import dim_of
 from amefu_cli.artefacts.stores.header import FeaturesHeader
-from amefu_cli.artefacts.weights import checkpoint
+from amefu_cli.artefacts.weights import headers
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.candidates import Candidate, model_of, refuse_other_streams
@@ -17,7 +17,15 @@ from amefu_cli.flows.evaluate import Videos
 from amefu_cli.flows.features import FeaturesOrder
 from amefu_cli.flows.session import Session
 from amefu_cli.flows.splits import Split, SplitOrder, refuse_seen
-from amefu_cli.flows.training import check_episodes, is_due, learned_from, meta_train, notes_of, training_tables
+from amefu_cli.flows.training import (
+    check_episodes,
+    is_due,
+    learned_from,
+    meta_train,
+    notes_of,
+    say_of_guessing,
+    training_tables,
+)
 from amefu_cli.flows.work import check_device
 from amefu_cli.method.heads import HEADS
 from amefu_cli.settings import LEARNED, ClipSettings, HeadTrainSettings
@@ -40,7 +48,7 @@ class HeadOrder:
     rebuild: bool = False
 
 
-def train_fusion_or_head(session: Session, order: HeadOrder) -> checkpoint.CheckpointNotes | None:
+def train_fusion_or_head(session: Session, order: HeadOrder) -> headers.CheckpointNotes | None:
     """Bring the checkpoint that is asked for up to date; see `meta_train` and `train_head`."""
     if order.head is not None:
         return train_head(session, order, order.head)
@@ -50,7 +58,7 @@ def train_fusion_or_head(session: Session, order: HeadOrder) -> checkpoint.Check
     )  # fmt: skip
 
 
-def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.CheckpointNotes | None:
+def train_head(session: Session, order: HeadOrder, head: str) -> headers.CheckpointNotes | None:
     """Bring a head's checkpoint up to date; returns what it notes, or None where a dry run cannot know it.
 
     Raises:
@@ -61,6 +69,11 @@ def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.Chec
         raise UsageError(f"--head {head!r}: must be one of {', '.join(LEARNED)}; the others learn nothing")
     settings = order.settings.of_head()
     model = model_of(settings.model, order.features, order.fusion, head)
+    if model.depth_of[0] != "own":
+        raise UsageError(
+            f"{order.fusion}: fuses the depth of other videos, a control, on whose frames no head learns; give "
+            "--fusion-weights of one that was trained with --depth-of own"
+        )
     check_device(order.device)
     if order.rebuild or not order.out.exists():
         require_writable(order.out.parent)
@@ -84,22 +97,22 @@ def train_head(session: Session, order: HeadOrder, head: str) -> checkpoint.Chec
 
 def head_header(
     session: Session, ready: Ready[FeaturesHeader], model: Candidate, head: str, settings: HeadTrainSettings
-) -> checkpoint.HeadHeader:
+) -> headers.HeadHeader:
     """What the checkpoint will say of itself."""
     store, records = ready.store, ready.split.listed(ready.store.records())
     classes, *hashes = learned_from(ready, records)
-    return checkpoint.HeadHeader(
+    return headers.HeadHeader(
         role="head", head=head, options={"base_classes": len(classes.base)} if HEADS[head].knows_classes else {},
         model=settings.model, dim=dim_of(store, records, model.model.streams[0]), clip=CLIP,
         streams={name: store.header.streams[name].fingerprint for name in model.model.streams},
         fusion=model.fusion.fingerprint if model.fusion else None,
-        training=checkpoint.HeadTraining(settings, classes, *hashes),
-        notes=checkpoint.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
+        training=headers.HeadTraining(settings, classes, *hashes),
+        notes=headers.CheckpointNotes(preset=session.chosen.preset, recipe=session.chosen.recipe),
     )  # fmt: skip
 
 
 def train_on(
-    session: Session, ready: Ready[FeaturesHeader], model: Candidate, files: TrainingRun[checkpoint.HeadHeader], *,
+    session: Session, ready: Ready[FeaturesHeader], model: Candidate, files: TrainingRun[headers.HeadHeader], *,
     device: str,
 ) -> None:  # fmt: skip
     """Train, or go on training, the head that the header of `files` describes, on the frames of `model`."""
@@ -115,3 +128,5 @@ def train_on(
     setup = HeadSetup.of(base, validation, model.model, header, fusion=model.checkpoint, device=device)
     with session.say.progress("meta-train") as progress:
         train_head(setup, files, progress=progress)
+    if validation is not None:  # the losses of some heads are no cross entropy
+        say_of_guessing(session, files.out, settings, validation)

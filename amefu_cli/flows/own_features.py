@@ -27,6 +27,7 @@ from amefu_cli.flows.work import Work, check_crop, settled_precision
 from amefu_cli.method.sampling import Window, windows_of
 from amefu_cli.settings import (
     ClipSettings,
+    DepthSettings,
     FallbackSettings,
     FeaturesSettings,
     FramesRun,
@@ -90,14 +91,14 @@ def plan_own(session: Session, order: OwnOrder) -> OwnPlan:
         "depth": located(notes.depth_stream, beside) if notes else workspace.stream("depth"),
     }
     fallback = session.settings(FallbackSettings, "features")
+    settings = there.settings if there else session.settings(FeaturesSettings, "features")
     asked = streams_of(checkpoints, fallback, there, beside, recorded=True)
-    basenet = basenet_of(asked["rgb"], fallback.weights) if IMAGENET in order.streams else None
+    basenet = basenet_of(asked["rgb"], checkpoints["rgb"], seed=settings.seed) if IMAGENET in order.streams else None
     asked |= further_streams((), asked["rgb"].row, basenet=basenet, there=there, beside=beside)
     needed = {name: asked[name] for name in order.streams}
     of_depth = None
     if any(stream.row.reads == "depth" for stream in needed.values()):
         of_depth = refuse_depth(session, DepthOrder(workspace.depth, FramesOrder(workspace.frames), run=order.run))
-    settings = there.settings if there else session.settings(FeaturesSettings, "features")
     others = {name: of.weights for name, of in needed.items() if of.weights != str(checkpoints.get(name))}
     path, recipe = folder / "features.zarr", session.chosen.recipe
     of_frames = decoded.settings if decoded else session.settings(FramesSettings, "frames")
@@ -105,7 +106,9 @@ def plan_own(session: Session, order: OwnOrder) -> OwnPlan:
         order,
         FramesHeader(settings=replace(of_frames, checksum=True), notes=headers.FramesNotes(videos="", recipe=recipe)),
         FeaturesHeader(
-            settings=FeaturesSettings(views=0, test_frames=settings.test_frames, precision=settings.precision),
+            settings=FeaturesSettings(
+                views=0, test_frames=settings.test_frames, seed=settings.seed, precision=settings.precision
+            ),
             clip=there.clip if there else session.settings(ClipSettings, "features"),
             streams={name: stream.row for name, stream in needed.items()},
             notes=headers.FeaturesNotes(
@@ -167,7 +170,7 @@ def features_of(session: Session, plan: OwnPlan, examples: Sequence[OwnClip], cl
     of_examples = _parts(frames, examples, None, failed)
     kept = replace(kept, examples=of_examples, clips=_parts(frames, clips, plan.order.windows, failed), failed=failed)
     every = {part.id: part for some in (kept.examples, kept.clips) for of in some.values() for part in of}
-    making = _Making(plan, frames, features, _estimator_of(plan), every)
+    making = _Making(plan, frames, features, _estimator_of(plan.depth), every)
     work = Work(session, "features", ALWAYS_TRIED, folder)
     jobs = work.choose(every, features, making.job)
     _refuse_to_make(session, jobs)
@@ -238,16 +241,12 @@ def _refuse_to_make(session: Session, jobs: Sequence[object]) -> None:
         raise UsageError(f"{len(jobs)} clips were never read, or not for this model; leave --no-upstream out")
 
 
-def _estimator_of(plan: OwnPlan) -> str:
-    """What identifies the disparity that the clips get; empty where the model reads none."""
-    if plan.depth is None:
-        return ""
-    settings, there = plan.depth.settings, plan.depth.there
-    precision = settled_precision(
-        settings.precision, there.settings.precision if there else None, plan.depth.run.device
-    )
-    identity = asdict(headers.EstimatorIdentity.of(settings.estimator, plan.depth.weights))
-    return fingerprint(identity, settings.larger_is_farther, settings.imagenet_input, precision)
+def _estimator_of(depth: DepthPlan | None) -> DepthSettings | None:
+    """By which settings, to the arithmetic, the clips get their disparity; None where the model reads none."""
+    if depth is None:
+        return None
+    recorded = depth.there.settings.precision if depth.there else None
+    return replace(depth.settings, precision=settled_precision(depth.settings.precision, recorded, depth.run.device))
 
 
 @dataclass(frozen=True)
@@ -257,7 +256,7 @@ class _Making:
     plan: OwnPlan
     frames: VideoStore[FramesHeader]
     store: VideoStore[FeaturesHeader]
-    estimator: str
+    estimator: DepthSettings | None
     parts: Mapping[str, Part]
 
     def job(self, video: str) -> VideoJob:
@@ -272,33 +271,37 @@ class _Making:
             sound = {name: of for name, of in streams if name not in needed or of == self._made_by(name)}
         lacking = {name: self._made_by(name) for name in self.plan.needed if name not in sound}
         made_from = {**source, "kept": sorted(rules), "streams": sound | lacking}
-        of_window = partial(kept_frames, rules=sorted(rules), stride=1, clip=header.clip)
+        of_window = partial(kept_frames, rules=sorted(rules), runs=0, clip=header.clip)
         numbers = np.unique(np.concatenate([window.begin + of_window(window.frames) for window in part.windows]))
         return VideoJob(part.record, made_from, numbers, 1, tuple(lacking), tuple(sound), part.suffix)
 
     def _made_by(self, name: str) -> str:
         """What identifies a stream's features, with the disparity that it reads."""
         row = self.plan.needed[name].row
-        return fingerprint(row.fingerprint, self.estimator) if row.reads == "depth" else row.fingerprint
+        if row.reads != "depth" or not self.estimator or not self.plan.depth:
+            return row.fingerprint
+        identity = headers.EstimatorIdentity.of(self.estimator.estimator, self.plan.depth.weights)
+        return fingerprint(row.fingerprint, asdict(identity), {**self.estimator.as_dict(), "estimator": ""})
 
     def extract(self, session: Session, jobs: Sequence[VideoJob], work: Work, progress: Progress) -> Outcome:
         """What the networks say when they load is heard before the store is started or replaced."""
         from amefu_cli.stages import depth, features, networks
 
         run, settings = self.plan.order.run, self.plan.features.settings
-        device, of_depth = networks.choose_device(run.device), self.plan.depth
+        device = networks.choose_device(run.device)
         precision = networks.choose_precision(settings.precision, device)
         lacking = {name for job in jobs for name in job.streams}
         asked = {name: stream for name, stream in self.plan.needed.items() if name in lacking}
         streams = features.load_streams(asked, device=device, precision=precision, seed=settings.seed)
         estimator, known = None, {name: of.provenance for name, of in streams.items() if of.provenance}
-        if of_depth and any(stream.row.reads == "depth" for stream in asked.values()):
-            estimator, message, known["estimator"] = depth.load_estimator(of_depth.settings, of_depth.weights, device)
+        if self.estimator and self.plan.depth and any(stream.row.reads == "depth" for stream in asked.values()):
+            weights = self.plan.depth.weights
+            estimator, message, known["estimator"] = depth.load_estimator(self.estimator, weights, device)
             if message:
                 session.say.note(message)
         setup = features.Extraction(
             frames=self.frames, depth=None, features=self.store, streams=streams, device=device, precision=precision,
-            batch=run.batch, seed=settings.seed, flip=0.0, estimator=estimator,
+            batch=run.batch, seed=settings.seed, estimator=estimator,
         )  # fmt: skip
 
         def failed(video: str, error: AmefuError) -> None:

@@ -165,6 +165,8 @@ def _candidate(session: Session, order: PredictOrder) -> Candidate:
     )  # fmt: skip
     if HEADS[candidate.head].gallery:
         raise UsageError(f"--head {candidate.head}: reads videos of base classes, of which predict knows none")
+    if candidate.depth_of[0] != "own":
+        raise UsageError(f"{candidate.checkpoint}: is a control that fuses the depth of other clips; give --model rgb")
     return candidate
 
 

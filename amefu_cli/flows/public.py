@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
-from amefu_cli.artefacts.weights.checkpoint import HeadHeader, Kind, Tensors, open_stream, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import Tensors, open_stream, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.headers import HeadHeader, Kind
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.flows.session import Session
@@ -39,11 +40,12 @@ def import_public(
         refuse_others(file, [checkpoints[part] for part in IMPORTED[role]])
     written = {}
     for part in IMPORTED[role]:  # streams before the fusion that is bound to them
-        tensors = arrays[part]
+        path, tensors = checkpoints[part], arrays[part]
         if part == "fusion":
-            written[part] = _write(checkpoints[part], tensors, import_fusion(file, tensors, _streams(checkpoints)))
+            of_fusion = import_fusion(file, tensors, _streams(checkpoints))
+            written[part] = _write(path, tensors, of_fusion, replace=replace)
         else:
-            written[part] = _write(checkpoints[part], tensors, import_stream(file, part, tensors))
+            written[part] = _write(path, tensors, import_stream(file, part, tensors), replace=replace)
     session.say.note("next: amefu features" + (", then amefu evaluate" if "fusion" in written else ""))
     return written
 
@@ -85,9 +87,9 @@ def _streams(checkpoints: Checkpoints) -> dict[str, str]:
     return {name: pretrained_stream(name, path, open_stream(path, name)).row.fingerprint for name, path in rows.items()}
 
 
-def _write(path: Path, arrays: Tensors, header: Kind) -> str:
-    """Write one checkpoint; returns what became of it."""
-    found = read_header(path)
+def _write(path: Path, arrays: Tensors, header: Kind, *, replace: bool) -> str:
+    """Write one checkpoint, with `replace` whatever is there; returns what became of it."""
+    found = None if replace else read_header(path)
     if found is not None and found.compared() == header.compared():
         return "is there already"
     TrainingRun(path, header).discard()

@@ -17,7 +17,8 @@ from amefu_cli.artefacts.stores.header import AnyHeader, DepthHeader, FeaturesHe
 from amefu_cli.artefacts.stores.store import VideoStore
 from amefu_cli.artefacts.videos.copies import one_of_each
 from amefu_cli.artefacts.videos.find import find_clips
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Position, read_header, verify_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import read_header, verify_checkpoint
+from amefu_cli.artefacts.weights.headers import AnyCheckpoint, Position
 from amefu_cli.artefacts.weights.training_run import snapshot_path
 from amefu_cli.errors import DamagedFile, UsageError
 from amefu_cli.flows.frames import Sources

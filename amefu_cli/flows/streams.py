@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256
-from amefu_cli.artefacts.files.workspace import located_weights, weights_identity
+from amefu_cli.artefacts.files.workspace import NO_FILES, located_weights, weights_identity
 from amefu_cli.artefacts.stores.header import FeaturesHeader, Stream
-from amefu_cli.artefacts.weights.checkpoint import StreamHeader, open_stream
+from amefu_cli.artefacts.weights.checkpoint import open_stream
+from amefu_cli.artefacts.weights.headers import StreamHeader
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.work import check_backbone
 from amefu_cli.method.backbones import input_size
@@ -89,9 +90,26 @@ def further_streams(
     return asked | {name: stream for name, stream in kept.items() if stream}
 
 
-def basenet_of(rgb: Asked, weights: str) -> Asked:
-    """The stream of the basenets: the RGB stream's network as it was before pretraining."""
-    return Asked(replace(rgb.row, network=weights_identity(weights), novel_only=True, trained_on=()), weights)
+def basenet_of(rgb: Asked, checkpoint: Path, *, seed: int) -> Asked:
+    """The stream of the basenets: the RGB stream's network as it was before pretraining. `checkpoint` is that stream's,
+    if it was pretrained; `seed` that of the features, by which random weights are drawn.
+
+    Raises:
+        UsageError: the weights that it started from cannot be had any more.
+    """
+    weights, identity = rgb.weights, rgb.row.network
+    if weights == str(checkpoint):
+        header = open_stream(checkpoint, "rgb")
+        training, weights = header.training, located_weights(header.notes.weights or "imagenet", checkpoint)
+        identity = training.weights if training else "imagenet"  # from which the public code starts
+        there = weights in NO_FILES or (Path(weights).exists() and weights_identity(weights) == identity)
+        if not there or (weights == "none" and training and training.settings.seed != seed):
+            which = f"random weights of another --seed than {seed}" if there else f"{weights}, which is gone or changed"
+            raise UsageError(
+                f"{checkpoint}: started from {which}, and the basenets read what it started from; put that back, or "
+                "start again with `amefu pretrain --modality rgb --rebuild`"
+            )
+    return Asked(replace(rgb.row, network=identity, novel_only=True, trained_on=()), weights)
 
 
 def _parsed(text: str) -> tuple[str, str]:

@@ -4,14 +4,14 @@ ours and paired differences."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from amefu_cli.artefacts.files.results import Recipes
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import MARK, Comparison
 from amefu_cli.method.heads import HEADS, MODELS, Model
-from amefu_cli.method.heads.published import AMEFU, MATCHED, NUM_AUG, TABLES, PaperRow, Trial, num_aug_row
-from amefu_cli.settings import AblateSettings, parse_numbers
+from amefu_cli.method.heads.published import AMEFU, CONTROLS, NUM_AUG, TABLES, Figures, PaperRow, Trial, num_aug_row
+from amefu_cli.settings import ONE_QUERY, AblateSettings, parse_numbers
 
 END_TO_END = "†"
 OF_HEADS = "heads"
@@ -54,7 +54,7 @@ def plan_tables(settings: AblateSettings, *, num_aug: int) -> Plan:
         if name == OF_HEADS:
             tables[OF_HEADS] = _rows_of_heads(settings, amefu)
             continue
-        rows = TABLES[name].rows + ((*map(num_aug_row, num_augs), MATCHED) if name == "3" else ())
+        rows = TABLES[name].rows + ((*map(num_aug_row, num_augs), *CONTROLS) if name == "3" else ())
         if num_aug != NUM_AUG:  # the paper's figures are not those of AMeFu-Net as it is trained here
             rows = tuple(replace(row, trial=amefu, figures={}) if row.title == AMEFU_NET else row for row in rows)
         tables[TABLES[name].title] = rows
@@ -68,6 +68,15 @@ def _rows_of_heads(settings: AblateSettings, amefu: Trial) -> tuple[PaperRow, ..
     of = amefu if settings.model == amefu.model else Trial(settings.model)
     names = [*dict.fromkeys([PLAIN, *names])]
     return tuple(PaperRow(f"{HEADS[name].title} (`{name}`)", replace(of, head=name)) for name in names)
+
+
+def comparable_figures(
+    row: PaperRow, data_set: str | None, *, way: int, shots: Sequence[int], backbones: Sequence[str]
+) -> dict[str, Figures]:
+    """The paper's figures of a row, by data set, where this and way, number of shots and both streams' backbones are
+    the paper's; rows of another num_aug than the paper's have none."""
+    figures = {shot: figure for shot, figure in row.figures.get(data_set or "", {}).items() if shot in shots}
+    return {data_set: figures} if data_set and figures and way == 5 and tuple(backbones) == ("resnet50",) else {}
 
 
 @dataclass(frozen=True)
@@ -91,17 +100,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class TableRow:
-    """One row: what was evaluated (None: not run), the paper's figures in % where they are comparable, and its cells,
-    both by number of shots."""
+class TableRow(PaperRow):
+    """One row with its cells by number of shots; of the paper's figures it has those that are comparable."""
 
-    title: str
-    trial: Trial | None
-    paper: Mapping[str, float]
-    end_to_end: bool
-    ours: bool
-    note: str
-    shots: Mapping[str, Cell]
+    shots: Mapping[str, Cell] = field(default_factory=dict)
+
+    @property
+    def paper(self) -> Mapping[int, float]:
+        """The comparable figures, in %, by number of shots."""
+        return next(iter(self.figures.values()), {})
 
     @property
     def shown(self) -> str:
@@ -135,9 +142,9 @@ class Table:
         if any(row.end_to_end and row.paper for row in self.rows):
             yield f"{END_TO_END}: the backbone behind the paper's figure learned with its head, end to end.\n"
         for row in self.rows:
-            if row.trial is None:
+            if row.note:
                 yield f"- {row.title}: {row.note}"
-            elif (head := HEADS[row.trial.head]).classifier is None:
+            elif row.trial and (head := HEADS[row.trial.head]).classifier is None:
                 what = f"`{row.trial.head}` on `{row.trial.model}`, " if row.trial.head not in row.title else ""
                 yield f"- {row.title}: {what}{head.citation}. {head.exactness}"
 
@@ -147,7 +154,8 @@ def _accuracies(row: TableRow, shots: Sequence[str], with_figures: bool) -> list
     for shot in shots:
         cells.append(row.shots[shot].accuracy_text() if row.shots else "–")
         if with_figures:
-            cells.append(f"{row.paper[shot]}{END_TO_END if row.end_to_end else ''}" if shot in row.paper else "–")
+            figure = row.paper.get(int(shot))
+            cells.append("–" if figure is None else f"{figure}{END_TO_END if row.end_to_end else ''}")
     return cells
 
 
@@ -168,7 +176,7 @@ class Tables:
     data_set: str | None
     backbone: str
     way: int
-    queries: int
+    queries: str
     episodes: int
     seed: int
     seeds: int
@@ -180,9 +188,10 @@ class Tables:
             f" Of the novel part of the split {self.missing_videos} videos are missing, and "
             f"{len(self.missing_classes)} classes."
         )
+        queries = "one query an episode" if self.queries == ONE_QUERY else f"queries a class: {self.queries}"
         trainings = f" What learns was trained {self.seeds} times: the mean, in brackets the deviation over seeds."
         parts = [
-            f"{self.way}-way, {self.queries} query a class, {self.episodes} episodes a shot, the same for every row, "
+            f"{self.way}-way, {queries}, {self.episodes} episodes a shot, the same for every row, "
             f"with the same queries for every shot; accuracy in % ± 95% over episodes."
             f"{trainings if self.seeds > 1 else ''} "
             f"Differences are paired, with their 95% interval over {self.interval_over}; {MARK} marks one whose "

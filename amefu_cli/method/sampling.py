@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip (paper §3.1). Frame numbers are 0-based; nothing is decoded here.
+"""Which frames of a video make a clip (paper §3.3). Frame numbers are 0-based; nothing is decoded here.
 
 A video is cut into `segments` equal parts and `frames_per_segment` consecutive frames are taken from each.
 A part shorter than that repeats its last frame; in a video with fewer frames than parts each part holds one.
@@ -10,8 +10,9 @@ A part shorter than that repeats its last frame; in a video with fewer frames th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,16 +38,73 @@ def random_clips(
     return _runs(first, length, rng.integers(0, places), frames_per_segment)
 
 
-def asynchronous_clips(
-    frames: NDArray[np.int64], *, segments: int, frames_per_segment: int, num_aug: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Frame numbers (1 + num_aug, videos, segments * frames_per_segment) int64 of a training episode (§3.3).
+def spread_runs(frames: int, *, runs: int, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
+    """Frame numbers, int64 ascending: in each part of the video `runs` runs of consecutive frames, spread evenly over
+    its places from the first to the last; one alone lies in the middle. All frames of a part with no more places than
+    that. Raises UsageError if the video holds no frame.
 
-    Row 0 is the matched clip, read from both streams. The other rows are read from the depth stream only:
-    other random places in the same parts. Row 0 is drawn first, so it does not depend on `num_aug`.
+        40 frames, 4 x 3, 2 runs:   0-2, 7-9 | 10-12, 17-19 | 20-22, 27-29 | 30-32, 37-39
     """
-    size = {"segments": segments, "frames_per_segment": frames_per_segment}
-    return np.stack([random_clips(frames, rng=rng, **size) for _ in range(1 + num_aug)])
+    first, length = _parts(np.array([frames]), segments)
+    room = np.maximum(length - frames_per_segment, 0)[..., None]
+    places = room * np.arange(runs) // (runs - 1) if runs > 1 else room // 2  # (1, segments, runs)
+    found = [_runs(first, length, places[..., run], frames_per_segment) for run in range(runs)]
+    return np.unique(np.concatenate(found))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run may start in every part of some videos that keep some of their frames: at a kept frame from which on
+    all of the run is kept. Rows count the kept frames of all videos, one video after the other.
+
+    `row` int64 (places,) are the rows where one starts. Part p of video v has the `count`[v, p] places of them from
+    `begin`[v, p] on; its runs are `length`[v, p] frames long, and repeat the last one up to `frames_per_segment`.
+    Videos in `always` are read at those rows whatever is drawn.
+    """
+
+    row: NDArray[np.int64]
+    begin: NDArray[np.int64]
+    count: NDArray[np.int64]
+    length: NDArray[np.int64]
+    frames_per_segment: int
+    always: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, frame: NDArray[np.int64], start: NDArray[np.int64], frames: NDArray[np.int64], *, segments: int,
+        frames_per_segment: int,
+    ) -> Self:  # fmt: skip
+        """Those of videos of `frames` (videos,) frames, of which video v keeps `frame`[start[v]:start[v + 1]],
+        ascending. Raises UsageError if a video holds no frame."""
+        first, length = _parts(frames, segments)
+        before = np.cumsum(frames) - frames  # so that each frame of all videos has a number of its own
+        kept, first = frame + np.repeat(before, np.diff(start)), first + before[:, None]
+        run_length = np.minimum(length, frames_per_segment)
+        begin, count, row = np.zeros_like(first), np.zeros_like(first), np.empty(0, np.int64)
+        for run in np.unique(run_length):
+            whole = np.flatnonzero(kept[run - 1 :] - kept[: max(0, len(kept) - run + 1)] == run - 1)
+            parts = run_length == run
+            low = np.searchsorted(kept[whole], first[parts])
+            end = np.searchsorted(kept[whole], (first + length - run)[parts], side="right")
+            begin[parts], count[parts], row = len(row) + low, end - low, np.concatenate([row, whole])
+        return cls(row, begin, count, run_length, frames_per_segment)
+
+    def draw(self, videos: NDArray[np.int64], *, clips: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Rows (clips, videos, segments * frames_per_segment) int64 of some videos (videos,) int64, with random places:
+        of videos that keep all frames, the frames that `random_clips` draws, one clip after the other."""
+        drawn = np.stack([rng.integers(0, self.count[videos]) for _ in range(clips)])  # (clips, videos, segments)
+        within = np.minimum(np.arange(self.frames_per_segment), self.length[videos][..., None] - 1)
+        found: NDArray[np.int64] = self.row[self.begin[videos] + drawn][..., None] + within
+        rows = found.reshape(clips, len(videos), -1)
+        for place, video in enumerate(videos.tolist() if self.always else ()):
+            rows[:, place] = self.always.get(video, rows[:, place])
+        return rows
+
+
+def too_short(frames: NDArray[np.int64], *, segments: int, frames_per_segment: int) -> NDArray[np.bool_]:
+    """Which videos the public code draws no places in, but reads in training too as `start_clip` does: those of less
+    than three frames more than a clip."""
+    return np.asarray(frames < segments * frames_per_segment + 3)
 
 
 def start_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:
@@ -75,6 +133,13 @@ def eight_clip(frames: int, *, segments: int, frames_per_segment: int) -> NDArra
     """Frame numbers (8,) int64, the middle of every eighth of the video: what temporal heads read, whatever the clip.
     Raises UsageError if the video holds no frame."""
     return middle_clip(frames, segments=8, frames_per_segment=1)
+
+
+def mirrored_views(video: str, views: int, *, flip: float, seed: int) -> list[int]:
+    """Which of the random crops 1 to `views` of a video are mirrored, each with probability `flip`. Whether one is
+    depends on the seed, the video and its number alone."""
+    key = [*video.encode("utf-8", "surrogateescape")]
+    return [view for view in range(1, views + 1) if flip and np.random.default_rng([seed, view, *key]).random() < flip]
 
 
 def clip_by_rule(rule: str, frames: int, *, segments: int, frames_per_segment: int) -> NDArray[np.int64]:

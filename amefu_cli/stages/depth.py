@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from amefu_cli.artefacts.weights.sources import load_depth_weights
 from amefu_cli.errors import AmefuError, NotFinite
 from amefu_cli.method.depth import ESTIMATORS, parse_estimator
 from amefu_cli.method.depth.network import Estimator, build_estimator, quantise
-from amefu_cli.settings import DepthSettings
+from amefu_cli.settings import DEPTH_PERCENTILE, DepthSettings
 from amefu_cli.stages import Outcome, Progress, VideoJob
 from amefu_cli.stages.computing import Piece, make_videos
 from amefu_cli.stages.networks import choose_precision
@@ -40,6 +39,7 @@ def load_estimator(
         name, content, device=device, precision=choose_precision(settings.precision, device),
         threads=1 if device.type == "cpu" else torch.get_num_threads(),
         larger_is_farther=settings.larger_is_farther or None, imagenet_input=settings.imagenet_input,
+        lanczos=settings.resize == "lanczos",
     )  # fmt: skip
     return estimator, row.note, provenance
 
@@ -58,8 +58,8 @@ def predict_depth(
     @torch.inference_mode()
     def compute(piece: Piece, content: torch.Tensor) -> Mapping[str, NDArray[Any]]:
         disparity = estimator(content.to(device, non_blocking=True))  # (frames, height, width)
-        value, low, high = (part.cpu().numpy() for part in quantise(disparity))
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        value, low, high = (part.cpu().numpy() for part in quantise(disparity, DEPTH_PERCENTILE))
+        if not bool(disparity.isfinite().all()):
             raise NotFinite(f"{depth.path}: the estimator gave NaN or infinity for {piece.job.id}")
         return {"disparity": value, "low": low, "high": high}
 

@@ -29,11 +29,13 @@ from amefu_cli.stages.scoring import Reading, by_head, load_fusion, load_head, v
 
 @dataclass(frozen=True)
 class FromBase:
-    """What a model brings along from the base classes: checkpoints of fusion and head, videos that the head sees."""
+    """What a model brings along from the base classes: checkpoints of fusion and head, videos that the head sees, and
+    whose depth the fusion fuses, as its header says."""
 
     fusion: Path | None
     head: Path | None
     gallery: FeatureTable | None = None
+    depth_of: tuple[str, int] = Reading.depth_of
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def model_vectors(
     """What `model` gives the videos of `table`, of a store that was made as `made` says, for a row of HEADS."""
     started, place = time.monotonic(), choose_device(device)
     reading = Reading(
-        model, test_frames, made.clip, load_fusion(brought.fusion, place) if brought.fusion else None, place
-    )
+        model, test_frames, made.clip, load_fusion(brought.fusion, place) if brought.fusion else None, place,
+        brought.depth_of,
+    )  # fmt: skip
     vectors = video_vectors(table, reading) if HEADS[head].classifier else video_frames(table, reading)
     scorer = load_head(brought.head) if brought.head else build_head(head, vectors.shape[-1])
     scorer.eval().to(place)
@@ -88,10 +91,10 @@ def evaluate(of: ModelVectors, drawn: DrawnEpisodes, *, progress: Progress) -> F
         else by_head(of.scorer, of.vectors, episodes, device=of.device, progress=progress)
     )
     accuracy, half_width = accuracy_with_interval(outcomes)
-    by_class = accuracy_by_class(outcomes, episodes.classes)
+    by_class = accuracy_by_class(outcomes, episodes.asked)
     return Found(
         accuracy=accuracy, half_width_95=half_width, videos=len(of.ids), right=tuple(outcomes.sum((1, 2)).tolist()),
         by_class={of.class_names[label]: value for label, value in by_class.items()},
-        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.classes)),
+        outcomes=PackedOutcomes.of(outcomes.sum(2), np.searchsorted([*by_class], episodes.asked)),
         seconds=round(of.seconds + time.monotonic() - started, 3),
     )  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -59,10 +61,31 @@ def load_streams(
     return loaded
 
 
+class FeatureRange:
+    """Between which values each feature of a stream lies, in all frames that are computed in one run, by any thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._low, self._high = Lock(), np.float32(np.inf), np.float32(-np.inf)
+        self.frames = 0
+
+    def widen(self, features: NDArray[np.float16]) -> None:
+        """By some more features (views, frames, dim)."""
+        low, high = features.min((0, 1)), features.max((0, 1))
+        with self._lock:
+            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+            self.frames += features.shape[1]
+
+    @property
+    def constant(self) -> float:
+        """The share of features that are the same in every frame, as the zeros of a network that died are."""
+        return float(np.mean(self._low == self._high))
+
+
 @dataclass(frozen=True)
 class Extraction:
-    """All that one extraction needs besides its jobs: three stores, the networks, the device. Without a store of
-    depth an estimator gives the disparity of just the frames that are kept."""
+    """All that one extraction needs besides its jobs: three stores, the networks, the device; and what it tells of the
+    features of each stream. Without a store of depth an estimator gives the disparity of just the frames that are
+    kept."""
 
     frames: VideoStore[FramesHeader]
     depth: VideoStore[DepthHeader] | None
@@ -72,7 +95,7 @@ class Extraction:
     precision: torch.dtype
     batch: int
     seed: int
-    flip: float
+    ranges: Mapping[str, FeatureRange] = field(default_factory=lambda: defaultdict(FeatureRange))
     estimator: Estimator | None = None
 
 
@@ -120,19 +143,21 @@ def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor
     """The arrays of a piece as features.zarr holds them."""
     there = {name: part.to(setup.device, non_blocking=True) for name, part in content.items()}
     if setup.estimator and "depth" in {setup.streams[name].row.reads for name in piece.job.streams}:
-        there["depth"], low, high = quantise(setup.estimator(there["frames"]))
-        if not bool((low.isfinite() & high.isfinite()).all()):
+        disparity = setup.estimator(there["frames"])
+        there["depth"] = quantise(disparity, DEPTH_PERCENTILE)[0]
+        if not bool(disparity.isfinite().all()):
             raise NotFinite(f"{setup.features.path}: the estimator gave NaN or infinity for {piece.job.id}")
     arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
     for name in piece.job.streams:
         row, backbone = setup.streams[name].row, setup.streams[name].backbone
         images = there[row.reads]
         if row.encoding is not None:
-            images = encode_disparity(images, encoding=row.encoding, percentile=DEPTH_PERCENTILE)
-        views = crop_views(images, piece.job, row, setup.seed, setup.flip)
+            images = encode_disparity(images, encoding=row.encoding)
+        views = crop_views(images, piece.job, row, setup.seed)
         output = backbone(normalise(views.flatten(0, 1), mean=backbone.mean, std=backbone.std, dtype=setup.precision))
         found = storable(output, f"{setup.features.path}: {name} features of {piece.job.id}", row.backbone)
-        arrays[name] = found.cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
+        arrays[name] = features = found.cpu().numpy().reshape(*views.shape[:2], -1)  # (views, frames, dim)
+        setup.ranges[name].widen(features)
     return arrays
 
 
@@ -150,23 +175,23 @@ def storable(features: torch.Tensor, what: str, backbone: str) -> torch.Tensor:
     return features.to(torch.float16)
 
 
-def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int, flip: float) -> torch.Tensor:
-    """uint8 (frames, height, width, 3) -> (views, frames, size, size, 3): the centre, then random crops.
+def crop_views(images: torch.Tensor, job: VideoJob, row: Stream, seed: int) -> torch.Tensor:
+    """uint8 (frames, height, width, 3) -> (views, frames, size, size, 3): the centre, then random crops, mirrored where
+    the record of the video says so.
 
-    A random crop is mirrored with probability `flip`. A view's place and whether it is mirrored depend on the seed,
-    the video and the view alone, so all streams and all pieces share them. A stream of novel videos alone has the
-    centre only.
+    A view's place depends on the seed, the video and the view alone, so all streams and all pieces share it, and more
+    views leave the others as they are. A stream of novel videos alone has the centre only.
     """
     (height, width), crop = images.shape[1:3], row.crop
     if min(height, width) < crop:
         raise UsageError(f"{job.id}: frames of {height}×{width} pixels are smaller than --crop {crop}")
     rng = np.random.default_rng([seed, *job.id.encode("utf-8", "surrogateescape")])
-    mirrored = rng.random(job.views) < flip
+    mirrored = job.made_from["mirrored"]
     views = []
     for view in range(1 if row.novel_only else job.views):
         top, left = crop_corner(height, width, crop=crop, centre=view == 0, rng=rng)
         seen = images[:, top : top + crop, left : left + crop]
-        views.append(seen.flip(2) if view and mirrored[view] else seen)
+        views.append(seen.flip(2) if view in mirrored else seen)
     cropped, size = torch.stack(views), row.size  # (views, frames, crop, crop, 3)
     if crop == size:
         return cropped

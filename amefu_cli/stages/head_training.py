@@ -17,21 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import HeadHeader, Position
+from amefu_cli.artefacts.weights.headers import HeadHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.method.heads import EIGHT, Model, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames
-from amefu_cli.method.sampling import random_clips
 from amefu_cli.settings import HeadTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
 from amefu_cli.stages.networks import choose_device
 from amefu_cli.stages.scoring import Reading, by_head, load_fusion, video_frames
-from amefu_cli.stages.training import Training, epoch_episodes, validation_episodes
-
-Clips = tuple[list[Tensor], NDArray[np.int64]]
-"""The clips of one episode by stream, float16 (way, shot + queries, frames, dim), and its base classes (way,)."""
+from amefu_cli.stages.training import Training, epoch_episodes, gather_clips, places_of, validation_episodes
 
 
 @dataclass(frozen=True)
@@ -106,42 +102,39 @@ def _optimizer(head: Head, settings: HeadTrainSettings) -> torch.optim.Optimizer
     )  # fmt: skip
 
 
-def _episodes(setup: HeadSetup, epoch: int, first: int) -> Iterator[Clips]:
+@dataclass(frozen=True)
+class _EpisodeClips:
+    """The clips of one episode by stream, float16 (videos, frames, dim), its videos as `Episodes.videos` orders them;
+    the way of each query (queries,), and the base class of each way (way,)."""
+
+    streams: list[Tensor]
+    targets: Tensor
+    classes: Tensor
+
+
+def _episodes(setup: HeadSetup, epoch: int, first: int) -> Iterator[_EpisodeClips]:
     """The episodes of one epoch from number `first` on."""
     settings, table = setup.settings, setup.base
-    drawn = epoch_episodes(table, settings, epoch)
-    videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
+    drawn, places = epoch_episodes(table, settings, epoch), places_of(table, setup.header.clip)
+    videos, targets = drawn.videos, torch.from_numpy(drawn.targets)
 
-    def gather(episode: int) -> Clips:
+    def gather(episode: int) -> _EpisodeClips:
         rng = np.random.default_rng([settings.seed, epoch, episode])
-        return _gathered(setup, videos[episode], rng), drawn.classes[episode]
+        clips = gather_clips(table, videos[episode], places, clips=dict.fromkeys(setup.model.streams, 1), rng=rng)
+        return _EpisodeClips([clip[0] for clip in clips], targets, torch.from_numpy(drawn.classes[episode]))
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
 
 
-def _gathered(setup: HeadSetup, videos: NDArray[np.int64], rng: np.random.Generator) -> list[Tensor]:
-    """The clips of `videos` (way, each) by stream, of the same places and the same view."""
-    table, flat = setup.base, videos.ravel()
-    rows = table.start[flat][:, None] + random_clips(table.kept[flat], rng=rng, **vars(setup.header.clip))
-    views = table.streams[setup.model.streams[0]].shape[0]
-    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
-    clips = (torch.from_numpy(table.streams[name][view, rows]) for name in setup.model.streams)
-    return [clip.view(*videos.shape, *clip.shape[1:]) for clip in clips]
-
-
-def _loss(setup: HeadSetup, head: Head, episode: Clips) -> Tensor:
+def _loss(setup: HeadSetup, head: Head, episode: _EpisodeClips) -> Tensor:
     """What one episode's loss is, a scalar."""
-    shot, (streams, classes) = setup.settings.shot, episode
-    clips = [clip.to(setup.device).float() for clip in streams]
+    clips = [clip.to(setup.device).float() for clip in episode.streams]
     with torch.no_grad():
         frames = fused_frames(setup.fusion, *clips) if setup.fusion else clips[0]
-    way, each = frames.shape[:2]
-    states = head.embed(frames.flatten(0, 1))
-    states = states.view(way, each, *states.shape[1:])
-    targets = torch.arange(way, device=setup.device).repeat_interleave(each - shot)
-    of_base = torch.from_numpy(classes).to(setup.device)
-    support, query = states[:, :shot], states[:, shot:].flatten(0, 1)
-    return head.loss(support.unsqueeze(0), query.unsqueeze(0), targets.unsqueeze(0), of_base.unsqueeze(0))[0]
+    states, supports = head.embed(frames), len(frames) - len(episode.targets)
+    support = torch.unflatten(states[:supports], 0, (len(episode.classes), -1))  # (way, shot, *state)
+    targets, classes = (part.to(setup.device).unsqueeze(0) for part in (episode.targets, episode.classes))
+    return head.loss(support.unsqueeze(0), states[supports:].unsqueeze(0), targets, classes)[0]
 
 
 def _validated_frames(setup: HeadSetup) -> NDArray[np.float32] | None:

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, Position
+from amefu_cli.artefacts.weights.headers import FusionHeader, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
-from amefu_cli.method.heads import MODELS, build_fusion
-from amefu_cli.method.heads.prototypes import Temperature, classify_episodes, meta_train_episode
-from amefu_cli.method.sampling import asynchronous_clips
+from amefu_cli.method.heads import DEPTHS, MODELS, build_fusion
+from amefu_cli.method.heads.prototypes import EpisodeClips, Temperature, classify_episodes, meta_train_episode
 from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import ahead
+from amefu_cli.stages.networks import choose_device
 from amefu_cli.stages.scoring import Reading, video_vectors
-from amefu_cli.stages.training import Training, epoch_episodes, validation_episodes
+from amefu_cli.stages.training import Training, epoch_episodes, gather_clips, places_of, validation_episodes
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class MetaTraining:
     clip: ClipSettings
     test_frames: str
     device: torch.device
+
+    @classmethod
+    def of(
+        cls, base: FeatureTable, validation: FeatureTable | None, settings: MetaTrainSettings, clip: ClipSettings, *,
+        test_frames: str, device: str,
+    ) -> Self:  # fmt: skip
+        """On the device of that name."""
+        return cls(base, validation, settings, clip, test_frames, choose_device(device))
 
 
 def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progress: Progress) -> Position:
@@ -56,10 +64,10 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
 
     def steps_from(epoch: int, first: int) -> Iterator[float]:
         """The episodes of an epoch from number `first` on; yields the mean loss of the optimizer steps of each."""
-        for rgb, depth in _episodes(setup, epoch, first):
+        for episode in _episodes(setup, epoch, first):
             losses = meta_train_episode(
-                fusion, optimizer, rgb.to(setup.device).float(), depth.to(setup.device).float(),
-                shot=settings.shot, classifier=settings.classifier, temperature=temperature, loss=settings.loss,
+                fusion, optimizer, episode.to(setup.device),
+                classifier=settings.classifier, temperature=temperature, loss=settings.loss,
             )  # fmt: skip
             yield float(losses.mean())
 
@@ -76,34 +84,24 @@ def meta_train(setup: MetaTraining, files: TrainingRun[FusionHeader], *, progres
         return training.run(files, progress)
 
 
-def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The episodes of one epoch from number `first` on, float16: RGB (way, shot + queries, frames, dim) and depth
-    clips (1 + num_aug, way, shot + queries, frames, dim)."""
+def _episodes(setup: MetaTraining, epoch: int, first: int) -> Iterator[EpisodeClips]:
+    """The episodes of one epoch from number `first` on, float16."""
     settings, table = setup.settings, setup.base
     drawn = epoch_episodes(table, settings, epoch)
-    videos = np.concatenate([drawn.support, drawn.query], axis=2)  # (episodes, way, shot + queries)
+    places = places_of(table, setup.clip, test_frames=setup.test_frames)
+    videos, targets = drawn.videos, torch.from_numpy(drawn.targets)
+    given = DEPTHS[settings.depth_of].load()(table.labels, np.random.default_rng(settings.seed))
 
-    def gather(episode: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def gather(episode: int) -> EpisodeClips:
         rng = np.random.default_rng([settings.seed, epoch, episode])
-        rgb, depth = gather_episode(table, videos[episode], num_aug=settings.num_aug, clip=setup.clip, rng=rng)
-        return rgb, depth[:1].expand_as(depth) if settings.matched else depth
+        clips = {"rgb": 1, "depth": 1 + settings.num_aug}
+        rgb, depth = gather_clips(table, videos[episode], places, clips=clips, rng=rng)
+        if settings.depth_of != "own":
+            (depth,) = gather_clips(table, given[videos[episode]], places, clips={"depth": clips["depth"]}, rng=rng)
+        depth = depth[:1].expand_as(depth) if settings.matched else depth
+        return EpisodeClips(rgb[0], depth, settings.way, targets)
 
     return ahead(gather, range(first, settings.episodes), threads=1, depth=4)
-
-
-def gather_episode(
-    table: FeatureTable, videos: NDArray[np.int64], *, num_aug: int, clip: ClipSettings, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The features of one episode's `videos` (way, each): RGB, and 1 + num_aug depth clips of the same view."""
-    flat = videos.ravel()
-    numbers = asynchronous_clips(table.kept[flat], num_aug=num_aug, rng=rng, **vars(clip))
-    rows = table.start[flat][:, None] + numbers  # (1 + num_aug, videos, frames)
-    streams = table.streams
-    views = streams["rgb"].shape[0]
-    view = rng.integers(min(1, views - 1), views, size=len(flat))[:, None]  # a random crop, if there is one
-    rgb = torch.from_numpy(streams["rgb"][view, rows[0]])
-    depth = torch.from_numpy(streams["depth"][view[None], rows])
-    return rgb.view(*videos.shape, *rgb.shape[1:]), depth.view(len(numbers), *videos.shape, *depth.shape[2:])
 
 
 def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None:
@@ -112,7 +110,10 @@ def _validation_accuracy(setup: MetaTraining, fusion: nn.Module) -> float | None
     if table is None:
         return None
     fusion.eval()
-    vectors = video_vectors(table, Reading(MODELS["amefu"], setup.test_frames, setup.clip, fusion, setup.device))
+    reading = Reading(
+        MODELS["amefu"], setup.test_frames, setup.clip, fusion, setup.device, (settings.depth_of, settings.seed)
+    )
+    vectors = video_vectors(table, reading)
     fusion.train()
     outcomes = classify_episodes(vectors, validation_episodes(table, settings), classifier=settings.classifier)
     return float(outcomes.mean())

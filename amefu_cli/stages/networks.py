@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,13 +55,15 @@ def choose_device(name: str) -> torch.device:
     chosen = {"auto": present[-1], "cuda": "cuda:0"}.get(name, name)
     if chosen not in present:
         raise UsageError(f"--device {name}: not present on this machine; present: {', '.join(present)}")
+    torch.use_deterministic_algorithms("AMEFU_DETERMINISTIC" in os.environ, warn_only=True)
     return torch.device(chosen)
 
 
 def choose_precision(name: str, device: torch.device, *, training: bool = False) -> torch.dtype:
     """`float32`, `bfloat16`, or with `auto` the latter where the hardware multiplies in it."""
     if name == "auto":
-        name = "bfloat16" if _gains_by_bfloat16(device, training) else "float32"
+        fixed = "AMEFU_DETERMINISTIC" in os.environ
+        name = "bfloat16" if not fixed and _gains_by_bfloat16(device, training) else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 

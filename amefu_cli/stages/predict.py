@@ -66,7 +66,7 @@ def windows_in(
     size, each = vars(clip), [(video, window) for video, of in enumerate(windows) for window in of]
     frames = [np.unique(clip_by_rule(test_frames, window.frames, **size)) for _, window in each]
     rows = np.concatenate(
-        [table.nearest_rows(video, window.begin + read) for (video, window), read in zip(each, frames, strict=True)]
+        [table.rows(video, window.begin + read) for (video, window), read in zip(each, frames, strict=True)]
     )
     return replace(
         table, ids=tuple(f"{table.ids[video]} {window.begin}" for video, window in each),

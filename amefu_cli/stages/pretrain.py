@@ -1,6 +1,6 @@
 """frames.zarr or depth.zarr -> rgb.safetensors or depth.safetensors: one stream fine-tuned on the base classes.
 
-The paper's §4.1: the mean of the 16 frame features, a linear classifier over the base classes, cross entropy, SGD.
+The paper's §4.2: the mean of the 16 frame features, a linear classifier over the base classes, cross entropy, SGD.
 All randomness is a function of (seed, epoch, video or step), so a killed run goes on to the same weights.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import cast
@@ -23,19 +23,23 @@ from amefu_cli.artefacts.files.fingerprint import Provenance
 from amefu_cli.artefacts.stores.header import DepthHeader, FramesHeader, VideoRecord
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import Position, StreamHeader
+from amefu_cli.artefacts.weights.headers import Position, Probe, StreamHeader
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
 from amefu_cli.method.geometry import crop_corner
 from amefu_cli.method.sampling import middle_clip, random_clips
-from amefu_cli.settings import DEPTH_PERCENTILE, PretrainSettings
+from amefu_cli.settings import PretrainSettings
 from amefu_cli.stages import Progress
 from amefu_cli.stages.computing import LOADERS, ahead
 from amefu_cli.stages.networks import choose_device, choose_precision, load_backbone
 from amefu_cli.stages.training import Training
 
+PROBED_CLASSES, PROBED_VIDEOS = (
+    20,
+    10,
+)  # at most, and of each: forward passes of 200 videos, before and after each epoch
 Store = VideoStore[FramesHeader] | VideoStore[DepthHeader]
 Videos = Sequence[tuple[VideoRecord, int]]
 """The videos of one part of the data, with the class number of each."""
@@ -44,17 +48,18 @@ Videos = Sequence[tuple[VideoRecord, int]]
 class StreamClassifier(nn.Module):
     """A backbone and a linear classifier over the mean of a clip's frame features."""
 
-    def __init__(self, backbone: Backbone, classes: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int, *, zero: bool) -> None:
+        """`zero`: the classifier starts at zero, so that the first steps do not pull the backbone at random."""
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.dim, classes)
-        nn.init.zeros_(self.head.weight)  # so that the first steps do not pull the backbone at random
-        nn.init.zeros_(self.head.bias)
+        if zero:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
-    def forward(self, images: torch.Tensor, frames: int) -> torch.Tensor:
-        """Images (clips * frames, 3, height, width) -> logits float32 (clips, classes)."""
-        features = self.backbone(images).reshape(-1, frames, self.backbone.dim).mean(1)
-        return cast(torch.Tensor, self.head(features).float())
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features of the backbone (clips, frames, dim) -> logits float32 (clips, classes)."""
+        return cast(torch.Tensor, self.head(features.mean(1)).float())
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class Pretraining:
     store: Store
     train: Videos
     held_out: Videos
+    probed: (
+        Videos  # what the stream's features are looked at by; of classes that it is not trained on, if there are two
+    )
     header: StreamHeader
     settings: PretrainSettings
     device: torch.device
@@ -87,18 +95,28 @@ def split_held_out(records: Sequence[VideoRecord], *, share: float, seed: int) -
     return sorted(train, key=id_of), sorted(held_out, key=id_of)
 
 
+def probed_videos(records: Sequence[VideoRecord]) -> Videos:
+    """A few videos of each of some classes; none of fewer than two classes."""
+    by_class = groupby(sorted(records, key=attrgetter("class_name", "id")), attrgetter("class_name"))
+    several = [some for some in (list(group)[:PROBED_VIDEOS] for _, group in by_class) if len(some) > 1]
+    few = several[:PROBED_CLASSES] if len(several) > 1 else []
+    return [(record, label) for label, some in enumerate(few) for record in some]
+
+
 def prepare(
-    store: Store, records: Sequence[VideoRecord], header: StreamHeader, *, weights: str, device: str
-) -> Pretraining:
-    """What training a stream as `header` says needs, from `weights` (`imagenet`, `none` or a file) on. Raises
-    UsageError for weights of another network, AmefuError where ImageNet weights cannot be had."""
+    store: Store, records: Sequence[VideoRecord], header: StreamHeader, *, validation: Sequence[VideoRecord],
+    weights: str, device: str,
+) -> Pretraining:  # fmt: skip
+    """What training a stream on `records` as `header` says needs, from `weights` (`imagenet`, `none` or a file) on.
+    Raises UsageError for weights of another network, AmefuError where ImageNet weights cannot be had."""
     assert header.training is not None
     settings, place = header.training.settings, choose_device(device)
     train, held_out = split_held_out(records, share=settings.held_out, seed=settings.seed)
     torch.manual_seed(settings.seed)  # of a backbone with random weights
     backbone, provenance = load_backbone(header.backbone, weights)
     precision = choose_precision(settings.precision, place)
-    return Pretraining(store, train, held_out, header, settings, place, precision, backbone, provenance)
+    probed = probed_videos(validation) or probed_videos(records)
+    return Pretraining(store, train, held_out, probed, header, settings, place, precision, backbone, provenance)
 
 
 def pretrain(setup: Pretraining, files: TrainingRun[StreamHeader], *, progress: Progress) -> Position:
@@ -106,7 +124,8 @@ def pretrain(setup: Pretraining, files: TrainingRun[StreamHeader], *, progress: 
     step, where the loss is NaN or infinite."""
     settings = setup.settings
     torch.manual_seed(settings.seed)
-    model = StreamClassifier(setup.backbone, len({label for _, label in setup.train})).to(setup.device)
+    classes = len({label for _, label in setup.train})
+    model = StreamClassifier(setup.backbone, classes, zero=settings.zero_classifier).to(setup.device)
     model = model.to(memory_format=torch.channels_last)
     groups = [{"params": [*part.parameters()]} for part in (model.backbone, model.head)]
     rates = (settings.backbone_rate, settings.classifier_rate)
@@ -115,10 +134,12 @@ def pretrain(setup: Pretraining, files: TrainingRun[StreamHeader], *, progress: 
         model=model, kept=model, optimizer=optimizer, epochs=settings.epochs, rates=rates,
         steps=math.ceil(len(setup.train) / settings.videos_per_batch), decay_after=settings.decay_after,
         steps_from=lambda epoch, first: _steps(setup, model, optimizer, epoch, first),
-        validate=lambda: {"held_out_accuracy": _held_out_accuracy(setup, model)}, metric="held_out_accuracy",
-        advice="lower --backbone-rate, or use --precision float32",
+        validate=lambda: {"held_out_accuracy": _held_out_accuracy(setup, model), "probe": probe(setup, model)},
+        metric="held_out_accuracy", advice="lower --backbone-rate, or use --precision float32",
     )  # fmt: skip
     with files:
+        notes = replace(files.header.notes, probe_at_start=probe(setup, model))  # before a snapshot is loaded
+        files.header = replace(files.header, notes=notes)
         return training.run(files, progress)
 
 
@@ -144,12 +165,19 @@ def _steps(
         yield float(loss.detach())
 
 
-def _logits(setup: Pretraining, model: StreamClassifier, images: torch.Tensor) -> torch.Tensor:
-    """Images uint8 (clips, frames, crop, crop, 3) -> logits (clips, classes), in the precision asked for."""
+def _features(setup: Pretraining, model: StreamClassifier, images: torch.Tensor) -> torch.Tensor:
+    """Images uint8 (clips, frames, crop, crop, 3) -> features (clips, frames, dim), in the precision asked for."""
     backbone, flat = model.backbone, images.flatten(0, 1).to(setup.device, non_blocking=True)
     with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
-        seen = normalise(flat, mean=backbone.mean, std=backbone.std, dtype=torch.float32)
-        logits: torch.Tensor = model(seen, images.shape[1])
+        features: torch.Tensor = backbone(normalise(flat, mean=backbone.mean, std=backbone.std, dtype=torch.float32))
+    return torch.unflatten(features, 0, images.shape[:2])
+
+
+def _logits(setup: Pretraining, model: StreamClassifier, images: torch.Tensor) -> torch.Tensor:
+    """Images uint8 (clips, frames, crop, crop, 3) -> logits float32 (clips, classes)."""
+    features = _features(setup, model, images)
+    with torch.autocast(setup.device.type, setup.precision, enabled=setup.precision != torch.float32):
+        logits: torch.Tensor = model(features)
     return logits
 
 
@@ -165,6 +193,32 @@ def _held_out_accuracy(setup: Pretraining, model: StreamClassifier) -> float | N
     for images, labels in ahead(lambda some: _load(setup, videos, some), numbers, threads=LOADERS, depth=2):
         right += int((_logits(setup, model, images).argmax(1).cpu() == labels).sum())
     return right / len(videos)
+
+
+@torch.inference_mode()
+def probe(setup: Pretraining, model: StreamClassifier) -> Probe | None:
+    """What the features of the backbone, as it is now, tell of the probed videos (middle clip, centre crop); None
+    without any. A video's class is that of the prototype with the largest cosine, its own class's without itself."""
+    videos, size = setup.probed, setup.settings.videos_per_batch
+    if not videos:
+        return None
+    model.eval()
+    numbers = np.array_split(np.arange(len(videos)), range(size, len(videos), size))
+    means, lows, highs = [], [], []
+    for images, _ in ahead(lambda some: _load(setup, videos, some), numbers, threads=LOADERS, depth=2):
+        features = _features(setup, model, images)  # (clips, frames, dim)
+        means.append(features.mean(1))
+        lows.append(features.amin((0, 1)))
+        highs.append(features.amax((0, 1)))
+    constant = (torch.stack(lows).amin(0) == torch.stack(highs).amax(0)).float().mean()
+    vectors, labels = torch.cat(means), torch.tensor([label for _, label in videos], device=setup.device)
+    of_class = functional.one_hot(labels).float()  # (videos, classes)
+    own, counts = of_class.unsqueeze(-1) * vectors.unsqueeze(1), of_class.sum(0) - of_class
+    prototypes = (own.sum(0) - own) / counts.unsqueeze(-1)  # (videos, classes, dim)
+    chosen = functional.cosine_similarity(vectors.unsqueeze(1), prototypes, dim=-1).argmax(1)
+    trained_on = {record.id for record, _ in videos} <= {record.id for record, _ in (*setup.train, *setup.held_out)}
+    accuracy = float((chosen == labels).float().mean())
+    return Probe(accuracy, float(constant), len(videos), of_class.shape[1], trained_on)
 
 
 def _load(
@@ -185,7 +239,7 @@ def _read_clip(setup: Pretraining, record: VideoRecord, rng: np.random.Generator
     numbers = random_clips(np.array([record.frames]), rng=rng, **size)[0] if rng else middle_clip(record.frames, **size)
     if setup.store.kind == "depth":
         disparity = torch.from_numpy(read_disparity(stored, numbers))
-        images = encode_disparity(disparity, encoding=setup.header.depth_encoding, percentile=DEPTH_PERCENTILE)
+        images = encode_disparity(disparity, encoding=setup.header.depth_encoding)
     else:
         images = torch.from_numpy(read_frames(stored, numbers))
     height, width = images.shape[1:3]

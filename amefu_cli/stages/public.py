@@ -15,19 +15,20 @@ from safetensors.torch import save
 
 from amefu_cli.artefacts.files.atomic import write_atomic
 from amefu_cli.artefacts.files.fingerprint import path_identity
-from amefu_cli.artefacts.weights import checkpoint
-from amefu_cli.artefacts.weights.checkpoint import CheckpointNotes, FusionHeader, StreamHeader
+from amefu_cli.artefacts.weights import checkpoint, headers
+from amefu_cli.artefacts.weights.headers import CheckpointNotes, FusionHeader, StreamHeader
 from amefu_cli.artefacts.weights.public import KEPT, expected_shapes, file_names, roles_by_names
 from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.errors import UsageError
 from amefu_cli.method.backbones import build_backbone
 from amefu_cli.method.backbones.network import Backbone
-from amefu_cli.settings import RECIPES, ClipSettings
+from amefu_cli.settings import RECIPES, ClipSettings, Protocol
 from amefu_cli.stages.training import to_numpy, to_torch
 
 # What holds for every file of the public code; how long one was trained, and from which weights, none tells.
 BACKBONE, FUSION, CROP, ENCODING = "resnet50", "dgadain", 224, "magma"
 OFFICIAL = RECIPES["official"]
+PROTOCOL = Protocol(**OFFICIAL["frames"], **OFFICIAL["depth"], **OFFICIAL["features"])
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -78,7 +79,7 @@ def import_stream(path: Path, modality: str, arrays: Arrays) -> StreamHeader:
     """What an imported stream says of itself: what the public code has fixed, and the file that it is from."""
     return StreamHeader(
         role=modality, backbone=BACKBONE, crop=CROP, depth_encoding=ENCODING, classes=None, clip=ClipSettings(),
-        imported=checkpoint.ImportedStream(path_identity(path), flip=OFFICIAL["pretrain"]["flip"]),
+        imported=headers.ImportedStream(path_identity(path), PROTOCOL),
         notes=_notes(path, arrays["head.weight"]),
     )  # fmt: skip
 
@@ -87,7 +88,7 @@ def import_fusion(path: Path, arrays: Arrays, streams: Mapping[str, str]) -> Fus
     """What an imported fusion says of itself; `streams` are the fingerprints of the two that it goes with."""
     return FusionHeader(
         role="fusion", fusion=FUSION, dim=len(arrays["scale.bias"]), streams=streams, clip=ClipSettings(),
-        imported=checkpoint.ImportedFusion(path_identity(path), loss=OFFICIAL["meta-train"]["loss"]),
+        imported=headers.ImportedFusion(path_identity(path), loss=OFFICIAL["meta-train"]["loss"]),
         notes=_notes(path, arrays[f"{KEPT}fc.weight"]),
     )  # fmt: skip
 

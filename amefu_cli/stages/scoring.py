@@ -17,11 +17,11 @@ from torch.nn import functional
 from amefu_cli.artefacts.stores.features import FeatureTable
 from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_head, read_checkpoint
 from amefu_cli.artefacts.weights.public import KEPT
-from amefu_cli.method.episodes import Episodes
-from amefu_cli.method.heads import Model, build_fusion, build_head
+from amefu_cli.method.episodes import Episodes, hits
+from amefu_cli.method.heads import DEPTHS, Model, build_fusion, build_head
 from amefu_cli.method.heads.base import Head
 from amefu_cli.method.heads.fusion import fused_frames, video_vector
-from amefu_cli.method.heads.routes import hits, scored_chunks
+from amefu_cli.method.heads.routes import scored_chunks
 from amefu_cli.method.sampling import clip_by_rule
 from amefu_cli.settings import ClipSettings
 from amefu_cli.stages import Progress
@@ -32,22 +32,26 @@ VIDEOS_AT_ONCE = 64  # 64 videos × 16 frames × 2048 × 4 bytes: 8 MiB a stream
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model reads the videos of a feature table."""
+    """How a model reads the videos of a feature table; `depth_of` is that of its fusion's header."""
 
     model: Model
     test_frames: str
     clip: ClipSettings
     fusion: nn.Module | None
     device: torch.device
+    depth_of: tuple[str, int] = ("own", 0)
 
     def clips(self, table: FeatureTable) -> Iterator[list[torch.Tensor]]:
         """Some videos at a time, the clip (videos, frames, dim) of each stream, from view 0 of the frames that testing
         reads."""
         read = [clip_by_rule(self.test_frames, int(count), **vars(self.clip)) for count in table.frames]
-        rows = [table.nearest_rows(video, numbers) for video, numbers in enumerate(read)]
+        rows = [table.rows(video, numbers) for video, numbers in enumerate(read)]
+        rule, seed = self.depth_of
+        given = DEPTHS[rule].load()(table.labels, np.random.default_rng(seed))
+        read_by = {name: [rows[video] for video in given] if name == "depth" else rows for name in self.model.streams}
         for begin in range(0, len(rows), VIDEOS_AT_ONCE):
-            some = np.stack(rows[begin : begin + VIDEOS_AT_ONCE])  # (videos, frames)
-            streams = (table.streams[name][0][some] for name in self.model.streams)
+            some = slice(begin, begin + VIDEOS_AT_ONCE)
+            streams = (table.streams[name][0][np.stack(of[some])] for name, of in read_by.items())  # (videos, frames)
             yield [torch.from_numpy(stream).to(self.device).float() for stream in streams]
 
 
@@ -98,7 +102,7 @@ def load_head(path: Path) -> Head:
 def by_head(
     head: Head, frames: NDArray[np.float32], episodes: Episodes, *, device: torch.device, progress: Progress
 ) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, way, queries), by the frames (videos, frames, dim).
+    """Whether each query falls to its own class, (episodes, asked, queries), by the frames (videos, frames, dim).
 
     Only the videos of the episodes are embedded. `progress` is told the accuracy so far.
     """
@@ -113,7 +117,7 @@ def by_head(
 
     outcomes = np.empty(query.shape, dtype=np.bool_)
     for chunk, logits in scored_chunks(head, states, episodes, progress=tell):
-        outcomes[chunk] = found = hits(logits, query.shape[2])
+        outcomes[chunk] = found = hits(logits.cpu().numpy(), query.shape[2], first=chunk.start)
         so_far.update(right=int(found.sum()), queries=found.size)
     return outcomes
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from amefu_cli.artefacts.stores.features import FeatureTable
-from amefu_cli.artefacts.weights.checkpoint import FusionHeader, HeadHeader, Position, StreamHeader
+from amefu_cli.artefacts.weights.headers import FusionHeader, HeadHeader, Position, StreamHeader
 from amefu_cli.artefacts.weights.training_run import State, TrainingRun
-from amefu_cli.errors import Interrupted, NotFinite
+from amefu_cli.errors import Interrupted, NotFinite, UsageError
 from amefu_cli.interruption import HeldSignals
 from amefu_cli.method.episodes import Episodes, draw_episodes
-from amefu_cli.settings import MetaTrainSettings
+from amefu_cli.method.sampling import Places, start_clip, too_short
+from amefu_cli.settings import ClipSettings, MetaTrainSettings
 from amefu_cli.stages import Progress
 
 SNAPSHOT_SECONDS = 60.0
@@ -32,7 +33,7 @@ class Training:
     """What differs from one training to another.
 
     `steps_from(epoch, first)` makes the steps of an epoch from number `first` on and yields the loss of each;
-    `validate()` gives the numbers of an epoch, of which `metric`, the higher the better, chooses the best one; None
+    `validate()` gives the figures of an epoch, of which `metric`, the higher the better, chooses the best one; None
     where there is nothing to validate with, and the last epoch is kept.
     """
 
@@ -44,7 +45,7 @@ class Training:
     rates: Sequence[float]  # the learning rate of every parameter group
     decay_after: int  # epochs after which the rates fall by ×0.1; 0: never
     steps_from: Callable[[int, int], Iterator[float]]
-    validate: Callable[[], Mapping[str, float | None]]
+    validate: Callable[[], Mapping[str, Any]]
     metric: str
     advice: str  # what helps against a loss that is not finite
 
@@ -63,7 +64,7 @@ class Training:
             except Interrupted:
                 files.save(state_of(self.model, self.optimizer), position)
                 raise
-            accuracy = numbers[self.metric] or 0.0
+            accuracy = numbers[self.metric] or 0.0  # of a training without validation every epoch is as good
             best_epoch, best_accuracy = position.best_epoch, position.best_accuracy
             if accuracy >= best_accuracy:  # of equal ones the later: it has learned for longer
                 best_epoch, best_accuracy = epoch, accuracy
@@ -133,15 +134,43 @@ def to_torch(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
 def epoch_episodes(table: FeatureTable, settings: MetaTrainSettings, epoch: int) -> Episodes:
     """The episodes of the base classes that one epoch trains on."""
     return draw_episodes(
-        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries, count=settings.episodes,
-        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names,
+        table.labels, way=settings.way, shot=settings.shot, queries=settings.queries_each, count=settings.episodes,
+        rng=np.random.default_rng([settings.seed, epoch]), class_names=table.class_names, one_query=settings.one_query,
     )  # fmt: skip
 
 
+def places_of(table: FeatureTable, clip: ClipSettings, *, test_frames: str = "") -> Places:
+    """Where the clips of training may lie; where testing is that of the public code, `start`, it says how short videos
+    are read. Raises UsageError where a part of a video does not keep one whole run."""
+    places = Places.of(table.frame, table.start, table.frames, **vars(clip))
+    if len(lacking := np.flatnonzero((places.count == 0).any(1))):
+        raise UsageError(
+            f"{table.ids[lacking[0]]}: has no features of {clip.frames_per_segment} consecutive frames in each of "
+            f"{clip.segments} parts; add them with `amefu features`"
+        )
+    short = np.flatnonzero(too_short(table.frames, **vars(clip))) if test_frames == "start" else ()
+    read = {int(video): start_clip(int(table.frames[video]), **vars(clip)) for video in short}
+    return replace(places, always={video: table.rows(video, numbers) for video, numbers in read.items()})
+
+
+def gather_clips(
+    table: FeatureTable, videos: NDArray[np.int64], places: Places, *, clips: Mapping[str, int],
+    rng: np.random.Generator,
+) -> list[torch.Tensor]:  # fmt: skip
+    """The features of one episode's `videos` (videos,): of each stream so many `clips` as (clips, videos, frames, dim)
+    float16. Clip 0 of all streams is the matched one, of the same places (the paper's §3.3). All clips of a video are
+    of one view, drawn at random from all: the centre crop, by which is tested, and the random ones."""
+    rows = places.draw(videos, clips=max(clips.values()), rng=rng)  # (clips, videos, frames)
+    views = min(len(table.streams[name]) for name in clips)
+    view = rng.integers(0, views, size=len(videos))[:, None]
+    return [torch.from_numpy(table.streams[name][view, rows[:count]]) for name, count in clips.items()]
+
+
 def validation_episodes(table: FeatureTable, settings: MetaTrainSettings) -> Episodes:
-    """The episodes of the validation classes, the same ones after every epoch; of fewer ways where classes are few."""
+    """The episodes of the validation classes, the same ones after every epoch; of fewer ways where classes are few.
+    Every class has queries, which tell more of the accuracy than one an episode."""
     return draw_episodes(
-        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries,
+        table.labels, way=min(settings.way, len(table.class_names)), shot=settings.shot, queries=settings.queries_each,
         count=settings.validation_episodes, rng=np.random.default_rng([settings.seed, VALIDATION]),
         class_names=table.class_names,
     )  # fmt: skip

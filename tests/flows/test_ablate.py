@@ -17,12 +17,13 @@ from amefu_cli.commands.app import app
 from amefu_cli.errors import UsageError
 from amefu_cli.flows.compare import Comparison
 from amefu_cli.flows.splits import data_set_of
-from amefu_cli.flows.tables import Cell, Table, TableRow, Tables, plan_tables
+from amefu_cli.flows.tables import Cell, Table, TableRow, Tables, comparable_figures, plan_tables
 from amefu_cli.method.heads import FUSIONS, HEADS, MODELS
 from amefu_cli.method.heads.published import AMEFU, TABLES, Trial, num_aug_row
 from amefu_cli.settings import BUILT_IN, AblateSettings, parse_numbers
 from amefu_cli.stages import evaluate
 
+OF_CLASS = Trial("amefu", fusion="dgadain", num_aug=0, depth_of="class")
 SHARED = Path(__file__).parents[3] / "shared" / "reference" / "paper_tables.json"
 
 
@@ -41,11 +42,16 @@ def test_the_rows_of_all_tables():
         "Table 3: ablation": [
             "RGB", "Depth", "RGB + Depth + Concat", "RGB + Depth + DGAdaIN", "RGB guide Depth", "DGAdaIN",
             "two-way guidance", "num_aug = 1", "num_aug = 2", "num_aug = 3",
-            "as many steps as num_aug = 2, all matched",
+            "as many steps as num_aug = 2, all matched", "RGB through one linear layer",
+            "Depth through one linear layer", "DGAdaIN, then one linear layer",
+            "Concat, depth of another video of the class", "Concat, depth of a random video",
+            "DGAdaIN, depth of another video of the class", "DGAdaIN, depth of a random video",
         ],
     }  # fmt: skip
     assert made.trials[0] == made.amefu == Trial("amefu", fusion="dgadain", num_aug=2)
-    assert len(made.trials) == len({trial.name for trial in made.trials}) == 17
+    assert OF_CLASS in made.trials
+    assert OF_CLASS.name == "amefu-prototype-cosine-dgadain-0aug-depth-of-class"
+    assert len(made.trials) == len({trial.name for trial in made.trials}) == 24
     assert made.streams == ("rgb", "depth", "imagenet")
 
 
@@ -53,6 +59,25 @@ def test_a_row_of_the_paper_that_another_training_does_not_give():
     (rows,) = plan_tables(AblateSettings(tables="2"), num_aug=3).tables.values()
     assert (rows[-1].title, rows[-1].trial.num_aug, rows[-1].figures) == ("AMeFu-Net", 3, {})
     assert rows[0].figures["ucf101"] == {1: 76.4, 3: 88.7, 5: 92.1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "figures"),
+    [
+        ({}, {"kinetics100": {1: 73.6, 5: 86.6}}),
+        ({"shots": [5, 6]}, {"kinetics100": {5: 86.6}}),
+        ({"shots": [6]}, {}),
+        ({"way": 10}, {}),
+        ({"backbones": ("resnet18",)}, {}),
+        ({"backbones": ("resnet50", "resnet18")}, {}),
+        ({"data_set": "ucf101"}, {}),
+        ({"data_set": None}, {}),
+    ],
+)
+def test_figures_stand_where_all_is_the_papers(changed, figures):
+    alike = {"data_set": "kinetics100", "way": 5, "shots": [1, 5], "backbones": ("resnet50",)} | changed
+    (row,) = [row for row in TABLES["1"].rows if row.title == "RGB + Depth + DGAdaIN"]
+    assert comparable_figures(row, **alike) == figures
 
 
 def test_every_fusion_has_its_row():
@@ -122,8 +147,8 @@ def row(title, accuracy, difference, low, high, *, trial=AMEFU, paper=None, devi
         significant=low > 0 or high < 0,
     )  # fmt: skip
     cell = Cell(accuracy, 0.0086, deviation, {} if trial == AMEFU else {"AMeFu-Net": less}, ("a.json",))
-    options = {"end_to_end": False, "ours": False, "note": ""} | more
-    return TableRow(title, trial, {"1": paper} if paper else {}, shots={"1": cell} if trial else {}, **options)
+    figures = {"kinetics100": {1: paper}} if paper else {}
+    return TableRow(title, trial, figures, shots={"1": cell} if trial else {}, **more)
 
 
 def test_the_layout():
@@ -132,6 +157,7 @@ def test_the_layout():
         row("TAM", 0.742, 0.001, -0.003, 0.005, trial=Trial("rgb", "otam"), paper=73.0, end_to_end=True),
         row("CFA", 0, 0, 0, 0, trial=None, paper=69.9, end_to_end=True, note="not run: why."),
         row("AMeFu-Net", 0.741, 0, 0, 0, paper=74.1, deviation=0.0052),
+        row("Foreign", 0.731, -0.01, -0.02, -0.001, trial=OF_CLASS, ours=True, note="a control: why."),
     )
     made = Tables(
         preset="paper", recipe=Recipes("paper", "tuned"), data_set="kinetics100", missing_videos=3,
@@ -148,13 +174,14 @@ def test_the_layout():
         "## Table 1: some\n\n"
         "|  | 1-shot | paper |\n| --- | --- | --- |\n"
         "| RGB (ours) | 73.60 ± 0.86 | – |\n| TAM | 74.20 ± 0.86 | 73.0† |\n| CFA | – | 69.9† |\n"
-        "| AMeFu-Net | 74.10 ± 0.86 (0.52) | 74.1 |\n\n"
+        "| AMeFu-Net | 74.10 ± 0.86 (0.52) | 74.1 |\n| Foreign (ours) | 73.10 ± 0.86 | – |\n\n"
         "†: the backbone behind the paper's figure learned with its head, end to end.\n\n"
         f"- TAM: `otam` on `rgb`, {HEADS['otam'].citation}. {HEADS['otam'].exactness}\n"
-        "- CFA: not run: why.\n\n"
+        "- CFA: not run: why.\n- Foreign: a control: why.\n\n"
         "Difference from AMeFu-Net, points:\n\n"
         "|  | 1-shot |\n| --- | --- |\n"
         "| RGB (ours) | −0.50 [−0.91, −0.09] |\n| TAM | ≈ +0.10 [−0.30, +0.50] |\n"
+        "| Foreign (ours) | −1.00 [−2.00, −0.10] |\n"
     )
 
 
@@ -180,11 +207,12 @@ def rows_of(told):
 def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
     told = json.loads(amefu(feature_space, "ablate", "--shots", "1,2", "--num-aug", "1", "--json"))
     folder, rows = feature_space / "ablation", rows_of(told)
-    assert sorted(counted) == sorted([*["amefu"] * 7, "rgb", "depth", "rgb-basenet", "rgb-basenet++"])
+    assert sorted(counted) == sorted([*["amefu"] * 14, "rgb", "depth", "rgb-basenet++"])  # rgb-basenet: its frames
     trained = sorted(path.name.rpartition("-")[0] for path in folder.glob("*.safetensors"))
     assert trained == [
-        "concat-0aug", "dgadain-0aug", "dgadain-1aug", "dgadain-2aug", "dgadain-2matched", "rgb-cmn-embedding",
-        "rgb-guides-depth-0aug",
+        "concat-0aug", "concat-0aug-depth-of-class", "concat-0aug-depth-of-random", "depth-linear-0aug",
+        "dgadain-0aug", "dgadain-0aug-depth-of-class", "dgadain-0aug-depth-of-random", "dgadain-1aug", "dgadain-2aug",
+        "dgadain-2matched", "dgadain-linear-0aug", "rgb-cmn-embedding", "rgb-guides-depth-0aug", "rgb-linear-0aug",
         "rgb-second-order-relation", "rgb-tarn", "two-way-0aug",
     ]  # fmt: skip
     assert rows.pop("CFA")["shots"] == {}
@@ -197,8 +225,9 @@ def test_all_rows_on_the_same_queries_and_once(feature_space, counted):
         assert len({result.asked.episodes_fingerprint for (_, of), result in results.items() if of == shot}) == 1
     for (title, shot), result in results.items():
         row, asked = rows[title], result.asked
-        assert {name: row["trial"][name] for name in ("model", "head", "fusion", "num_aug")} == {
+        assert {name: row["trial"][name] for name in ("model", "head", "fusion", "num_aug", "depth_of")} == {
             "model": asked.model, "head": asked.head, "fusion": asked.fusion, "num_aug": asked.num_aug,
+            "depth_of": asked.depth_of,
         }  # fmt: skip
         cell = row["shots"][shot]
         assert cell["accuracy"] == pytest.approx(result.found.accuracy, abs=1e-12)
@@ -288,7 +317,7 @@ def test_a_dry_run_trains_nothing(feature_space):
     typed = ["ablate", "--seeds", "2", "--dry-run", "--no-upstream", "--workspace", str(feature_space)]
     done = CliRunner().invoke(app, typed, catch_exceptions=False)
     assert "would train dgadain-2aug-" in done.stderr
-    assert done.stderr.count("aug-") == 2 * 7  # concat, two-way, rgb-guides-depth, dgadain with 0 to 3
+    assert done.stderr.count("aug-") == 2 * 14  # seven fusions, dgadain with 1 to 3 too, four with others' depth
     assert done.stderr.count("rgb-tarn-") == 2
     assert not (feature_space / "ablation").exists()
 

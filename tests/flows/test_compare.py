@@ -62,7 +62,7 @@ def test_a_paired_difference_by_hand(pair, tmp_path):
     (found,) = told["compared"]
     half_width = 1.96 * np.sqrt((4 * 0.25**2 / 3) / 4)
     assert told["reference"] == str(pair[0])
-    assert told["interval_over"] == "episodes"
+    assert told["interval_over"] == "episodes of these classes alone"
     assert found["paired"] is True
     assert found["difference"] == pytest.approx(0.25)
     assert found["over_episodes_95"] == [pytest.approx(0.25 - half_width), pytest.approx(0.25 + half_width)]

@@ -41,7 +41,8 @@ def vector(model, video, fusion):
     name, _, number = video.partition("/v_")
     features = {stream: clip[0].astype(np.float32) for stream, clip in clip_features(name, int(number)).items()}
     if model == "rgb-basenet":
-        return features["imagenet"][CONSECUTIVE].mean(0)
+        frames = features["imagenet"][CONSECUTIVE]
+        return (frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0)
     if model == "amefu":
         fused = fusion(*(torch.from_numpy(features[stream][MIDDLE]) for stream in ("rgb", "depth")))
         mean = fused.detach().numpy()
@@ -85,7 +86,7 @@ def test_every_model_agrees_with_a_plain_loop(feature_space, tmp_path, model):
     told = json.loads(amefu(feature_space, "evaluate", "--model", model, "--episodes", tmp_path / "file", "--json"))
     result = open_result(feature_space / "results" / told["file"].rpartition("/")[2])
     assert result.found.right == plain_loop(model, read_episodes(tmp_path / "file"), fusion)
-    assert result.asked.head == f"prototype-{'euclidean' if model == 'rgb-basenet' else 'cosine'}"
+    assert result.asked.head == ("unit-frames-euclidean" if model == "rgb-basenet" else "prototype-cosine")
     assert result.asked.test_frames == ("consecutive" if model == "rgb-basenet" else "middle")
     assert result.found.accuracy == pytest.approx(np.mean(result.found.right) / 10)
     assert told["accuracy"] == result.found.accuracy

@@ -125,3 +125,17 @@ def test_a_head_of_another_model_is_refused(feature_space: Path) -> None:
     (feature_space / "other.json").write_text(json.dumps(split))
     with pytest.raises(UsageError, match="amefu meta-train --head trx --rebuild"):
         amefu(feature_space, "evaluate", "--head", "trx", "--model", "rgb", "--split", feature_space / "other.json")
+
+
+def test_the_depth_of_other_videos_is_a_control_that_results_name_and_no_head_learns_on(feature_space: Path) -> None:
+    words = ("--depth-of", "class", "--num-aug", "0")
+    amefu(feature_space, "meta-train", *words)
+    told = json.loads(amefu(feature_space, "evaluate", "--json"))
+    assert told["depth_of"] == "class"
+    assert "1-shot, --depth-of class" in amefu(feature_space, "evaluate")
+    amefu(feature_space, "meta-train", "--num-aug", "0", "--rebuild")
+    own = json.loads(amefu(feature_space, "evaluate", "--json"))
+    assert (own["depth_of"], own["fingerprints"]["fusion"] != told["fingerprints"]["fusion"]) == ("own", True)
+    amefu(feature_space, "meta-train", *words, "--rebuild")
+    with pytest.raises(UsageError, match="fuses the depth of other videos, a control, on whose frames no head learns"):
+        amefu(feature_space, "meta-train", "--head", "trx")

@@ -12,23 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FIXTURES
+from conftest import FIXTURES, MakeClips
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from amefu_cli.artefacts.files.episodes import DrawnEpisodes, EpisodeNotes
 from amefu_cli.artefacts.files.fingerprint import path_identity
+from amefu_cli.artefacts.files.results import open_result
 from amefu_cli.artefacts.files.split import make_split
-from amefu_cli.artefacts.stores.header import FeaturesHeader, FeaturesNotes
-from amefu_cli.artefacts.stores.store import VideoStore
-from amefu_cli.artefacts.weights.checkpoint import (
-    ImportedFusion,
-    ImportedStream,
-    StreamHeader,
-    open_fusion,
-    open_stream,
-    write_checkpoint,
-)
+from amefu_cli.artefacts.files.workspace import imported_protocol
+from amefu_cli.artefacts.stores.header import DepthHeader, FeaturesHeader, FeaturesNotes
+from amefu_cli.artefacts.stores.store import VideoStore, open_store
+from amefu_cli.artefacts.weights.checkpoint import open_fusion, open_stream, write_checkpoint
+from amefu_cli.artefacts.weights.headers import ImportedFusion, ImportedStream, StreamHeader
 from amefu_cli.artefacts.weights.sources import read_tensors
 from amefu_cli.commands.app import app
 from amefu_cli.errors import DamagedFile, SettingsMismatch, UsageError
@@ -38,7 +34,7 @@ from amefu_cli.flows.evaluate import Novel, settings_of_result
 from amefu_cli.flows.public import refuse_others
 from amefu_cli.flows.streams import streams_of
 from amefu_cli.method.heads.fusion import video_vector
-from amefu_cli.settings import ClipSettings, FallbackSettings, FeaturesSettings
+from amefu_cli.settings import ClipSettings, FallbackSettings, FeaturesSettings, Protocol
 from amefu_cli.stages.networks import load_backbone
 from amefu_cli.stages.public import public_fusion, read_public, write_public, write_tensors
 from amefu_cli.stages.scoring import load_fusion
@@ -65,6 +61,13 @@ def amefu(*words: str | Path) -> str:
     if done.exception is not None:
         raise done.exception
     return done.stdout
+
+
+def said_by(*words: str | Path) -> str:
+    """What one command says on stderr, run in this process; its error is raised."""
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stderr
 
 
 def tensor_by_rule(name: str, shape: list[int], index: int) -> torch.Tensor:
@@ -158,7 +161,7 @@ def test_an_imported_model_says_what_it_is_and_fits_together(public: Path, impor
     assert (rgb.role, rgb.backbone, rgb.classes) == ("rgb", "resnet50", None)
     assert (rgb.crop, rgb.depth_encoding) == (224, "magma")
     assert (rgb.notes.classes, rgb.notes.recipe) == (64, "official")
-    assert (rgb.training, rgb.imported) == (None, ImportedStream(file, flip=0.5))
+    assert (rgb.training, rgb.imported) == (None, ImportedStream(file, Protocol("official", "lanczos", "start", 0.5)))
     assert (fusion.fusion, fusion.dim) == ("dgadain", 2048)
     assert (fusion.training, fusion.imported) == (None, ImportedFusion(file, loss="double_softmax"))
     rows = streams_from(imported).streams
@@ -203,6 +206,106 @@ def test_importing_again_changes_nothing_and_another_file_is_refused(public: Pat
     (public / "other.pkl").write_bytes(b"another file")
     with pytest.raises(SettingsMismatch, match=r"rgb.safetensors: holds another checkpoint than .*other.pkl gives"):
         refuse_others(public / "other.pkl", [imported / "rgb.safetensors"])
+
+
+def test_an_imported_model_is_evaluated_as_it_was_trained(
+    imported: Path, tmp_path: Path, make_clips: MakeClips
+) -> None:
+    """Without one word about geometry or frames on any line."""
+    for path in imported.glob("*.safetensors"):
+        os.link(path, tmp_path / path.name)
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["bow"], "test": ["spin", "wave"]}))
+    make_clips(tmp_path / "videos", ("bow", "spin", "wave"), clips=2, frames=5)
+    said = said_by("depth", tmp_path / "videos", "--estimator", "tiny", "--workspace", tmp_path)
+    assert "frames: geometry official, as the imported checkpoint was trained and tested" in said
+    assert open_store(tmp_path / "depth.zarr", DepthHeader, fix="").header.settings.resize == "lanczos"
+    words = ("--way", "2", "--episodes", "10", "--out", tmp_path / "r.json", "--workspace", tmp_path)
+    said = said_by("evaluate", *words)
+    assert "features: test_frames start, flip 0.5, as the imported checkpoint was trained and tested" in said
+    assert "were trained and tested by" not in said
+    asked = open_result(tmp_path / "r.json").asked
+    assert asked.test_frames == "start"
+    assert (asked.switches.geometry, asked.switches.test_frames, asked.switches.flip) == ("official", "start", 0.5)
+
+
+# What an import says of frames -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken_over(tmp_path: Path, make_clips: MakeClips) -> Path:
+    """A workspace whose streams say that they were imported; nobody loads them. Beside it are `videos`."""
+    make_clips(tmp_path / "videos", ("bow", "spin", "wave"), clips=2, frames=5)
+    work = tmp_path / "work"
+    protocol = Protocol("official", "lanczos", "start", 0.5)
+    for name in ("rgb", "depth"):
+        header = StreamHeader(
+            role=name, backbone="squeezenet1_1", crop=32, depth_encoding="magma", classes=None, clip=ClipSettings(),
+            imported=ImportedStream("0" * 16, protocol),
+        )  # fmt: skip
+        write_checkpoint(work / f"{name}.safetensors", {"x": np.zeros(1, np.float32)}, header)
+    (work / "amefu.toml").write_text('[depth]\nestimator = "tiny"\n')
+    (work / "split.json").write_text(json.dumps({"train": ["bow"], "test": ["spin", "wave"]}))
+    return work
+
+
+BY_PROTOCOL = "the imported streams were trained and tested by"
+
+
+def test_other_frames_than_those_of_the_import_are_named(taken_over: Path) -> None:
+    said_by("depth", taken_over.parent / "videos", "--recipe", "paper", "--workspace", taken_over)
+    said = said_by("features", "--dry-run", "--workspace", taken_over)
+    (line,) = (line for line in said.splitlines() if BY_PROTOCOL in line)
+    assert line.endswith(
+        f"{BY_PROTOCOL} geometry official, but {taken_over / 'features.zarr'} has geometry square; for the public "
+        "code's numbers type `amefu frames VIDEOS --rebuild --geometry official`"
+    )
+
+
+def test_what_is_said_wins_over_the_import(taken_over: Path) -> None:
+    said_by("depth", taken_over.parent / "videos", "--workspace", taken_over)
+    words = ("features", "--dry-run", "--workspace", taken_over)
+    assert BY_PROTOCOL not in said_by(*words)
+    middle = f"{BY_PROTOCOL} test_frames start, but {taken_over / 'features.zarr'} has test_frames middle; for"
+    assert middle in said_by(*words, "--test-frames", "middle")
+    assert middle in said_by(*words, "--recipe", "paper")
+    config = taken_over / "amefu.toml"
+    config.write_text(config.read_text() + '[features]\ntest-frames = "middle"\n')
+    assert middle in said_by(*words)
+    assert BY_PROTOCOL not in said_by(*words, "--test-frames", "start")
+
+
+def test_a_stream_that_is_named_decides_too(taken_over: Path) -> None:
+    said_by("depth", taken_over.parent / "videos", "--workspace", taken_over)
+    for name in ("rgb", "depth"):
+        (taken_over / f"{name}.safetensors").rename(taken_over / f"public-{name}.safetensors")
+    streams = (
+        "--rgb",
+        taken_over / "public-rgb.safetensors",
+        "--depth-stream",
+        taken_over / "public-depth.safetensors",
+    )
+    words = ("features", "--dry-run", "--workspace", taken_over, *streams)
+    assert BY_PROTOCOL not in said_by(*words)
+    assert BY_PROTOCOL in said_by(*words, "--test-frames", "middle")
+
+
+def test_an_import_by_an_older_version_is_replaced(tmp_path: Path) -> None:
+    header = StreamHeader(
+        role="rgb", backbone="resnet50", crop=224, depth_encoding="magma", classes=None, clip=ClipSettings(),
+        imported=ImportedStream("0" * 16, Protocol()),
+    )  # fmt: skip
+    path = tmp_path / "rgb.safetensors"
+    write_checkpoint(path, {"x": np.zeros(1, np.float32)}, header)
+    assert dict(imported_protocol([path])) == vars(Protocol())
+    path.write_bytes(path.read_bytes().replace(b"protocol", b"flipping"))
+    assert imported_protocol([tmp_path / "none", path]) == {}
+    with pytest.raises(DamagedFile, match=r"'imported' has no field 'flipping'\); make it again with --rebuild"):
+        open_stream(path, "rgb")
+    torch.save(small_stream(), tmp_path / "model.pkl")
+    assert "training classes" in amefu(
+        "import", tmp_path / "model.pkl", "--role", "rgb", "--workspace", tmp_path, "--rebuild"
+    )
+    assert imported_protocol([path])["geometry"] == "official"
 
 
 # Small files: what is refused --------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(place: Path) -> N
 def test_other_settings_of_the_workspace_make_all_of_it_again(place: Path) -> None:
     predicted("examples", "clips")
     config = Path("work/amefu.toml")
-    config.write_text(config.read_text().replace('weights = "none"', 'weights = "none"\nseed = 3'))  # changes nothing
+    config.write_text(config.read_text().replace('weights = "none"', 'weights = "none"\nflip = 0.5'))  # changes nothing
     assert "features.zarr is up to date" in said("examples", "clips")
     config.write_text(config.read_text().replace("size = 32", "size = 40"))
     text = said("examples", "clips")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -255,22 +256,23 @@ def test_a_result_says_by_which_recipes_it_was_made(finished_workspace: Path) ->
 # The flip ----------------------------------------------------------------------------------------------------
 
 
-def views_of(images: torch.Tensor, flip: float, views: int = 9) -> torch.Tensor:
+def views_of(images: torch.Tensor, mirrored: Collection[int], views: int = 9) -> torch.Tensor:
     record = VideoRecord("jump/1", len(images), None, "jump/1.mp4", {}, "0" * 16)
     row = Stream(reads="frames", backbone="resnet18", network="none", crop=6, size=6)
-    return crop_views(images, VideoJob(record, {}, np.arange(len(images)), views), row, 0, flip)
+    return crop_views(images, VideoJob(record, {"mirrored": mirrored}, np.arange(len(images)), views), row, 0)
 
 
 def test_random_views_are_mirrored_alike_in_all_frames_and_both_streams_and_the_centre_never() -> None:
     rgb = torch.arange(2 * 8 * 8 * 3, dtype=torch.uint8).view(2, 8, 8, 3)
-    plain, mirrored, half = (views_of(rgb, flip) for flip in (0.0, 1.0, 0.5))
+    plain, mirrored, some = (views_of(rgb, views) for views in ((), range(1, 9), [2, 5]))
 
     assert torch.equal(plain[0], mirrored[0])
     assert torch.equal(plain[1:].flip(3), mirrored[1:])
-    flips = [not torch.equal(one, other) for one, other in zip(plain, half, strict=True)]
-    assert 0 < sum(flips) < len(flips)
+    flips = [not torch.equal(one, other) for one, other in zip(plain, some, strict=True)]
+    assert [view for view, flipped in enumerate(flips) if flipped] == [2, 5]
     depth = 255 - rgb
-    assert torch.equal(views_of(depth, 0.5), 255 - half)
+    assert torch.equal(views_of(depth, [2, 5]), 255 - some)
+    assert torch.equal(views_of(rgb, (), views=3), plain[:3])  # fewer views are the first of them
 
 
 def test_a_flip_that_no_view_takes_part_in_is_warned_of(workspace: Path) -> None:

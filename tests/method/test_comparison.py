@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.errors import UsageError
+from amefu_cli.flows.compare import student
 from amefu_cli.method.comparison import (
     Interval,
     draw_class_weights,
+    interval_over_classes,
     paired_difference,
-    percentile_interval,
     resampled_means,
     unpaired_difference,
     widened,
@@ -102,8 +103,27 @@ def test_the_resampled_spread_is_that_of_the_classes_and_of_the_episodes():
     assert 0.95 < spread / (0.5 / np.sqrt(3000)) < 1.25  # chance differences between classes count a little twice
 
 
-def test_percentiles():
-    assert percentile_interval(50.0, np.arange(101.0)) == Interval(50.0, 2.5, 97.5)
+def test_few_classes_move_both_bounds_away():
+    """Of 5 classes by Student's t of 4 degrees of freedom, 2.776 / 1.96, times the root of 5 / 4."""
+    found = interval_over_classes(50.0, np.arange(101.0), 5, student=student(4))
+    reach = 47.5 * 2.7764451 / 1.96 * np.sqrt(5 / 4)
+    assert (found.value, found.low, found.high) == pytest.approx((50.0, 50 - reach, 50 + reach))
+
+
+@pytest.mark.parametrize("classes", [5, 10])
+def test_over_classes_a_true_zero_is_covered(classes):
+    """Of 300 comparisons with class effects but none on average, about 95 in 100 intervals hold 0; over episodes alone
+    a fourth."""
+    rng, covered, over_episodes = np.random.default_rng(0), [], []
+    for _ in range(300):
+        of_way = np.argsort(rng.random((400, classes)), axis=1)[:, :5]
+        values = rng.normal(0, 0.1, classes)[of_way] + rng.normal(0, 0.2, of_way.shape)
+        resampled = resampled_means(values, of_way, draw_class_weights(classes, resamples=200, rng=rng), rng=rng)
+        found = interval_over_classes(float(values.mean()), resampled, classes, student=student(classes - 1))
+        covered.append(found.low <= 0 <= found.high)
+        over_episodes.append(abs(values.mean()) < 1.96 * values.mean(1).std() / np.sqrt(400))
+    assert 0.92 < np.mean(covered) < 0.985
+    assert np.mean(over_episodes) < 0.5
 
 
 def test_a_second_cause_widens_an_interval():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from PIL import Image
 from torch import Tensor
 
 from amefu_cli.artefacts.files.fingerprint import path_identity
@@ -420,3 +421,27 @@ def test_without_an_extra_the_line_that_installs_it_is_given(
     message = f"the estimator '{name}' needs {module}, which is not installed: `pip install 'amefu[{extra}]'`"
     with pytest.raises(UsageError, match=re.escape(message)):
         build(name, b"")
+
+
+def test_lanczos_is_pillows() -> None:
+    """Frames reach the network as the public code brings them to its size; without it bilinear."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 24, 30, 3), np.uint8)
+    seen = []
+
+    class Network:
+        larger_is_farther = False
+
+        def size(self, height: int, width: int) -> tuple[int, int]:
+            return 16, 48
+
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return images[:, 0]
+
+    for lanczos in (True, False):
+        disparity = Estimator(Network(), False, lanczos)(torch.from_numpy(frames))
+        assert disparity.shape == (2, 24, 30)
+    pictures = [Image.fromarray(frame).resize((48, 16), Image.Resampling.LANCZOS) for frame in frames]
+    expected = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(seen[0], expected)
+    assert not torch.equal(seen[1], expected)

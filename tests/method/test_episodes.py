@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.errors import UsageError
-from amefu_cli.method.episodes import Episodes, draw_episodes
+from amefu_cli.method.episodes import Episodes, depth_of_any, depth_of_class, draw_episodes, hits
 
 NAMES = ["archery", "bowling", "fencing", "diving"]
 
 
-def draw(labels, *, way, shot, queries, count, seed=0):
+def draw(labels, *, way, shot, queries, count, seed=0, one_query=False):
     rng = np.random.default_rng(seed)
-    return draw_episodes(np.array(labels), way=way, shot=shot, queries=queries, count=count, rng=rng, class_names=NAMES)
+    return draw_episodes(
+        np.array(labels), way=way, shot=shot, queries=queries, count=count, rng=rng, class_names=NAMES,
+        one_query=one_query,
+    )  # fmt: skip
 
 
 def test_a_class_is_used_up_exactly():
@@ -57,6 +60,20 @@ def test_the_same_seed_the_same_episodes():
     assert (first.support == again.support).all()
     assert (first.query == again.query).all()
     assert (first.support != other.support).any()
+
+
+def test_one_query_an_episode_is_of_a_random_class():
+    """The same episodes as with a query of each class, but for the queries that are left out; each class is asked for
+    about as often."""
+    labels = np.repeat(np.arange(4), 9)
+    every, one = (
+        draw(labels, way=3, shot=2, queries=1, count=6000, one_query=one_query) for one_query in (False, True)
+    )
+    assert (one.query.shape, one.targets.tolist(), one.videos.shape) == ((6000, 1, 1), [0], (6000, 7))
+    assert np.array_equal(one.support, every.support)
+    assert np.array_equal(one.query, every.query[:, :1])
+    assert np.array_equal(labels[one.query[:, :, 0]], one.asked)
+    assert np.abs(np.bincount(one.asked.ravel()) / 1500 - 1).max() < 0.1
 
 
 def test_of_one_seed_more_shots_have_the_same_queries_and_first_supports():
@@ -140,3 +157,23 @@ def test_mismatched_axes_are_refused():
     message = r"classes \(4, 2\), support \(4, 2, 1\) and query \(4, 3, 1\) must share their first two axes"
     with pytest.raises(ValueError, match=message):
         Episodes(classes, support, query)
+
+
+@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=30).map(np.array), seed=st.integers(0, 9))
+def test_the_depth_of_another_video_is_given_once_and_never_its_own(labels, seed):
+    everyone = np.arange(len(labels))
+    for draw_given, group in ((depth_of_any, np.zeros_like(labels)), (depth_of_class, labels)):
+        given = draw_given(labels, np.random.default_rng(seed))
+        assert sorted(given) == [*everyone]
+        assert (group[given] == group).all()
+        alone = np.bincount(group)[group] == 1
+        assert ((given == everyone) == alone).all()
+
+
+def test_a_tie_is_right_as_often_as_a_guess():
+    """Equal logits of 4 ways: with a query of each class one of four is right, with a single one every fourth."""
+    assert hits(np.zeros((8, 4, 4)), 1).mean() == 0.25
+    assert hits(np.zeros((8, 1, 4)), 1).ravel().tolist() == [True, False, False, False] * 2
+    assert hits(np.zeros((3, 1, 4)), 1, first=3).ravel().tolist() == [False, True, False]
+    tied = np.array([[[1.0, 1, 0]], [[1, 1, 0]], [[0, 1, 1]], [[2, 1, 1]]])  # the first one's share of the largest
+    assert hits(tied, 1).ravel().tolist() == [True, False, False, True]

@@ -129,3 +129,18 @@ def test_concatenation_by_hand():
     rgb, depth = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     assert fusion.fuse_frames(rgb, depth).tolist() == [[-0.5], [-0.5]]
     assert fusion(rgb, depth).tolist() == [-0.5]
+
+
+@torch.no_grad()
+def test_one_layer_by_hand_and_what_it_does_not_see():
+    """2 r + 1 of RGB alone, of depth alone; and 2 x + 1 of what DGAdaIN gives."""
+    rgb, depth = torch.tensor([[1.0, 3.0], [2.0, 5.0]]), torch.tensor([[4.0, 0.0], [6.0, 1.0]])
+    layer = {"linear.weight": 2 * torch.eye(2), "linear.bias": torch.ones(2)}
+    for name, seen in (("rgb-linear", rgb), ("depth-linear", depth)):
+        fusion = build_fusion(name, 2)
+        fusion.load_state_dict(layer)
+        assert fusion.fuse_frames(rgb, depth).tolist() == (2 * seen + 1).tolist()
+        assert fusion(rgb, depth).tolist() == (2 * seen.mean(0) + 1).tolist()
+    fusion = build_fusion("dgadain-linear", 2)
+    fusion.load_state_dict(layer, strict=False)
+    torch.testing.assert_close(fusion.fuse_frames(rgb, depth), 2 * fusion.dgadain.fuse_frames(rgb, depth) + 1)

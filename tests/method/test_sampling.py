@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from amefu_cli.errors import UsageError
 from amefu_cli.method.heads import TEST_CLIPS
 from amefu_cli.method.sampling import (
-    asynchronous_clips,
+    Places,
     clip_by_rule,
     consecutive_clip,
     eight_clip,
     joined,
     middle_clip,
+    mirrored_views,
     random_clips,
+    spread_runs,
     start_clip,
     windows_of,
 )
@@ -152,18 +154,103 @@ def test_the_middle_run_leaves_equal_room_on_both_sides(frames, segments, frames
             assert (stop - 1 - run[-1]) - (run[0] - first) in (0, 1)
 
 
-@given(frames=counts, seed=st.integers(0, 9), num_aug=st.integers(0, 3))
-def test_asynchrony_leaves_the_matched_clip_untouched(frames, seed, num_aug):
-    matched = random_clips(frames, **FOUR_BY_FOUR, rng=np.random.default_rng(seed))
-    clips = asynchronous_clips(frames, **FOUR_BY_FOUR, num_aug=num_aug, rng=np.random.default_rng(seed))
-    assert clips.shape == (1 + num_aug, len(frames), 16)
-    assert (clips[0] == matched).all()
+def test_runs_lie_evenly_over_the_places_of_each_part():
+    """40 frames, parts of 10: runs of 3 have the places 0 to 7 of each."""
+    size = {"segments": 4, "frames_per_segment": 3}
+    kept = {runs: spread_runs(40, runs=runs, **size)[:10].tolist() for runs in (1, 2, 3, 4)}
+    assert kept == {
+        1: [3, 4, 5, 13, 14, 15, 23, 24, 25, 33],
+        2: [0, 1, 2, 7, 8, 9, 10, 11, 12, 17],
+        3: [0, 1, 2, 3, 4, 5, 7, 8, 9, 10],
+        4: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    }
+    assert spread_runs(40, runs=1, **size).tolist() == middle_clip(40, **size).tolist()
+    assert spread_runs(5, runs=1, **size).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_asynchronous_clips_differ_from_the_matched_one():
-    clips = asynchronous_clips(np.full(50, 300), **FOUR_BY_FOUR, num_aug=2, rng=np.random.default_rng(0))
-    assert (clips[0] != clips[1]).any(axis=1).all()
-    assert (clips[1] != clips[2]).any(axis=1).all()
+@given(frames=st.integers(1, 400), runs=st.integers(1, 12), **shapes)
+def test_runs_are_of_as_many_places_as_they_should(frames, runs, segments, frames_per_segment):
+    kept = set(spread_runs(frames, runs=runs, segments=segments, frames_per_segment=frames_per_segment).tolist())
+    for segment in range(segments):
+        first = segment * frames // segments
+        stop = max((segment + 1) * frames // segments, first + 1)
+        places = range(first, max(first, stop - frames_per_segment) + 1)
+        whole = [place for place in places if kept >= set(range(place, min(place + frames_per_segment, stop)))]
+        assert len(whole) >= min(runs, len(places))
+        if runs >= len(places):
+            assert kept >= set(range(first, stop))
+
+
+def table_of(kept, frames):
+    """`frame`, `start` and `frames` of videos that keep some of their frames."""
+    start = np.cumsum([0, *map(len, kept)])
+    return np.concatenate([np.asarray(numbers, np.int64) for numbers in kept]), start, np.asarray(frames)
+
+
+@given(frames=counts, seed=st.integers(0, 9), clips=st.integers(1, 4), **shapes)
+def test_places_of_whole_videos_are_those_of_random_clips_draw_by_draw(
+    frames, seed, clips, segments, frames_per_segment
+):
+    size = {"segments": segments, "frames_per_segment": frames_per_segment}
+    frame, start, _ = table_of([range(count) for count in frames], frames)
+    videos = np.random.default_rng(seed).integers(0, len(frames), 5)
+    rng, other = np.random.default_rng(seed), np.random.default_rng(seed)
+    rows = Places.of(frame, start, frames, **size).draw(videos, clips=clips, rng=rng)
+    wanted = np.stack([random_clips(frames[videos], **size, rng=other) for _ in range(clips)])
+    assert (frame[rows] == wanted).all()
+    assert (rows - wanted == start[videos][:, None]).all()  # of the videos that were asked for
+    assert rng.bit_generator.state == other.bit_generator.state
+
+
+def test_places_are_where_the_whole_run_is_kept():
+    """Two videos of 12 frames, in two parts of 6, runs of 3. The first keeps 0-3, 5 and 7-9; the second ends with a run
+    whose frames belong to both parts, and has 6-8 besides."""
+    frame, start, frames = table_of([[0, 1, 2, 3, 5, 7, 8, 9], [3, 4, 5, 6, 7, 8]], [12, 12])
+    places = Places.of(frame, start, frames, segments=2, frames_per_segment=3)
+    assert places.count.tolist() == [[2, 1], [1, 1]]
+    drawn = frame[places.draw(np.array([0, 1, 0]), clips=50, rng=np.random.default_rng(0))]  # (clips, videos, frames)
+    assert {tuple(clip) for clip in drawn[:, 0].tolist()} == {(0, 1, 2, 7, 8, 9), (1, 2, 3, 7, 8, 9)}
+    assert {tuple(clip) for clip in drawn[:, 1].tolist()} == {(3, 4, 5, 6, 7, 8)}
+
+
+def test_a_part_without_a_whole_run_has_no_place_and_a_short_part_has_one():
+    """7 frames in two parts of 3 and 4, runs of 4: the first part is shorter, and its run repeats frame 2."""
+    frame, start, frames = table_of([[0, 1, 2, 3, 4, 5, 6], [0, 1, 3, 4, 5, 6], [0, 1, 2, 4, 5, 6]], [7, 7, 7])
+    places = Places.of(frame, start, frames, segments=2, frames_per_segment=4)
+    assert places.count.tolist() == [[1, 1], [0, 1], [1, 0]]
+    clip = frame[places.draw(np.array([0]), clips=1, rng=np.random.default_rng(0))]
+    assert clip.tolist() == [[[0, 1, 2, 2, 3, 4, 5, 6]]]
+
+
+@given(frames=counts, runs=st.integers(1, 5), seed=st.integers(0, 9), **shapes)
+def test_consecutive_frames_are_consecutive_whatever_is_kept(frames, runs, seed, segments, frames_per_segment):
+    size = {"segments": segments, "frames_per_segment": frames_per_segment}
+    kept = [spread_runs(int(count), runs=runs, **size) for count in frames]
+    frame, start, _ = table_of(kept, frames)
+    places = Places.of(frame, start, frames, **size)
+    assert (places.count >= 1).all()
+    rows = places.draw(np.arange(len(frames)), clips=1, rng=np.random.default_rng(seed))[0]
+    steps = np.diff(frame[rows].reshape(len(frames), segments, frames_per_segment), axis=2)
+    assert ((steps == 0) | (steps == 1)).all()
+    assert (steps[..., 1:] <= steps[..., :-1]).all()
+
+
+def test_asynchrony_leaves_the_matched_clip_untouched():
+    frame, start, frames = table_of([range(300)] * 50, [300] * 50)
+    places = Places.of(frame, start, frames, **FOUR_BY_FOUR)
+    alone, more = (places.draw(np.arange(50), clips=clips, rng=np.random.default_rng(0)) for clips in (1, 3))
+    assert (alone[0] == more[0]).all()
+    assert (more[0] != more[1]).any(axis=1).all()
+    assert (more[1] != more[2]).any(axis=1).all()
+
+
+def test_whether_a_view_is_mirrored_depends_on_no_other():
+    some, more = (mirrored_views("jump/1", views, flip=0.5, seed=0) for views in (20, 200))
+    assert some == [view for view in more if view <= 20]
+    assert 60 < len(more) < 140
+    assert mirrored_views("jump/2", 200, flip=0.5, seed=0) != more
+    assert mirrored_views("jump/1", 3, flip=0.0, seed=0) == []
+    assert mirrored_views("jump/1", 3, flip=1.0, seed=0) == [1, 2, 3]
 
 
 # Windows -----------------------------------------------------------------------------------------------------

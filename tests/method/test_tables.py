@@ -11,10 +11,10 @@ from amefu_cli.method import Row
 from amefu_cli.method.backbones import FAMILIES
 from amefu_cli.method.depth import ENCODINGS, ESTIMATORS
 from amefu_cli.method.geometry import GEOMETRIES
-from amefu_cli.method.heads import CLASSIFIERS, FUSIONS, HEADS, LOSSES, TEST_CLIPS, build_head
+from amefu_cli.method.heads import CLASSIFIERS, DEPTHS, FUSIONS, HEADS, LOSSES, TEST_CLIPS, build_head
 
 HEAVY = ("torch", "torchvision", "timm", "matplotlib", "numpy", "av", "zarr", "sklearn")
-TABLES = (FUSIONS, HEADS, CLASSIFIERS, LOSSES, TEST_CLIPS, ESTIMATORS, ENCODINGS, GEOMETRIES, FAMILIES)
+TABLES = (FUSIONS, DEPTHS, HEADS, CLASSIFIERS, LOSSES, TEST_CLIPS, ESTIMATORS, ENCODINGS, GEOMETRIES, FAMILIES)
 
 
 def run(program: str, *words: str) -> str:
@@ -39,7 +39,8 @@ def test_the_tiny_estimator_loads_neither_torchvision_nor_matplotlib() -> None:
 @pytest.mark.parametrize(
     ("table", "name", "row", "words", "said"),
     [
-        ("heads.FUSIONS", "mine", "Row('my fusion', 'heads.fusion:TwoWay')", ("meta-train",), "|mine"),
+        ("heads.FUSIONS", "mine", "Row('my fusion', 'heads.fusion:TwoWay')", ("meta-train",), "mine: my fusion"),
+        ("heads.DEPTHS", "mine", "Row('my depth', 'episodes:own_depth')", ("meta-train",), "mine: my depth"),
         ("heads.CLASSIFIERS", "mine", "Row('my classifier', 'heads.prototypes:cosine')", ("meta-train",), "|mine"),
         ("heads.HEADS", "mine", "heads.HeadRow('my head', 'heads.otam:OTAM')", ("evaluate",), ", mine ["),
         ("heads.LOSSES", "mine", "Row('my loss', 'heads.prototypes:double_softmax')", ("meta-train",), "mine: my loss"),

@@ -19,7 +19,8 @@ from amefu_cli.artefacts.stores.header import KINDS, FeaturesHeader, FramesHeade
 from amefu_cli.artefacts.stores.pictures import read_frames
 from amefu_cli.artefacts.stores.store import open_store
 from amefu_cli.artefacts.stores.writing import feature_writer
-from amefu_cli.artefacts.weights.checkpoint import StreamHeader, read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.checkpoint import read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.headers import StreamHeader
 from amefu_cli.flows.features import kept_frames
 from amefu_cli.settings import ClipSettings
 
@@ -63,9 +64,11 @@ def test_features_keep_what_each_part_is_read_for(finished_workspace: Path) -> N
 def test_novel_videos_keep_the_frames_of_every_rule_once() -> None:
     """Of 40: 2 × 2 in the middle of the halves, 4 in a row in the middle of all, and the middles of 8 parts of 5."""
     clip = ClipSettings(segments=2, frames_per_segment=2)
-    kept = kept_frames(40, ["middle", "consecutive", "eight"], stride=1, clip=clip)
+    kept = kept_frames(40, ["middle", "consecutive", "eight"], runs=0, clip=clip)
     assert kept.tolist() == sorted({9, 10, 29, 30} | {18, 19, 20, 21} | {2, 7, 12, 17, 22, 27, 32, 37})
-    assert kept_frames(5, [], stride=2, clip=clip).tolist() == [0, 2, 4]
+    assert kept_frames(5, [], runs=0, clip=clip).tolist() == [0, 1, 2, 3, 4]
+    kept = kept_frames(40, ["middle", "eight"], runs=2, clip=clip)
+    assert kept.tolist() == sorted({0, 1, 18, 19, 20, 21, 38, 39} | {9, 10, 29, 30} | {2, 7, 12, 17, 22, 27, 32, 37})
 
 
 def test_a_second_run_of_everything_changes_nothing(workspace: Path, run_amefu: RunAmefu) -> None:
@@ -192,7 +195,7 @@ def _write_sound(path: Path) -> None:
     ("words", "difference"),
     [
         (("frames", "--size", "64"), "settings.size: 32 in the file, 64 asked for"),
-        (("features", "--stride", "2"), "settings.stride: 1 in the file, 2 asked for"),
+        (("features", "--runs", "2"), "settings.runs: 0 in the file, 2 asked for"),
         (("meta-train", "--num-aug", "1"), "training.settings.num_aug: 2 in the file, 1 asked for"),
     ],
 )

@@ -42,16 +42,8 @@ from amefu_cli.artefacts.stores.header import KINDS
 from amefu_cli.artefacts.stores.pictures import read_disparity, read_frames
 from amefu_cli.artefacts.stores.store import VideoStore, open_store
 from amefu_cli.artefacts.videos.opening import EmptyFile
-from amefu_cli.artefacts.weights.checkpoint import (
-    CheckpointNotes,
-    FusionClasses,
-    FusionHeader,
-    FusionTraining,
-    Position,
-    read_checkpoint,
-    read_header,
-    write_checkpoint,
-)
+from amefu_cli.artefacts.weights.checkpoint import read_checkpoint, read_header, write_checkpoint
+from amefu_cli.artefacts.weights.headers import CheckpointNotes, FusionClasses, FusionHeader, FusionTraining, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun
 from amefu_cli.errors import AmefuError
 from amefu_cli.settings import ClipSettings, MetaTrainSettings

@@ -1,7 +1,8 @@
 """Episodes as video ids: drawn once, replayed bit for bit on any store that holds the videos.
 
-The file is safetensors: `support` and `query`, unsigned (episodes, way, shot or queries), are positions in the list
-of video ids that stands in its text header, beside how they were drawn and from which store.
+The file is safetensors: `support`, unsigned (episodes, way, shot), and `query` (episodes, asked, queries) are positions
+in the list of video ids that stands in its text header, beside how they were drawn and from which store. `asked` is
+`way`, or 1 where an episode has a single query, of its first class.
 """
 
 from __future__ import annotations
@@ -34,18 +35,19 @@ class EpisodeNotes:
 
 @dataclass(frozen=True)
 class EpisodeShape:
-    """How many episodes there are, and of what."""
+    """How many episodes there are, and of what; `queries` of every class, or with `one_query` one of a single class."""
 
     way: int
     shot: int
     queries: int
     episodes: int
+    one_query: bool = False
 
 
 @dataclass(frozen=True)
 class DrawnEpisodes:
     """Episodes of the videos `ids` (sorted, each used by some episode), whatever store those come from. `support` int64
-    (episodes, way, shot) and `query` int64 (episodes, way, queries) are positions in `ids`."""
+    (episodes, way, shot) and `query` int64 (episodes, asked, queries) are positions in `ids`."""
 
     ids: tuple[str, ...]
     support: NDArray[np.int64]
@@ -60,13 +62,16 @@ class DrawnEpisodes:
     @property
     def shape(self) -> EpisodeShape:
         episodes, way, shot = self.support.shape
-        return EpisodeShape(way, shot, self.query.shape[2], episodes)
+        _, asked, queries = self.query.shape
+        return EpisodeShape(way, shot, queries, episodes, one_query=asked < way)
 
     @property
     def fingerprint(self) -> str:
         """The same for the same videos in the same places, wherever the episodes were drawn or read."""
         parts = [hashlib.sha256(part.astype("<i8").tobytes()).hexdigest() for part in (self.support, self.query)]
-        return fingerprint(list(self.ids), asdict(self.shape), parts)
+        shape = asdict(self.shape)
+        shape.pop("one_query")  # which the queries tell
+        return fingerprint(list(self.ids), shape, parts)
 
     @property
     def queries_fingerprint(self) -> str:
@@ -126,14 +131,16 @@ def read_episodes(path: Path) -> DrawnEpisodes:
 
 def _check(path: Path, ids: list[str], support: NDArray[np.int64], query: NDArray[np.int64]) -> None:
     """All videos of one way are of one class, and no two ways of an episode are of the same."""
-    if support.ndim != 3 or query.ndim != 3 or support.shape[:2] != query.shape[:2] or not support.size * query.size:
+    shapes = ((*support.shape[:2], *query.shape[2:]), (len(support), 1, 1))
+    if support.ndim != 3 or query.ndim != 3 or query.shape not in shapes or not support.size * query.size:
         found = f"support {support.shape} and query {query.shape}"
         raise DamagedFile(f"{path}: {found} must share their first two axes (episodes, way)")
-    videos = np.concatenate([support, query], axis=2)
-    if videos.max() >= len(ids) or videos.min() < 0:
-        raise DamagedFile(f"{path}: an episode points at video {videos.max()}, the file lists {len(ids)}")
+    if (last := max(support.max(), query.max())) >= len(ids) or min(support.min(), query.min()) < 0:
+        raise DamagedFile(f"{path}: an episode points at video {last}, the file lists {len(ids)}")
     labels = np.unique([class_of(video) for video in ids], return_inverse=True)[1]
-    classes = labels[videos]  # (episodes, way, shot + queries)
-    ways = np.sort(classes[..., 0], axis=1)
-    if (classes != classes[..., :1]).any() or (ways[:, 1:] == ways[:, :-1]).any():
+    of_support, of_query = labels[support], labels[query]
+    ways = of_support[..., :1]  # (episodes, way, 1)
+    mixed = (of_support != ways).any() or (of_query != ways[:, : query.shape[1]]).any()
+    ways = np.sort(ways[..., 0], axis=1)
+    if mixed or (ways[:, 1:] == ways[:, :-1]).any():
         raise DamagedFile(f"{path}: an episode mixes classes in one way, or has one class in two ways")

@@ -69,10 +69,10 @@ def path_identity(path: Path) -> str:
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two groups of settings say differently, one line each: `stride: 1 in the file, 2 asked for`.
+    """What two groups of settings say differently, one line each: `runs: 1 in the file, 2 asked for`.
 
-    >>> differences({"stride": 1, "views": 2}, {"stride": 2, "views": 2})
-    ['stride: 1 in the file, 2 asked for']
+    >>> differences({"runs": 1, "views": 2}, {"runs": 2, "views": 2})
+    ['runs: 1 in the file, 2 asked for']
     """
     lines = []
     for name in sorted(found.keys() | expected.keys()):
@@ -100,14 +100,15 @@ class Provenance:
     licence: str | None
 
 
-def recorded(kind: type[Header], document: object, where: object) -> Header:
+def recorded(kind: type[Header], document: object, where: object, command: str = "") -> Header:
     """The dataclass `kind` that the header of `where` holds as JSON. Fields may be plain values, dataclasses, tuples of
-    one type, mappings by name, and any of these or None. Raises DamagedFile where one is missing, unknown, of another
-    type or out of range."""
+    one type, mappings by name, and any of these or None. Raises DamagedFile, which names the `command` that makes it
+    again, where one is missing, unknown (as another version wrote it), of another type or out of range."""
     try:
         return parsed(kind, document)
     except (TypeError, ValueError, UsageError) as error:
-        message = f"{where}: its header does not hold a {kind.__name__} ({error}); make it again with --rebuild"
+        fix = f"make it again with `{command} --rebuild`" if command else "make it again with --rebuild"
+        message = f"{where}: its header does not hold a {kind.__name__} of this version ({error}); {fix}"
         raise DamagedFile(message) from error
 
 

@@ -62,11 +62,13 @@ class ResultSettings:
     model: str
     fusion: str | None = None
     num_aug: int | None = None
+    depth_of: str = "own"  # a row of DEPTHS: whose depth was fused; of another video's it is a control
     head: str
     test_frames: str  # which frames of a video were read
     way: int
     shot: int
     queries: int
+    one_query: bool = False  # whether an episode has a single query, of one of its classes
     episodes: int
     seed: int | None  # of drawn episodes, not of those of a file
     episodes_fingerprint: str  # equal for two results of the same episodes
@@ -85,8 +87,8 @@ class ResultSettings:
 
 @dataclass(frozen=True)
 class PackedOutcomes:
-    """How many queries of every (episode, way) are right, and its class, counting the names of `by_class` from 0. Each
-    is unsigned 16-bit little-endian, deflated (zlib), as base64."""
+    """How many queries are right of each class (episodes, asked) that has some, and which it is, counting the names of
+    `by_class` from 0. Each is unsigned 16-bit little-endian, deflated (zlib), as base64."""
 
     right: str
     classes: str
@@ -105,17 +107,17 @@ class Found:
     half_width_95: float  # 1.96 standard errors of it
     by_class: Mapping[str, float]  # accuracy of the queries of each class, by its name in sorted order
     videos: int
-    right: tuple[int, ...]  # how many of its way × queries queries each episode has right
+    right: tuple[int, ...]  # how many of its queries each episode has right
     outcomes: PackedOutcomes
     seconds: float
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Every episode of one result: shares of right queries (0..1) by way, and the class of each way."""
+    """Every episode of one result: shares of right queries (0..1) of each class that has some, and which it is."""
 
-    shares: NDArray[np.float64]  # (episodes, way)
-    classes: NDArray[np.int64]  # (episodes, way) positions in class_names
+    shares: NDArray[np.float64]  # (episodes, asked)
+    classes: NDArray[np.int64]  # (episodes, asked) positions in class_names
     class_names: tuple[str, ...]
 
     @property
@@ -138,7 +140,7 @@ class Result:
 
     def outcomes(self) -> Outcomes:
         """Every episode; raises DamagedFile where the packed ones do not fit the other fields."""
-        packed, shape = self.found.outcomes, (self.asked.episodes, self.asked.way)
+        packed, shape = self.found.outcomes, (self.asked.episodes, 1 if self.asked.one_query else self.asked.way)
         try:
             right, classes = _unpack(packed.right, shape), _unpack(packed.classes, shape)
         except (ValueError, OverflowError, zlib.error) as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from amefu_cli.errors import UsageError
 
 CONFIG = "amefu.toml"
 SETS = ("preset", "recipe")
+LARGEST_TEXT = 1 << 22  # bytes of a header of safetensors; ours are below 100,000
 NO_FILES = ("imagenet", "none")  # what --weights may say instead of a file
 
 
@@ -31,6 +34,21 @@ class Workspace:
     def stream(self, modality: str) -> Path:
         """The checkpoint of one stream: `rgb.safetensors` or `depth.safetensors`."""
         return self.folder / f"{modality}.safetensors"
+
+
+def imported_protocol(checkpoints: Iterable[Path]) -> Mapping[str, object]:
+    """What the first imported stream among some checkpoints notes of how it was trained and tested, a `Protocol` as
+    plain values; nothing where none was imported.
+
+    Every command asks for it while it reads its options, so that it takes no library. What a checkpoint is that cannot
+    be read is said where its weights are.
+    """
+    for path in checkpoints:
+        with suppress(OSError, LookupError, TypeError, ValueError, RecursionError), path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = json.loads(file.read(min(length, LARGEST_TEXT)))["__metadata__"]["amefu"]
+            return dict(json.loads(text)["imported"]["protocol"])
+    return {}
 
 
 def noted(path: Path, beside: Path) -> str:

@@ -53,19 +53,14 @@ class FeatureTable:
     start: NDArray[np.int64]
     streams: Mapping[str, NDArray[np.float16]]
 
-    @property
-    def kept(self) -> NDArray[np.int64]:
-        """How many frames of each video are kept, int64 (videos,)."""
-        return np.diff(self.start)
-
-    def nearest_rows(self, video: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of the kept frames that are nearest to frame `numbers` of a video (the earlier one of two)."""
+    def rows(self, video: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of frames `numbers` of a video. Raises UsageError where one is not kept."""
         first, last = self.start[video], self.start[video + 1]
         kept = self.frame[first:last]
-        after = np.clip(np.searchsorted(kept, numbers), 0, len(kept) - 1)
-        before = np.maximum(after - 1, 0)
-        nearer = np.abs(kept[before] - numbers) <= np.abs(kept[after] - numbers)
-        return np.asarray(first + np.where(nearer, before, after))
+        found = np.minimum(np.searchsorted(kept, numbers), len(kept) - 1)
+        if len(absent := numbers[kept[found] != numbers]):
+            raise UsageError(f"frame {absent[0]} of {self.ids[video]} has no features; add it with `amefu features`")
+        return np.asarray(first + found)
 
 
 def read_features(

@@ -48,6 +48,7 @@ class StoreHeader:
     """What the header of a store of any kind says."""
 
     kind: ClassVar[str] = ""
+    schema: ClassVar[int] = 2  # of what is in a store; another one is refused
     settings: Settings
     notes: Notes
 
@@ -110,6 +111,7 @@ class DepthHeader(StoreHeader):
     """depth.zarr: by which estimator."""
 
     kind: ClassVar[str] = "depth"
+    schema: ClassVar[int] = 3  # of 2, disparity was not clipped before it was cut into 256 levels
     settings: DepthSettings
     made_from: EstimatorIdentity
     notes: DepthNotes
@@ -180,7 +182,6 @@ class FeaturesHeader(StoreHeader):
 
 
 KINDS: Mapping[str, type[StoreHeader]] = {kind.kind: kind for kind in (FramesHeader, DepthHeader, FeaturesHeader)}
-SCHEMA = 2
 HEADER = "zarr.json"
 STAGING = ".staging"
 LARGEST_HEADER = 1 << 22  # bytes; ours are a few thousand, so anything near this is not ours
@@ -243,7 +244,7 @@ def parse_record(content: bytes, *, damaged: bool = False) -> VideoRecord:
 
 def header_json(header: StoreHeader) -> bytes:
     """The Zarr group that a store's header is an attribute of."""
-    document = {"kind": header.kind, "schema": SCHEMA, **asdict(header)}
+    document = {"kind": header.kind, "schema": header.schema, **asdict(header)}
     return to_json({"attributes": {"amefu": document}, "zarr_format": 3, "node_type": "group"})
 
 
@@ -260,10 +261,10 @@ def header_of(path: Path, kind: type[AnyHeader]) -> AnyHeader | None:
     if document is None:
         return None
     name, schema = document.pop("kind"), document.pop("schema")
-    if schema != SCHEMA:
+    if schema != KINDS[name].schema:
         fix = f"replace it with `amefu {name} --rebuild`"
-        raise SettingsMismatch(f"{path}: schema {schema}, this version writes {SCHEMA}; {fix}")
-    return cast(AnyHeader, recorded(KINDS[name], document, path))
+        raise SettingsMismatch(f"{path}: schema {schema}, this version writes {KINDS[name].schema}; {fix}")
+    return cast(AnyHeader, recorded(KINDS[name], document, path, f"amefu {name}"))
 
 
 def require_kind(path: Path, kind: str) -> bool:

@@ -81,7 +81,7 @@ class VideoStore(Generic[AnyHeader]):
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        return fingerprint(headers.SCHEMA, self.kind, self.header.compared())
+        return fingerprint(self.header.schema, self.kind, self.header.compared())
 
     def is_done(self, record: VideoRecord | None, made_from: Mapping[str, Any]) -> bool:
         """Whether the stored video is what making it now would give."""

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Generic, Self
 
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from amefu_cli.artefacts.files.atomic import acquire, release, sync, write_atomic
 from amefu_cli.artefacts.weights import checkpoint
-from amefu_cli.artefacts.weights.checkpoint import AnyCheckpoint, Kind, Position, Tensors, read_header
+from amefu_cli.artefacts.weights.checkpoint import Tensors, read_header
+from amefu_cli.artefacts.weights.headers import AnyCheckpoint, Kind, Position
 from amefu_cli.errors import Interrupted, UsageError
 from amefu_cli.interruption import HeldSignals
 
@@ -142,12 +143,12 @@ class TrainingRun(Generic[Kind]):
         if not self.out.exists():
             self.discard()
 
-    def record(self, epoch: int, numbers: Mapping[str, float | None]) -> None:
+    def record(self, epoch: int, numbers: Mapping[str, Any]) -> None:
         """One line of metrics; a line of this epoch or a later one, from before a kill, is replaced."""
         lines = []
         if self.metrics.exists():
             lines = [line for line in self.metrics.read_text().splitlines() if _epoch_of(line) < epoch]
-        lines.append(json.dumps({"epoch": epoch, **numbers}))
+        lines.append(json.dumps({"epoch": epoch, **numbers}, default=asdict))
         write_atomic(self.metrics, ("\n".join(lines) + "\n").encode())
 
 

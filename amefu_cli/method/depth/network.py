@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,14 +36,18 @@ class Estimator:
 
     network: DepthNetwork
     larger_is_farther: bool
+    lanczos: bool = False  # whether frames are brought to the network's size as the public code does it
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[1:3]
+        size = self.network.size(height, width)
+        if self.lanczos:
+            frames = resize_lanczos(frames, size)
         images = frames.permute(0, 3, 1, 2)  # channels-last already, by its strides
         if images.device.type != "cpu":  # where bytes are resized, and many times faster than floats
             images = images.float()
-        images = resize(images, self.network.size(height, width)).float().div_(255)
+        images = resize(images, size).float().div_(255)
         maps = self.network(images).float()
         if self.larger_is_farther:
             maps = depth_to_disparity(maps)
@@ -50,7 +56,7 @@ class Estimator:
 
 def build_estimator(
     name: str, weights: Any, *, device: torch.device, precision: torch.dtype, threads: int,
-    larger_is_farther: bool | None, imagenet_input: bool,
+    larger_is_farther: bool | None, imagenet_input: bool, lanczos: bool = False,
 ) -> Estimator:  # fmt: skip
     """The estimator of row `name` from weights already in memory, of the kind `ESTIMATORS[name].weights`.
 
@@ -60,7 +66,7 @@ def build_estimator(
     """
     build = ESTIMATORS[name].load()
     network = build(weights, device=device, precision=precision, threads=threads, imagenet_input=imagenet_input)
-    return Estimator(network, network.larger_is_farther if larger_is_farther is None else larger_is_farther)
+    return Estimator(network, network.larger_is_farther if larger_is_farther is None else larger_is_farther, lanczos)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -71,6 +77,15 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
+def resize_lanczos(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 (n, h, w, 3) -> (n, *size, 3) on the same device, by Pillow's LANCZOS."""
+    height, width = size
+    pictures = (
+        Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in frames.cpu().numpy()
+    )
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).to(frames.device)
+
+
 def depth_to_disparity(depth: Tensor) -> Tensor:
     """1/depth of (n, h, w), where nothing is nearer than a thousandth of the frame's farthest point."""
     farthest = depth.amax(dim=(1, 2), keepdim=True)
@@ -79,13 +94,22 @@ def depth_to_disparity(depth: Tensor) -> Tensor:
     return 1 / torch.maximum(depth, farthest / 1000)
 
 
-def quantise(disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Disparity float32 (frames, height, width) as uint8 values with `low` and `high` float32 (frames,), so that it is
-    low + value / 255 * (high - low) to within half a step; a frame without contrast gets value 0."""
-    low, high = disparity.amin((1, 2)), disparity.amax((1, 2))
-    span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
-    value = (disparity - low[:, None, None]) * ((LEVELS - 1) / span)[:, None, None]
-    return value.round_().to(torch.uint8), low, high
+def quantise(disparity: Tensor, percentile: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Disparity float32 (frames, height, width) as uint8 values with `low` and `high` float32 (frames,): each frame's
+    minimum and its `percentile` (0..100), linearly between the two neighbours in rank order as in numpy.percentile.
+
+    value = floor(256 (disparity - low) / (high - low)), at most 255, which also is the number of its colour among 256;
+    what lies above `high` is clipped before it is cut into levels, so that a few near pixels do not take the levels of
+    all others. A frame without contrast below the percentile gets value 0.
+    """
+    flat = disparity.flatten(1)
+    position = percentile / 100 * (flat.shape[1] - 1)
+    below, above = (flat.kthvalue(min(int(position) + n, flat.shape[1]), 1).values for n in (1, 2))
+    low, high = flat.amin(1), below + (position - int(position)) * (above - below)
+    span = high - low
+    value = (disparity - low[:, None, None]) * (LEVELS / span.clamp_min(torch.finfo(torch.float32).tiny))[:, None, None]
+    value.clamp_(0, LEVELS - 1).mul_((span > 0)[:, None, None])
+    return value.to(torch.uint8), low, high
 
 
 def place(

@@ -19,6 +19,16 @@ FUSIONS: Mapping[str, Row] = {
     "concat": Row("RGB + depth, concatenated", "heads.fusion:Concatenation"),
     "rgb-guides-depth": Row("RGB guides depth", "heads.fusion:RGBGuidesDepth"),
     "two-way": Row("two-way guidance", "heads.fusion:TwoWay"),
+    "rgb-linear": Row("RGB through one linear layer", "heads.fusion:RGBLinear"),
+    "depth-linear": Row("depth through one linear layer", "heads.fusion:DepthLinear"),
+    "dgadain-linear": Row("DGAdaIN, then one linear layer", "heads.fusion:DGAdaINLinear"),
+}
+
+# name -> (labels (videos,) int64, rng) -> the video (videos,) int64 whose depth each one's RGB is fused with
+DEPTHS: Mapping[str, Row] = {
+    "own": Row("its own", "episodes:own_depth"),
+    "class": Row("of another video of its class, which it is told even of queries", "episodes:depth_of_class"),
+    "random": Row("of any other video", "episodes:depth_of_any"),
 }
 
 # name -> (dot (..., queries, way), squared norms (..., queries, 1) and (..., 1, way)) -> logits (..., queries, way)
@@ -71,6 +81,12 @@ HEADS: Mapping[str, HeadRow] = {
     ),
     "prototype-euclidean": HeadRow(
         "distance to the class mean", "heads.mean_frames:PrototypeEuclidean", _PROTOTYPES, classifier="euclidean"
+    ),
+    "unit-frames-euclidean": HeadRow(
+        "distance to the class mean, frames of length 1", "heads.mean_frames:UnitFramesEuclidean",
+        "after Fu et al., ACM MM 2019",
+        "Embodied Learning's code, exact for videos of 19 frames and more; of shorter ones that starts at the first "
+        "and repeats none. AMeFu-Net's text also fits frames as they are: `--head prototype-euclidean`.",
     ),
     "mean-frames-cosine": HeadRow("mean cosine to the shots", "heads.mean_frames:MeanFramesCosine", _TRX_CODE),
     "otam": HeadRow(
@@ -195,7 +211,7 @@ MODELS: Mapping[str, Model] = {
     "amefu": Model("AMeFu-Net", ("rgb", "depth")),
     "rgb": Model("RGB", ("rgb",)),
     "depth": Model("Depth", ("depth",)),
-    "rgb-basenet": Model("RGB basenet", ("imagenet",), "consecutive", "prototype-euclidean", unit_length=False),
+    "rgb-basenet": Model("RGB basenet", ("imagenet",), "consecutive", "unit-frames-euclidean", unit_length=False),
     "rgb-basenet++": Model("RGB basenet++", ("imagenet",)),
 }
 

@@ -87,6 +87,48 @@ class Concatenation(nn.Module):
         return fused
 
 
+class RGBLinear(nn.Module):
+    """One linear layer of the RGB frame alone: what concatenation learns of RGB, without any depth. A control."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim)
+
+    def fuse_frames(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        fused: Tensor = self.linear(rgb)
+        return fused
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        return self.fuse_frames(rgb.mean(-2), depth)
+
+
+class DepthLinear(RGBLinear):
+    """The same of the depth frame alone."""
+
+    def fuse_frames(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        return super().fuse_frames(depth, rgb)
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        return super().fuse_frames(depth.mean(-2), rgb)
+
+
+class DGAdaINLinear(nn.Module):
+    """DGAdaIN, then one linear layer, dim to dim: what DGAdaIN lacks beside concatenation. A control."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dgadain = DGAdaIN(dim)
+        self.linear = nn.Linear(dim, dim)
+
+    def fuse_frames(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        fused: Tensor = self.linear(self.dgadain.fuse_frames(rgb, depth))
+        return fused
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        fused: Tensor = self.linear(self.dgadain(rgb, depth))
+        return fused
+
+
 def video_vector(fusion: nn.Module, rgb: Tensor, depth: Tensor) -> Tensor:
     """One vector of length 1 per video (..., dim): the mean of its fused frames, L2-normalised."""
     return functional.normalize(fusion(rgb, depth), dim=-1)

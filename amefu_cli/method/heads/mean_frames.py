@@ -44,6 +44,13 @@ class PrototypeEuclidean(PrototypeCosine):
         return prototype_euclidean(dot, query_square, prototype_square)
 
 
+class UnitFramesEuclidean(PrototypeEuclidean):
+    """The same of frames that are each scaled to length 1 before their mean: Embodied Learning's RGB Basenet."""
+
+    def embed(self, frames: Tensor) -> Tensor:
+        return super().embed(functional.normalize(frames, dim=-1, eps=SHORTEST))
+
+
 class MeanFramesCosine(PairHead):
     """The mean over the shots of the cosine of mean frames: a prototype's, not divided by the prototype's length."""
 

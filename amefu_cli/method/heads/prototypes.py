@@ -7,6 +7,7 @@ episodes are classified by looking numbers up in one matrix product.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amefu_cli.method.episodes import Episodes
+from amefu_cli.method.episodes import Episodes, hits
 from amefu_cli.method.heads import CLASSIFIERS, LOSSES
 from amefu_cli.method.heads.fusion import video_vector
 
@@ -61,23 +62,33 @@ class Temperature(nn.Module):
         return logits * self.log_scale.exp()
 
 
-def meta_train_episode(
-    fusion: nn.Module, optimizer: torch.optim.Optimizer, rgb: Tensor, depth_clips: Tensor, *,
-    shot: int, classifier: str, temperature: nn.Module, loss: str,
-) -> Tensor:  # fmt: skip
-    """Learn from one episode: an optimizer step per depth clip, in order. Returns the losses (1 + num_aug,).
+@dataclass(frozen=True)
+class EpisodeClips:
+    """The clips of one training episode, its videos as `Episodes.videos` orders them: supports, then queries."""
 
-    `rgb` (way, shot + queries, frames, dim) float32; `depth_clips` (1 + num_aug, way, shot + queries, frames,
-    dim), of which the first is matched to the RGB frames and the others are asynchronous. The first `shot`
-    videos of a class are its supports.
-    """
-    way, videos = rgb.shape[:2]
-    targets = torch.arange(way, device=rgb.device).repeat_interleave(videos - shot)
+    rgb: Tensor  # (videos, frames, dim)
+    depth: Tensor  # (1 + num_aug, videos, frames, dim): the matched clips, then the asynchronous ones
+    way: int
+    targets: Tensor  # int64 (queries,): the way of each query
+
+    def to(self, device: torch.device) -> EpisodeClips:
+        """On a device, as float32."""
+        rgb, depth = (part.to(device).float() for part in (self.rgb, self.depth))
+        return EpisodeClips(rgb, depth, self.way, self.targets.to(device))
+
+
+def meta_train_episode(
+    fusion: nn.Module, optimizer: torch.optim.Optimizer, episode: EpisodeClips, *,
+    classifier: str, temperature: nn.Module, loss: str,
+) -> Tensor:  # fmt: skip
+    """Learn from one episode: an optimizer step per depth clip, in order. Returns the losses (1 + num_aug,)."""
+    supports = len(episode.rgb) - len(episode.targets)
     loss_of, losses = LOSSES[loss].load(), []
-    for depth in depth_clips:
-        vectors = video_vector(fusion, rgb, depth)  # (way, shot + queries, dim)
-        logits = episode_logits(vectors[:, :shot], vectors[:, shot:].flatten(0, 1), classifier)
-        step_loss = loss_of(temperature(logits), targets)
+    for depth in episode.depth:
+        vectors = video_vector(fusion, episode.rgb, depth)  # (videos, dim)
+        support = torch.unflatten(vectors[:supports], 0, (episode.way, -1))  # (way, shot, dim)
+        logits = episode_logits(support, vectors[supports:], classifier)
+        step_loss = loss_of(temperature(logits), episode.targets)
         optimizer.zero_grad()
         step_loss.backward()
         optimizer.step()
@@ -86,7 +97,7 @@ def meta_train_episode(
 
 
 def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, classifier: str) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class: (episodes, way, queries) bool.
+    """Whether each query falls to its own class: (episodes, asked, queries) bool.
 
     `vectors` (videos, dim) float32, one per label that the episodes were drawn from. Only the videos that the
     episodes use are touched. A query as near to two prototypes falls to the earlier way of its episode.
@@ -96,20 +107,23 @@ def classify_episodes(vectors: NDArray[np.float32], episodes: Episodes, *, class
     vectors = vectors[used]
     rank = np.cumsum(used) - 1
     support, query = rank[episodes.support], rank[episodes.query]
-    way, shot, queries = *support.shape[1:], query.shape[2]
+    (way, shot), (asked, queries) = support.shape[1:], query.shape[1:]
     tensors = torch.from_numpy(vectors)
     gram = vectors @ vectors.T if len(vectors) <= GRAM_VIDEOS else None
-    per_episode = way * (shot + queries) * vectors.shape[1] if gram is None else way * (way * queries + shot * shot)
+    queried_at_once = asked * queries
+    per_episode = (
+        (way * shot + queried_at_once) * vectors.shape[1] if gram is None else way * (queried_at_once + shot * shot)
+    )
     outcomes = np.empty(query.shape, dtype=np.bool_)
     size = max(1, CHUNK_ENTRIES // per_episode)
     for chunk in (slice(begin, begin + size) for begin in range(0, len(query), size)):
-        supports, queried = support[chunk], query[chunk].reshape(-1, way * queries)
+        supports, queried = support[chunk], query[chunk].reshape(-1, queried_at_once)
         if gram is None:
             of_support, of_query = (tensors[torch.from_numpy(videos)] for videos in (supports, queried))
             logits = episode_logits(of_support, of_query, classifier)
         else:
             logits = _gram_logits(gram, supports, queried, classifier)
-        outcomes[chunk] = logits.argmax(-1).numpy().reshape(-1, way, queries) == np.arange(way)[:, None]
+        outcomes[chunk] = hits(logits.numpy(), queries, first=chunk.start)
     return outcomes
 
 

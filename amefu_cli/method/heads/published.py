@@ -22,11 +22,13 @@ class Trial:
     fusion: str | None = None
     num_aug: int | None = None
     matched: bool = False  # whether the matched depth clip stands in place of the asynchronous ones
+    depth_of: str = "own"  # a row of DEPTHS
 
     @property
     def training(self) -> str:
-        """How it is fused: `dgadain-2aug`, `dgadain-2matched`; empty where nothing is."""
-        return f"{self.fusion}-{self.num_aug}{'matched' if self.matched else 'aug'}" if self.fusion else ""
+        """How it is fused: `dgadain-2aug`, `dgadain-2matched`, `concat-0aug-depth-of-class`; empty where nothing is."""
+        foreign = f"-depth-of-{self.depth_of}" if self.depth_of != "own" else ""
+        return f"{self.fusion}-{self.num_aug}{'matched' if self.matched else 'aug'}{foreign}" if self.fusion else ""
 
     @property
     def name(self) -> str:
@@ -36,7 +38,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a table; `trial` is None where it cannot be run here, and `note` says why.
+    """One row of a table; `trial` is None where it cannot be run here, and `note` says why, or what a row of ours is.
 
     `end_to_end`: the backbone behind the paper's figures learned with the head. `ours`: the paper has no such row.
     """
@@ -127,5 +129,23 @@ def num_aug_row(num_aug: int) -> PaperRow:
     return PaperRow(f"num_aug = {num_aug}", fused("dgadain", num_aug), figures, ours=not figures)
 
 
-MATCHED = PaperRow(f"as many steps as num_aug = {NUM_AUG}, all matched", replace(AMEFU, matched=True), ours=True)
-"""What asynchrony is worth is told by its difference from num_aug = 2, and not by that of DGAdaIN, with fewer steps."""
+def _of_others(title: str, fusion: str) -> tuple[PaperRow, PaperRow]:
+    """A fusion that is given the depth of other videos, in training and in testing."""
+    of_class, of_any = (replace(fused(fusion, 0), depth_of=rule) for rule in ("class", "random"))
+    told = "no method but a control: it is told the class, of queries too."
+    return (
+        PaperRow(f"{title}, depth of another video of the class", of_class, ours=True, note=told),
+        PaperRow(f"{title}, depth of a random video", of_any, ours=True),
+    )
+
+
+CONTROLS = (
+    PaperRow(f"as many steps as num_aug = {NUM_AUG}, all matched", replace(AMEFU, matched=True), ours=True),
+    PaperRow("RGB through one linear layer", fused("rgb-linear", 0), ours=True),
+    PaperRow("Depth through one linear layer", fused("depth-linear", 0), ours=True),
+    PaperRow("DGAdaIN, then one linear layer", fused("dgadain-linear", 0), ours=True),
+    *_of_others("Concat", "concat"),
+    *_of_others("DGAdaIN", "dgadain"),
+)
+"""Ours, behind the rows of Table 3. What asynchrony is worth is told by the first one's difference from num_aug = 2 and
+not by that of DGAdaIN, with fewer steps; what depth is worth, by the others."""

@@ -25,23 +25,12 @@ LOOKED_UP = 1 << 20  # numbers looked up at once in a table
 
 
 def score_episodes(head: Head, states: Tensor, episodes: Episodes, *, progress: Progress | None = None) -> Tensor:
-    """Logits (episodes, way * queries, way) of every episode, its queries class by class.
+    """Logits (episodes, queries, way) of every episode, its queries class by class.
 
     `states` (videos, *state) is what `head.embed` gave for the videos that the episodes index. Only those that the
     episodes use are touched. `progress` is told how much of the work is done, and of how much.
     """
     return torch.cat([logits for _, logits in scored_chunks(head, states, episodes, progress=progress)])
-
-
-def hits(logits: Tensor, queries: int) -> NDArray[np.bool_]:
-    """Whether each query falls to its own class, (episodes, way, queries), of `score_episodes`' logits.
-
-    A query with two largest logits falls to the earlier way of its episode.
-    """
-    episodes, _, way = logits.shape
-    chosen = logits.cpu().numpy().argmax(-1).reshape(episodes, way, queries)
-    outcomes: NDArray[np.bool_] = chosen == np.arange(way)[:, None]
-    return outcomes
 
 
 @torch.inference_mode()
@@ -70,14 +59,14 @@ def _pieces(head: Head, states: Tensor, indices: _Indices, progress: Progress | 
 
 @dataclass(frozen=True)
 class _Indices:
-    """Rows of the states: support (episodes, way, shot), query (episodes, way * queries)."""
+    """Rows of the states: support (episodes, way, shot), query (episodes, queries), of all classes together."""
 
     support: NDArray[np.int64]
     query: NDArray[np.int64]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Episodes, way, shot, way * queries."""
+        """Episodes, way, shot, queries."""
         return (*self.support.shape, self.query.shape[1])
 
     def chunks(self, size: int, progress: Progress | None) -> Iterator[tuple[slice, _Indices]]:
@@ -130,7 +119,7 @@ def _from_pairs(
 
 
 def _crossed(indices: _Indices) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Query and support indices that broadcast to (episodes, way * queries, way, shot)."""
+    """Query and support indices that broadcast to (episodes, queries, way, shot)."""
     return indices.query[:, :, None, None], indices.support[:, None]
 
 

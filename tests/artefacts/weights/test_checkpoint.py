@@ -12,6 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amefu_cli.artefacts.weights.checkpoint import (
+    is_finished,
+    open_fusion,
+    open_stream,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
+from amefu_cli.artefacts.weights.headers import (
     CheckpointNotes,
     FusionClasses,
     FusionHeader,
@@ -20,12 +28,6 @@ from amefu_cli.artefacts.weights.checkpoint import (
     Position,
     StreamHeader,
     StreamTraining,
-    is_finished,
-    open_fusion,
-    open_stream,
-    read_checkpoint,
-    read_header,
-    write_checkpoint,
 )
 from amefu_cli.errors import DamagedFile, NotFinite, SettingsMismatch, UsageError
 from amefu_cli.settings import ClipSettings, MetaTrainSettings, PretrainSettings

@@ -9,15 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amefu_cli.artefacts.weights.checkpoint import (
-    AnyCheckpoint,
-    FusionClasses,
-    FusionHeader,
-    FusionTraining,
-    Position,
-    read_checkpoint,
-    read_header,
-)
+from amefu_cli.artefacts.weights.checkpoint import read_checkpoint, read_header
+from amefu_cli.artefacts.weights.headers import AnyCheckpoint, FusionClasses, FusionHeader, FusionTraining, Position
 from amefu_cli.artefacts.weights.training_run import TrainingRun, started_header
 from amefu_cli.errors import SettingsMismatch, UsageError
 from amefu_cli.settings import ClipSettings, MetaTrainSettings

@@ -28,7 +28,12 @@ from amefu_cli.method.heads.matching import (
     MatchMax,
     MatchMean,
 )
-from amefu_cli.method.heads.mean_frames import MeanFramesCosine, PrototypeCosine, PrototypeEuclidean
+from amefu_cli.method.heads.mean_frames import (
+    MeanFramesCosine,
+    PrototypeCosine,
+    PrototypeEuclidean,
+    UnitFramesEuclidean,
+)
 from amefu_cli.method.heads.neighbours import NearestNeighbours
 from amefu_cli.method.heads.otam import OTAM, HardOTAM, alignment_cost
 from amefu_cli.method.heads.support_vectors import SupportVectors
@@ -49,6 +54,7 @@ def with_gallery(head: Head) -> Head:
 HEADS: dict[str, Callable[[], Head]] = {
     "prototype-cosine": lambda: PrototypeCosine(DIM),
     "prototype-euclidean": lambda: PrototypeEuclidean(DIM),
+    "unit-frames-euclidean": lambda: UnitFramesEuclidean(DIM),
     "mean-frames-cosine": lambda: MeanFramesCosine(DIM),
     "mean-frames-cosine, epsilon": lambda: MeanFramesCosine(DIM, epsilon=0.01),
     "otam": lambda: OTAM(DIM),
@@ -383,3 +389,12 @@ def test_a_layer_followed_by_its_values_is_pytorch_s_layer(name):
             torch.nn.functional.cross_entropy(layer(inputs[batch]), batch // 2).backward()
             optimizer.step()
     torch.testing.assert_close(found, layer(query[0]).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_frames_of_length_one_by_hand() -> None:
+    """(3, 4) and (0, 2) are (0.6, 0.8) and (0, 1), whose mean is (0.3, 0.9)."""
+    head = UnitFramesEuclidean(2)
+    vector = head.embed(torch.tensor([[[3.0, 4.0], [0.0, 2.0]]]))
+    torch.testing.assert_close(vector, torch.tensor([[0.3, 0.9]]))
+    support = torch.tensor([[[[0.3, 0.7]], [[0.3, 1.3]]]])  # (episodes, way, shot, dim)
+    torch.testing.assert_close(head.logits(support, vector[None]), torch.tensor([[[-0.04, -0.16]]]))

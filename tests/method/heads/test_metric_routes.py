@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from test_metric_properties import DIM, HEADS, built, close, draw
 from torch import Tensor
 
-from amefu_cli.method.episodes import Episodes, draw_episodes
+from amefu_cli.method.episodes import Episodes, draw_episodes, hits
 from amefu_cli.method.heads import pair_table, routes
 from amefu_cli.method.heads.base import Head, PairHead, SeededHead
 from amefu_cli.method.heads.otam import OTAM
 from amefu_cli.method.heads.pair_table import Rows, build_pair_table, pair_keys
-from amefu_cli.method.heads.routes import hits, score_episodes, scored_chunks
+from amefu_cli.method.heads.routes import score_episodes, scored_chunks
 
 LABELS = np.repeat(np.arange(6), 5)
 
