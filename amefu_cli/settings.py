@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -417,6 +418,35 @@ class EvaluateSettings(Settings):
             return EpisodesSettings(count=int(text), **self.given)
         except UsageError as error:
             raise UsageError(str(error).replace("--count", "--episodes")) from error
+
+
+@dataclass(frozen=True)
+class PredictSettings(Settings):
+    """How clips are labelled by a few examples of each class."""
+
+    model: str | None = option(None, "as evaluate spells it [amefu where a fusion is trained, else rgb]")
+    head: str | None = same(EvaluateSettings, "head")
+    top: int = option(2, "labels shown of each clip, the likeliest first", minimum=1, maximum=1000)
+    reject: str = option("never", "probability below which a clip is none of these; auto: found on the examples; never")
+
+    window: float | None = option(None, "of long videos: label stretches of so many seconds", minimum=0.01)
+    every: float | None = option(None, "seconds from one stretch to the next [those of --window]", minimum=0.01)
+
+    def windows(self) -> tuple[float, float] | None:
+        """Length and distance of the stretches in seconds. Raises UsageError for `every` without `window`."""
+        if self.window is None and self.every is not None:
+            raise UsageError(f"--every {self.every:g}: is from one --window to the next, and none is given")
+        return None if self.window is None else (self.window, self.every or self.window)
+
+    def threshold(self) -> float | None:
+        """The probability that `reject` names, None for auto, 0 for never. Raises UsageError for anything else."""
+        text = str(self.reject)  # a number in amefu.toml stays one
+        with suppress(ValueError):
+            known = {"auto": None, "never": 0.0}
+            value = known[text] if text in known else float(text)
+            if value is None or 0 <= value <= 1:
+                return value
+        raise UsageError(f"--reject {text!r}: must be a probability from 0 to 1, auto or never")
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ split = typer.Typer(name="split", help="What a split names, and what is there.",
 split.command("check", short_help="Say what of a split is missing, misspelt or double.")(workspace.split_check)
 for function in (
     workspace.init, prepare.frames, prepare.depth, train.pretrain, prepare.features, train.meta_train, measure.episodes,
-    measure.evaluate, measure.compare, measure.ablate, train.import_, train.export, workspace.status, workspace.verify,
-    workspace.report, workspace.demo,
+    measure.evaluate, measure.predict, measure.compare, measure.ablate, train.import_, train.export, workspace.status,
+    workspace.verify, workspace.report, workspace.demo,
 ):  # fmt: skip
     app.command(name_of(function), short_help=(function.__doc__ or "").partition("\n")[0])(function)
 app.add_typer(split)

@@ -1,4 +1,5 @@
-"""`amefu episodes`, `evaluate`, `compare`, `ablate`: how well new actions are told apart."""
+"""`amefu episodes`, `evaluate`, `compare`, `ablate`, `predict`: how well new actions are told apart, and which a clip
+shows."""
 
 from __future__ import annotations
 
@@ -11,11 +12,25 @@ import typer
 from amefu_cli.commands import options
 from amefu_cli.commands.console import Answer, accuracy
 from amefu_cli.commands.options import command
+from amefu_cli.errors import VideoError
 from amefu_cli.flows.session import Session
-from amefu_cli.settings import AblateSettings, DeviceRun, EpisodesSettings, EvaluateSettings, SplitSettings
+from amefu_cli.settings import (
+    AblateSettings,
+    DeviceRun,
+    EpisodesSettings,
+    EvaluateSettings,
+    FramesRun,
+    NetworkRun,
+    PredictSettings,
+    SplitSettings,
+)
 
 if TYPE_CHECKING:
     from amefu_cli.flows.compare import Result
+
+HeadWeights = Annotated[
+    Path | None, typer.Option(help="checkpoint of a head that learns [WORKSPACE/MODEL-HEAD.safetensors]")
+]
 
 
 @command
@@ -39,9 +54,7 @@ def episodes(
 def evaluate(
     session: Session, answer: Answer, settings: EvaluateSettings, split_settings: SplitSettings, run: DeviceRun,
     features: options.FeaturesPath, fusion: options.FusionPath, split: options.SplitOption = None,
-    head_weights: Annotated[
-        Path | None, typer.Option(help="checkpoint of a head that learns [WORKSPACE/MODEL-HEAD.safetensors]")
-    ] = None,
+    head_weights: HeadWeights = None,
     out: Annotated[Path | None, typer.Option(help="results file to write [one in WORKSPACE/results]")] = None,
     by_class: Annotated[
         bool, typer.Option("--by-class", help="also the interval over novel classes, which a few of them widen")
@@ -144,3 +157,46 @@ def ablate(
     else:
         typer.echo(tables.to_markdown(), nl=False)
     session.say.note(f"ablate: {out / 'tables.md'} and tables.json hold these tables")
+
+
+@command
+def predict(
+    session: options.DryRun, answer: Answer, settings: PredictSettings, frames: FramesRun, run: NetworkRun,
+    fusion: options.FusionPath,
+    examples: Annotated[Path, typer.Argument(metavar="EXAMPLES", help="folder of CLASS/clip.mp4: a few a class")],
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIPS…", help="videos, or folders of them, to be labelled")],
+    head_weights: HeadWeights = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the labels as a table")] = None,
+    vtt: Annotated[Path | None, typer.Option(metavar="FILE", help="with --window: write subtitles")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="with --window: draw the labels below frames of the video")
+    ] = None,
+) -> None:  # fmt: skip
+    """Label your own clips by a few examples of each class; nothing has to be trained.
+
+    Every example is first held out and classified by the others: one that is nearer to another class is named, and
+    probabilities are what suits the examples. What a clip gives is kept in WORKSPACE/predict, so that the next call
+    computes only what is new.
+
+    Example: amefu predict ./examples ./clips
+    """
+    from amefu_cli.flows.predict import PredictOrder, predict
+
+    files = {"csv": csv, "vtt": vtt, "picture": picture}
+    found = predict(session, PredictOrder(examples, clips, settings, fusion, frames, run, head_weights, **files))
+    if found is None:
+        return
+    timed, top = settings.window is not None, min(settings.top, len(found.examples))
+    ranks = ["probability", "runner-up", *map(str, range(3, top + 1))][:top]
+    rows = [["clip", *["from", "to"] * timed, "label", *ranks]]
+    for of in found.clips:
+        first, *others = (f"{label.label} {label.probability:.1%}" for label in of.labels)
+        likeliest = f"{of.labels[0].probability:.1%}" if of.label else first
+        rows.append([of.clip, *of.times, of.said, likeliest, *others])
+    rows += [[path, *[""] * 2 * timed, "failed", *[""] * top] for path in found.failed]
+    of_clips = [{**of._asdict(), "labels": [label._asdict() for label in of.labels]} for of in found.clips]
+    written = {f"{name}_file": str(path) for name, path in files.items() if path}
+    title = f"{found.model}, {found.head}: {len(found.examples)} classes"
+    answer.show({**asdict(found), "clips": of_clips, **written}, title=title, rows=rows)
+    if found.failed:
+        raise typer.Exit(VideoError.exit_code)

@@ -139,10 +139,9 @@ def _noted_folder(session: Session, order: FramesOrder, there: FramesHeader | No
 
 def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
     found = one_of_each(find_clips(folder, follow_links=follow_links))
-    for reason, paths in _by_reason(found.skipped).items():
-        session.say.warn(f"skipped {_named(paths)}: {reason}")
+    say_skipped(session, found)
     for group in found.in_two_classes:
-        same = f"{_named(group)} are the same clip, byte for byte, in two classes"
+        same = f"{first_of(group)} are the same clip, byte for byte, in two classes"
         session.say.warn(f"{same}: a split may name one of them")
     if session.command == "frames" and any(part_above(clip.id, clip.source) for clip in found.clips):
         parts = f"{folder} holds train, val or test above the classes"
@@ -152,6 +151,12 @@ def _find(session: Session, folder: Path, *, follow_links: bool) -> Found:
     return found
 
 
+def say_skipped(session: Session, found: Found) -> None:
+    """Warn of what a user may have meant as a clip, by the reason why it is none."""
+    for reason, paths in _by_reason(found.skipped).items():
+        session.say.warn(f"skipped {first_of(paths)}: {reason}")
+
+
 def _by_reason(skipped: Iterable[tuple[Path, str]]) -> dict[str, list[str]]:
     found = defaultdict(list)
     for path, reason in skipped:
@@ -159,7 +164,7 @@ def _by_reason(skipped: Iterable[tuple[Path, str]]) -> dict[str, list[str]]:
     return found
 
 
-def _named(paths: Sequence[str]) -> str:
+def first_of(paths: Sequence[str]) -> str:
     """The first of some paths, and how many more there are."""
     return ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
 
@@ -177,9 +182,9 @@ def described(found: Found) -> tuple[dict[str, object], list[list[str]]]:
     rows = [["video files", str(kinds["video"]), ""], ["folders of pictures", str(kinds["images"]), ""]]
     rows += [[f"class {name}", str(count), ""] for name, count in sorted(classes.items())]
     rows += [["refused", clip, str(fault)] for clip, fault in refused.items()]
-    rows += [["the same clip in two classes", str(len(group)), _named(group)] for group in found.in_two_classes]
+    rows += [["the same clip in two classes", str(len(group)), first_of(group)] for group in found.in_two_classes]
     passed_over = _by_reason(skipped).items()
-    rows += [[f"passed over: {reason}", str(len(paths)), _named(paths)] for reason, paths in passed_over]
+    rows += [[f"passed over: {reason}", str(len(paths)), first_of(paths)] for reason, paths in passed_over]
     return document, [["VIDEOS", "clips", ""], *rows]
 
 

@@ -216,6 +216,7 @@ def verify(session: Session, paths: Sequence[Path]) -> list[Verified]:
     """
     workspace = session.workspace
     stores = [path for path in (workspace.frames, workspace.depth, workspace.features) if path.is_dir()]
+    stores += sorted((workspace.folder / "predict").glob("*.zarr"))
     everything = [*stores, *sorted(workspace.folder.glob("*.safetensors"))]
     if not paths and not everything:
         raise UsageError(f"{workspace.folder}: holds no store and no checkpoint; start with `amefu frames VIDEOS`")
@@ -240,5 +241,6 @@ def _verify_store(session: Session, path: Path) -> Verified:
         found = verify_store(store, progress=progress)
     if not found.marked:
         session.say.warn(f"{path}: cannot be written, so what is damaged was not marked and will not be made again")
-    fix = f"`amefu {header.kind}` makes them, and only them, again"
+    command = "predict" if path.parent == session.workspace.folder / "predict" else header.kind
+    fix = f"`amefu {command}` makes them, and only them, again"
     return Verified(str(path), found.videos, found.damaged, found.seconds, fix)

@@ -9,9 +9,10 @@ A part shorter than that repeats its last frame; in a video with fewer frames th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,3 +171,30 @@ def _check_frames(frames: NDArray[np.int64]) -> None:
             f"video {empty[0]} of {len(frames)} holds {frames[empty[0]]} frames but a clip needs at least 1; "
             "leave it out"
         )
+
+
+class Window(NamedTuple):
+    """A stretch of a video: its first frame, and how many it has."""
+
+    begin: int
+    frames: int
+
+
+def windows_of(frames: int, fps: float, *, window: float, every: float) -> list[Window]:
+    """Windows of `window` seconds, one `every` so many seconds, that lie in a video; the whole of a shorter one."""
+    length = max(1, round(window * fps))
+    if length >= frames:
+        return [Window(0, frames)]
+    count = int((frames - length) / (every * fps)) + 1
+    begins = dict.fromkeys(round(number * every * fps) for number in range(count))
+    return [Window(begin, length) for begin in begins if begin + length <= frames]
+
+
+def joined(windows: Sequence[Window], labels: Sequence[object], frames: int) -> list[tuple[slice, float, float]]:
+    """Neighbouring windows of one label: which they are, and the frames from and up to which they stand. Each window
+    stands for what is nearer to its middle than to that of another; together they stand for the whole video."""
+    middles = [window.begin + window.frames / 2 for window in windows]
+    bounds = [0.0, *((one + other) / 2 for one, other in itertools.pairwise(middles)), float(frames)]
+    starts = [place for place in range(len(labels)) if not place or labels[place] != labels[place - 1]]
+    runs = itertools.pairwise([*starts, len(labels)])
+    return [(slice(first, last), bounds[first], bounds[last]) for first, last in runs]

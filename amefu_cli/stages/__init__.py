@@ -53,7 +53,8 @@ class ClipJob:
 @dataclass(frozen=True)
 class VideoJob:
     """One video to be made: what it is made from, which frames of it, and how many views of each. Of features,
-    `streams` are computed, and `copied` taken over from what is stored of the video."""
+    `streams` are computed, and `copied` taken over from what is stored of the video. `part` follows the video's id
+    where the features are those of a part of it alone."""
 
     record: VideoRecord
     made_from: Mapping[str, Any]
@@ -61,7 +62,8 @@ class VideoJob:
     views: int = 1
     streams: Sequence[str] = ()
     copied: Sequence[str] = ()
+    part: str = ""
 
     @property
     def id(self) -> str:
-        return self.record.id
+        return self.record.id + self.part

@@ -22,7 +22,9 @@ from amefu_cli.artefacts.stores.writing import VideoWriter, feature_writer
 from amefu_cli.errors import AmefuError, DamagedFile, NotFinite, UsageError
 from amefu_cli.method.backbones.network import Backbone, normalise
 from amefu_cli.method.depth.encoding import encode_disparity
+from amefu_cli.method.depth.network import Estimator, quantise
 from amefu_cli.method.geometry import crop_corner
+from amefu_cli.settings import DEPTH_PERCENTILE
 from amefu_cli.stages import Outcome, Progress, VideoJob
 from amefu_cli.stages.computing import Piece, make_videos
 from amefu_cli.stages.networks import load_backbone
@@ -82,10 +84,11 @@ class FeatureRange:
 @dataclass(frozen=True)
 class Extraction:
     """All that one extraction needs besides its jobs: three stores, the networks, the device; and what it tells of the
-    features of each stream."""
+    features of each stream. Without a store of depth an estimator gives the disparity of just the frames that are
+    kept."""
 
     frames: VideoStore[FramesHeader]
-    depth: VideoStore[DepthHeader]
+    depth: VideoStore[DepthHeader] | None
     features: VideoStore[FeaturesHeader]
     streams: Mapping[str, LoadedStream]
     device: torch.device
@@ -93,6 +96,7 @@ class Extraction:
     batch: int
     seed: int
     ranges: Mapping[str, FeatureRange] = field(default_factory=lambda: defaultdict(FeatureRange))
+    estimator: Estimator | None = None
 
 
 def extract_features(
@@ -119,14 +123,14 @@ def _writer(setup: Extraction, job: VideoJob) -> VideoWriter:
 def _load(setup: Extraction, piece: Piece) -> dict[str, torch.Tensor]:
     """What the streams of a piece read: `frames` uint8 (frames, height, width, 3), `depth` disparity (frames, height,
     width)."""
-    video, read = piece.job.id, {setup.streams[name].row.reads for name in piece.job.streams}
+    video, read = piece.job.record.id, {setup.streams[name].row.reads for name in piece.job.streams}
     content = {}
-    if "frames" in read:
+    if "frames" in read or setup.depth is None:
         content["frames"] = read_frames(setup.frames.read(video), piece.numbers)
-    if "depth" in read:
+    if "depth" in read and setup.depth is not None:
         content["depth"] = read_disparity(setup.depth.read(video), piece.numbers)
     sizes = {name: f"{array.shape[1]}×{array.shape[2]}" for name, array in content.items()}
-    if len(set(sizes.values())) > 1:
+    if len(set(sizes.values())) > 1 and setup.depth is not None:
         raise DamagedFile(
             f"{setup.depth.path}: {video} is {sizes['depth']} pixels but its frames are {sizes['frames']}; "
             f"rebuild it with `amefu depth --only {video}`"
@@ -138,6 +142,11 @@ def _load(setup: Extraction, piece: Piece) -> dict[str, torch.Tensor]:
 def _compute(setup: Extraction, piece: Piece, content: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
     """The arrays of a piece as features.zarr holds them."""
     there = {name: part.to(setup.device, non_blocking=True) for name, part in content.items()}
+    if setup.estimator and "depth" in {setup.streams[name].row.reads for name in piece.job.streams}:
+        disparity = setup.estimator(there["frames"])
+        there["depth"] = quantise(disparity, DEPTH_PERCENTILE)[0]
+        if not bool(disparity.isfinite().all()):
+            raise NotFinite(f"{setup.features.path}: the estimator gave NaN or infinity for {piece.job.id}")
     arrays: dict[str, NDArray[Any]] = {"frame": piece.numbers}
     for name in piece.job.streams:
         row, backbone = setup.streams[name].row, setup.streams[name].backbone

@@ -114,7 +114,7 @@ def ways_by_head(
     Only the videos of the episodes are embedded. `progress` is told the accuracy so far.
     """
     used = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
-    states = _embedded(head, frames[used], device)
+    states = embedded(head, frames[used], device)
     support, query = np.searchsorted(used, episodes.support), np.searchsorted(used, episodes.query)
     episodes, so_far = Episodes(episodes.classes, support, query), Counter[str]()
 
@@ -130,7 +130,7 @@ def ways_by_head(
 
 
 @torch.inference_mode()
-def _embedded(head: Head, frames: NDArray[np.float32], device: torch.device) -> torch.Tensor:
+def embedded(head: Head, frames: NDArray[np.float32], device: torch.device) -> torch.Tensor:
     """The head's states of frames (videos, frames, dim), in memory once: those of trx are ten times the frames."""
     states = torch.empty(0, device=device)
     for begin in range(0, len(frames), VIDEOS_AT_ONCE):

@@ -63,6 +63,9 @@ def test_the_lines_of_the_readme_work_one_after_the_other(
     config = tmp_path / "amefu-workspace/amefu.toml"
     config.parent.mkdir()
     lay_clips(tmp_path / "videos", (*BASE, *NOVEL), 6)  # enough for 5 ways and 5 shots
+    lay_clips(tmp_path / "examples", BASE, 2)
+    for name, path in zip("ab", lay_clips(tmp_path / "clips", ("deep",), 4), strict=False):
+        path.rename(tmp_path / f"clips/{name}.mp4")
     (config.parent / "split.json").write_text(json.dumps({"train": BASE[:3], "val": BASE[3:], "test": NOVEL}))
     for words in lines:
         if words[1] != "init":  # small settings, in the place of what it wrote

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -16,11 +17,13 @@ from amefu_cli.method.sampling import (
     clip_by_rule,
     consecutive_clip,
     eight_clip,
+    joined,
     middle_clip,
     mirrored_views,
     random_clips,
     spread_runs,
     start_clip,
+    windows_of,
 )
 
 FOUR_BY_FOUR = {"segments": 4, "frames_per_segment": 4}
@@ -248,3 +251,38 @@ def test_whether_a_view_is_mirrored_depends_on_no_other():
     assert mirrored_views("jump/2", 200, flip=0.5, seed=0) != more
     assert mirrored_views("jump/1", 3, flip=0.0, seed=0) == []
     assert mirrored_views("jump/1", 3, flip=1.0, seed=0) == [1, 2, 3]
+
+
+# Windows -----------------------------------------------------------------------------------------------------
+
+
+def test_windows_lie_in_the_video_one_every_so_many_seconds():
+    assert windows_of(100, 10, window=4, every=2) == [(0, 40), (20, 40), (40, 40), (60, 40)]
+    assert windows_of(99, 10, window=4, every=2) == [(0, 40), (20, 40), (40, 40)]
+    assert windows_of(100, 10, window=1, every=4) == [(0, 10), (40, 10), (80, 10)]
+
+
+def test_a_video_no_longer_than_a_window_is_one():
+    assert windows_of(40, 10, window=4, every=2) == [(0, 40)]
+    assert windows_of(3, 10, window=4, every=2) == [(0, 3)]
+
+
+def test_windows_closer_than_frames_are_one_each_frame():
+    assert windows_of(4, 10, window=0.2, every=0.01) == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_neighbours_of_one_label_are_joined_and_reach_to_the_middle_between_two_windows():
+    windows = windows_of(100, 10, window=4, every=2)  # middles 20, 40, 60, 80
+    assert joined(windows, ["a", "a", "b", None], 100) == [
+        (slice(0, 2), 0, 50), (slice(2, 3), 50, 70), (slice(3, 4), 70, 100),
+    ]  # fmt: skip
+    assert joined(windows, ["a"] * 4, 100) == [(slice(0, 4), 0, 100)]
+
+
+@given(st.integers(1, 2000), st.floats(1, 60), st.floats(0.05, 20), st.floats(0.05, 20))
+def test_joined_windows_cover_the_video_once(frames, fps, window, every):
+    windows = windows_of(frames, fps, window=window, every=every)
+    assert all(of.begin >= 0 and of.begin + of.frames <= frames for of in windows)
+    found = joined(windows, [number % 3 // 2 for number in range(len(windows))], frames)
+    assert (found[0][1], found[-1][2]) == (0, frames)
+    assert all(one[2] == other[1] for one, other in itertools.pairwise(found))

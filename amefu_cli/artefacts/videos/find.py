@@ -85,6 +85,26 @@ def find_clips(root: Path, *, follow_links: bool) -> Found:
     return Found(tuple(clips), tuple(sorted(walk.skipped)), tuple(sorted(walk.beside)))
 
 
+def find_named(paths: Iterable[Path], *, follow_links: bool) -> Found:
+    """The clips that `paths` name: files, and folders with clips at any depth, or with the pictures of one. Their ids
+    say nothing. Raises UsageError where a path does not exist, is no file and no folder, or cannot be read."""
+    clips, skipped, beside = dict[Path, Clip](), list[tuple[Path, str]](), list[tuple[Path, str]]()
+    for path in paths:
+        try:
+            status = path.stat()
+            if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+                raise UsageError(f"`{shown(path)}` is neither a file nor a folder; give videos, or a folder of them")
+            if stat.S_ISDIR(status.st_mode):
+                walk = _Walk(path, follow_links=follow_links)
+                clips |= {clip.path: clip for clip in walk.inside()}
+                skipped, beside = skipped + walk.skipped, beside + walk.beside
+            else:
+                clips[path] = Clip(path.name, "", path, "video", *_state("video", {path.name: status}), path.name)
+        except OSError as error:
+            raise UsageError(f"`{shown(path)}` cannot be read: {error.strerror}; give a video or a folder") from error
+    return Found(tuple(clips.values()), tuple(sorted(skipped)), tuple(sorted(beside)))
+
+
 def is_unchanged(clip: Clip) -> bool:
     """Whether a clip's file, or each of its images, is as it was when it was found. Raises OSError."""
     paths = [clip.path] if clip.kind == "video" else image_files(clip.path)
@@ -144,6 +164,11 @@ class _Walk:
             found, fix = ", ".join(kinds), f"give the folder of one kind, such as {shown(self._root / kinds[-1])}"
             raise UsageError(f"`{shown(self._root)}` holds no classes but kinds of pictures: {found}; {fix}")
         return clips
+
+    def inside(self) -> list[Clip]:
+        """All clips below the root, as if it lay in a class; the root itself where it holds a clip's pictures. Raises
+        OSError."""
+        return sorted(self._decided(self._listed(self._root, (), through_link=False), ("", "")), key=lambda c: c.path)
 
     def _of_parts(self, clips: list[Clip]) -> list[Clip]:
         """Clips of one id in two parts get the part into their ids."""

@@ -12,7 +12,7 @@ import pytest
 
 from amefu_cli.artefacts.videos.copies import one_of_each
 from amefu_cli.artefacts.videos.entries import choose_series, natural_key
-from amefu_cli.artefacts.videos.find import Found, find_clips, image_files, is_unchanged
+from amefu_cli.artefacts.videos.find import Found, find_clips, find_named, image_files, is_unchanged
 from amefu_cli.errors import UsageError, shown
 from amefu_cli.flows.frames import source_identity
 
@@ -416,6 +416,26 @@ def test_a_missing_root_is_a_usage_error(tmp_path: Path) -> None:
         find_clips(tmp_path / "nowhere", follow_links=False)
     with pytest.raises(UsageError, match="file` is not a folder"):
         find_clips(tmp_path / "file", follow_links=False)
+
+
+def test_what_is_named_is_a_file_a_folder_of_clips_or_one_of_pictures(tmp_path: Path) -> None:
+    lay(tmp_path, "one", "in/b.mp4", "in/deep/a.avi", "in/deep/er/1/img_1.jpg", "in/notes.txt", "in/x.zarr/y.mp4")
+    lay(tmp_path, "pictures/img_1.png", "pictures/img_2.png", "pictures/below/c.mp4")
+    names = ["one", "in", "pictures", "one"]
+    found = find_named([tmp_path / name for name in names], follow_links=False)
+    assert [(str(clip.path.relative_to(tmp_path)), clip.kind) for clip in found.clips] == [
+        ("one", "video"), ("in/b.mp4", "video"), ("in/deep/a.avi", "video"), ("in/deep/er/1", "images"),
+        ("pictures", "images"),
+    ]  # fmt: skip
+    assert reasons(found, tmp_path) == {"pictures/below": "lies in the folder of a clip's pictures"}
+    assert all(map(is_unchanged, found.clips))
+
+
+def test_what_is_named_and_is_no_clip_is_a_usage_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (("nowhere", "cannot be read: No such file"), ("pipe", "is neither a file nor a folder")):
+        with pytest.raises(UsageError, match=f"{name}` {message}"):
+            find_named([tmp_path / name], follow_links=False)
 
 
 def test_names_are_shown_without_control_characters() -> None:
