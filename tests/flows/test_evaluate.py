@@ -148,7 +148,8 @@ def test_a_head_without_weights_needs_no_checkpoint(feature_space, tmp_path, hea
     assert told["test_frames"] == ("eight" if head in ("otam", "bi-mhm", "chamfer") else "middle")
     assert f"rgb-{head}-5way-2shot" in told["file"]
     assert not [*feature_space.glob("*.safetensors")]
-    assert f"rgb, {head}: 5-way 2-shot, queries a class: 2, 40 episodes" in " ".join(amefu(feature_space, *words).split())
+    title = " ".join(amefu(feature_space, *words).split())
+    assert f"rgb, {head}: 5-way 2-shot, queries a class: 2, 40 episodes" in title
 
 
 def test_a_head_that_compares_frames_agrees_with_a_plain_loop(feature_space, tmp_path):
