@@ -270,7 +270,7 @@ class _Making:
             streams = held["streams"].items()
             sound = {name: of for name, of in streams if name not in needed or of == self._made_by(name)}
         lacking = {name: self._made_by(name) for name in self.plan.needed if name not in sound}
-        made_from = {**source, "kept": sorted(rules), "streams": sound | lacking}
+        made_from = {**source, "kept": sorted(rules), "mirrored": [], "streams": sound | lacking}
         of_window = partial(kept_frames, rules=sorted(rules), runs=0, clip=header.clip)
         numbers = np.unique(np.concatenate([window.begin + of_window(window.frames) for window in part.windows]))
         return VideoJob(part.record, made_from, numbers, 1, tuple(lacking), tuple(sound), part.suffix)
