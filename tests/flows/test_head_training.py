@@ -132,7 +132,7 @@ def test_the_depth_of_other_videos_is_a_control_that_results_name_and_no_head_le
     amefu(feature_space, "meta-train", *words)
     told = json.loads(amefu(feature_space, "evaluate", "--json"))
     assert told["depth_of"] == "class"
-    assert "1-shot, queries a class: 1, --depth-of class" in amefu(feature_space, "evaluate")
+    assert "1-shot, queries a class: 1, --depth-of class" in " ".join(amefu(feature_space, "evaluate").split())
     amefu(feature_space, "meta-train", "--num-aug", "0", "--rebuild")
     own = json.loads(amefu(feature_space, "evaluate", "--json"))
     assert (own["depth_of"], own["fingerprints"]["fusion"] != told["fingerprints"]["fusion"]) == ("own", True)
