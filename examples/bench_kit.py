@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import NamedTuple
@@ -163,7 +162,7 @@ def multiply(store: VideoStore, writer: VideoWriter, like: VideoRecord, videos: 
     body, record = archive[: -len(comment) - 2], store.record(like.id)
     first.unlink()
     for video in videos:
-        comment = record_json(replace(record, id=video, source=f"{video}.mp4"))
+        comment = record_json(record._replace(id=video, source=f"{video}.mp4"))
         write_new(f"{store.path}/videos/{video}.zip", body + struct.pack("<H", len(comment)) + comment)
 
 

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 from amefu_cli.artefacts.files.atomic import to_json
 from amefu_cli.artefacts.files.fingerprint import Provenance, differences, fingerprint, path_identity, recorded
@@ -197,8 +197,7 @@ class UnusableName(VideoError):
     """The file system of a store takes the video's id for another's, or finds its path too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class VideoRecord:
+class VideoRecord(NamedTuple):
     """What is known of one stored video; `damaged` where `amefu verify` has marked it. `source` is its path below
     VIDEOS, `made_from` what identifies what it was made from. Of features, `kept` is how many of the frames have some,
     so that a table of many videos is laid out without opening them."""
@@ -220,7 +219,7 @@ class VideoRecord:
 
 def record_json(record: VideoRecord) -> bytes:
     """A record as JSON that ends in its own checksum. Raises UnusableName where it is too long for an archive."""
-    fields = asdict(record)
+    fields = record._asdict()
     del fields["damaged"]
     body = json.dumps(fields, allow_nan=False).encode("ascii")[:-1]
     content = body + CHECKSUM % zlib.crc32(body)
@@ -236,8 +235,9 @@ def parse_record(content: bytes, *, damaged: bool = False) -> VideoRecord:
     try:
         if content[len(body) :] != CHECKSUM % zlib.crc32(body):
             raise ValueError("its checksum differs")
-        fields, _ = DECODER.raw_decode(str(body, "ascii") + "}")
-        return VideoRecord(**fields, damaged=damaged)
+        fields, _ = DECODER.raw_decode(body.decode("ascii") + "}")
+        record = VideoRecord(**fields)
+        return record._replace(damaged=True) if damaged else record
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"its record is not what was written: {error}") from error
 

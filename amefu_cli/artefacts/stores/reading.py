@@ -28,7 +28,7 @@ from amefu_cli.artefacts.stores.header import HEADER, VideoRecord, parse_record
 from amefu_cli.errors import AmefuError, DamagedFile
 
 TAIL = 1 << 17  # bytes that are read at once from the end: all of a small archive, else its directory and comment
-RECORD_TAIL = 1 << 12  # bytes that hold most comments
+RECORD_TAIL = 1 << 11  # bytes that hold most comments
 END = struct.Struct("<10xHLLH")  # members, size and place of their directory, length of the comment
 MEMBER = struct.Struct("<4s6xH4x3L3H8xL")  # method, CRC-32, two sizes, lengths of name, extra and comment, place
 LOCAL = struct.Struct("<4s22x2H")  # lengths of name and extra

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amefu_cli.artefacts.files.fingerprint import file_sha256, fingerprint
-from amefu_cli.artefacts.videos.find import Found, image_files
+from amefu_cli.artefacts.videos.find import Clip, Found, image_files
 
 HEAD = 1 << 16  # bytes that tell most files of equal size apart
 
@@ -25,8 +25,7 @@ def one_of_each(found: Found) -> Found:
     which class they show."""
     clips = {clip.id: clip for clip in found.clips}
     skipped, in_two_classes = list(found.skipped), []
-    sources = {clip.id: Source(clip.path, clip.size) for clip in found.clips if clip.size and not clip.fault}
-    for group in duplicates(sources)[0]:
+    for group in duplicates({clip.id: clip for clip in found.clips if clip.size and not clip.fault})[0]:
         oldest: dict[str, str] = {}
         for video in sorted(group, key=lambda video: (clips[video].mtime_ns, video)):
             kept = oldest.setdefault(clips[video].class_name, video)
@@ -38,7 +37,7 @@ def one_of_each(found: Found) -> Found:
     return replace(found, clips=one_each, skipped=passed_over, in_two_classes=tuple(in_two_classes))
 
 
-def duplicates(sources: Mapping[str, Source]) -> tuple[list[tuple[str, ...]], list[str]]:
+def duplicates(sources: Mapping[str, Source] | Mapping[str, Clip]) -> tuple[list[tuple[str, ...]], list[str]]:
     """Groups of ids with the same bytes, sorted; and the ids of equally large ones that cannot be read any more."""
     groups: list[tuple[str, ...]] = []
     unread: list[str] = []

@@ -38,7 +38,7 @@ SYSTEM_FOLDERS = re.compile(
     r"|network trash folder|temporary items|_gsdata_|\$extend"
 )
 AUXILIARY = re.compile(
-    r"(?i)(?<![a-z])"
+    r"(?i)(?=[ _acdefghiklmnoprstw-])(?<![a-z])"  # what it may start with: most places of a name are passed at once
     r"(?:(?:optical|tvl1|raft|warp(?:ed)?)?[ _-]?flows?[ _-]?[xyuv]?|(?:mono)?depths?|disp(?:arity|arities)?|masks?"
     r"|masked|mattes?|alpha|segm?s?|segmentations?|labels?|gt|groundtruth|annotations?|normals|thumb(?:nail)?s?"
     r"|previews?|heat|saliency|poses?|skeletons?|keypoints?|edges?|canny|ir|infrared|thermal|overlays?)"
@@ -55,8 +55,14 @@ KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a dev
 Above = tuple[tuple[int, int], ...]  # (device, inode) of the folders above an entry: meeting one again is a loop
 
 
+def parted(name: str) -> tuple[str, str]:
+    """`os.path.splitext` of a name without folders, in a quarter of the time."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix) if stem.strip(".") else (name, "")
+
+
 def suffix_of(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+    return parted(name)[1].lower()
 
 
 def recording_of(name: str, *, folder: bool) -> str:
@@ -67,10 +73,10 @@ def recording_of(name: str, *, folder: bool) -> str:
     """
     if folder:
         return FRAMES_OF.sub("", name) or name
-    stem, suffix = os.path.splitext(name)
-    while suffix.lower() in VIDEO_SUFFIXES and stem:
+    stem, suffix = parted(name)
+    while suffix.lower() in VIDEO_SUFFIXES:
         name = FORMAT.sub("", stem) or stem
-        stem, suffix = os.path.splitext(name)
+        stem, suffix = parted(name)
     return name
 
 
@@ -197,7 +203,7 @@ class Listing:
         """Entries worth a look, with the status of what they lead to; the others are noted with a reason."""
         with os.scandir(path) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
-        names = {entry.name for entry in listed}
+        unfinished = {name for entry in listed if (name := entry.name).endswith(".aria2")}
         for entry in listed:
             if entry.name.startswith("."):
                 self.beside.append((path / entry.name, "hidden"))
@@ -207,7 +213,7 @@ class Listing:
                 reason = self._why_not(entry, status, above, through_link)
             except OSError as error:
                 status, reason = None, _why_no_status(entry, error)
-            if f"{entry.name}.aria2" in names:
+            if unfinished and f"{entry.name}.aria2" in unfinished:
                 reason = LEFT_OVER
             if reason:
                 self.skipped.append((path / entry.name, reason))

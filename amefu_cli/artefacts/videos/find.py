@@ -19,13 +19,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from amefu_cli.artefacts.files.fingerprint import fingerprint
 from amefu_cli.artefacts.files.names import VIDEO_SUFFIXES, archive_path, class_of
 from amefu_cli.artefacts.files.split import PARTS
 from amefu_cli.artefacts.videos import entries
-from amefu_cli.artefacts.videos.entries import AUXILIARY, Above, Choice, choose_series, recording_of, suffix_of
+from amefu_cli.artefacts.videos.entries import AUXILIARY, Above, Choice, choose_series, parted, recording_of, suffix_of
 from amefu_cli.errors import UsageError, shown
 
 IN_NO_CLASS = "lies in no class folder; move it to CLASS/"
@@ -33,9 +33,8 @@ IN_NO_CLASS = "lies in no class folder; move it to CLASS/"
 Files = dict[str, os.stat_result]  # status of files of one folder, by name
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One source video. `size` in bytes (images: their sum), `mtime_ns` (images: the latest).
+class Clip(NamedTuple):
+    """One source video, at `place`. `size` in bytes (images: their sum), `mtime_ns` (images: the latest).
 
     `images` is a fingerprint of the name, size and time of every image, as a sum and a latest time stay the same
     where two of them change places; None for a video file. `source` is the path below the root, `fault` why it cannot
@@ -44,13 +43,18 @@ class Clip:
 
     id: str
     class_name: str
-    path: Path
+    place: str
     kind: Literal["video", "images"]
     size: int
     mtime_ns: int
     images: str | None = None
     source: str = ""
     fault: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Its place. Made where it is asked for: making it takes as long as finding the clip."""
+        return Path(self.place)
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,9 @@ def image_files(folder: Path) -> list[Path]:
 def _clip_images(names: Iterable[str]) -> set[str]:
     """Of the names in a folder, its images that are not named as a video beside them, which are thumbnails."""
     names = set(names)
-    videos = {os.path.splitext(name)[0] for name in names if suffix_of(name) in VIDEO_SUFFIXES}
+    videos = {parted(name)[0] for name in names if suffix_of(name) in VIDEO_SUFFIXES}
     images = {name for name in names if suffix_of(name) in entries.IMAGE_SUFFIXES and not name.startswith(".")}
-    return {name for name in images if os.path.splitext(name)[0] not in videos}
+    return {name for name in images if parted(name)[0] not in videos}
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ class _Walk:
         for clip in clips:
             part = clip.source.split("/", 1)[0]
             own = clip.id.replace("/", f"/{part}/", 1) if times[clip.id] > 1 else clip.id
-            if named.setdefault(own, replace(clip, id=own)).path != clip.path:
+            if named.setdefault(own, clip._replace(id=own)).place != clip.place:
                 self.skipped.append((clip.path, f"has the id of {named[own].source}; rename one of them"))
         return list(named.values())
 
@@ -230,25 +234,29 @@ class _Walk:
         others = [other.label for other in choice.others]
         self._skip(folder.path, others, f"another series of pictures than {choice.series.label}")
         images = {name: folder.images[name] for name in choice.names or folder.images}
-        return [self._clip("/".join(parts), folder.path, "images", images, fault=choice.fault)]
+        return [_clip("/".join(parts), str(folder.path), "images", images, self._source(folder), choice.fault)]
 
     def _one_of_each(self, folder: _Folder, parts: tuple[str, ...], below: dict[str, list[Clip]]) -> list[Clip]:
         """Of videos and of folders with clips those that no other one stands for."""
         sizes = {name: status.st_size for name, status in folder.videos.items()}
-        frames = {name for name, clips in below.items() if clips and clips[0].path == folder.path / name}
+        place, source = f"{folder.path}/", f"{self._source(folder)}/"
+        frames = {name for name, clips in below.items() if clips and clips[0].place == place + name}
         kept = self._without_auxiliary(folder.path, [*sizes, *(name for name, clips in below.items() if clips)])
         of = {name: recording_of(name, folder=name in frames) for name in kept if name in sizes or name in frames}
         taken = {f"{name}/": name for name in kept if name not in of}
-        stems = {name for name in of if os.path.splitext(name)[0] == of[name]}  # not one format, nor of two suffixes
-        for name in sorted(of, key=lambda name: (name in frames, name not in stems, -sizes.get(name, 0), name)):
+        stems = {name for name in of if parted(name)[0] == of[name]}  # not one format, nor of two suffixes
+        order = of if len(of) == len({*of.values()}) else sorted(
+            of, key=lambda name: (name in frames, name not in stems, -sizes.get(name, 0), name)
+        )  # fmt: skip
+        for name in order:
             if taken.setdefault(of[name], name) != name:
                 self._skip(folder.path, [name], f"the same recording as {taken[of[name]]}, by its name")
         folders = {name for name in taken.values() if name in below}
         found = [clip for name in folders for clip in below[name]]
         for name in sizes.keys() & taken.values():
-            stem = os.path.splitext(name)[0]
+            stem = parted(name)[0]
             own = "/".join((*parts, name if stem in folders else stem))
-            found.append(self._clip(own, folder.path / name, "video", {name: folder.videos[name]}))
+            found.append(_clip(own, place + name, "video", {name: folder.videos[name]}, source + name))
         return found
 
     def _without_auxiliary(self, path: Path, names: Sequence[str]) -> list[str]:
@@ -266,11 +274,15 @@ class _Walk:
             kept += plain
         return kept
 
-    def _clip(
-        self, clip_id: str, path: Path, kind: Literal["video", "images"], files: Files, fault: str | None = None
-    ) -> Clip:
-        source = str(path)[len(str(self._root)) :].lstrip("/")
-        return Clip(clip_id, class_of(clip_id), path, kind, *_state(kind, files), source, fault)
+    def _source(self, folder: _Folder) -> str:
+        """Where it lies below the root."""
+        return str(folder.path.relative_to(self._root))
+
+
+def _clip(
+    clip_id: str, place: str, kind: Literal["video", "images"], files: Files, source: str, fault: str | None = None
+) -> Clip:
+    return Clip(clip_id, class_of(clip_id), place, kind, *_state(kind, files), source, fault)
 
 
 def _are_the_clip(choice: Choice, videos: Iterable[str]) -> bool:

@@ -150,7 +150,7 @@ def read(
         asked.append((height, width))
         return size_of(height, width)
 
-    clip = Clip("class/clip", "class", path, kind, 0, 0)  # type: ignore[arg-type]
+    clip = Clip("class/clip", "class", str(path), kind, 0, 0)  # type: ignore[arg-type]
     with open_clip(clip, allow_partial=allow_partial) as reader:
         frames = list(reader.frames(sized))
         for frame in frames:
@@ -434,7 +434,7 @@ def test_a_few_frames_fewer_than_the_header_says_are_sound(tmp_path: Path) -> No
 
 
 def test_reading_may_stop_early_and_the_readers_own_errors_pass(tmp_path: Path) -> None:
-    clip = Clip("c/v", "c", encode(tmp_path / "v.mp4", ramp(9)), "video", 0, 0)
+    clip = Clip("c/v", "c", str(encode(tmp_path / "v.mp4", ramp(9))), "video", 0, 0)
     with open_clip(clip, allow_partial=False) as reader:
         next(reader.frames(as_they_are))
     with pytest.raises(OSError, match="No space left"), open_clip(clip, allow_partial=False) as reader:  # noqa: PT012
@@ -775,7 +775,7 @@ def test_only_one_series_of_pictures_is_read(tmp_path: Path) -> None:
 
 
 def test_a_clip_that_cannot_be_told_is_refused_when_it_is_opened(tmp_path: Path) -> None:
-    clip = Clip("a/v", "a", tmp_path / "v", "images", 0, 0, fault="holds several series of pictures")
+    clip = Clip("a/v", "a", str(tmp_path / "v"), "images", 0, 0, fault="holds several series of pictures")
     with pytest.raises(AmbiguousClip, match="v: holds several series"), open_clip(clip, allow_partial=True):
         pass
 
@@ -835,10 +835,9 @@ def test_a_folder_without_images_or_gone(tmp_path: Path) -> None:
 
 MEASURE = """
 import sys
-from pathlib import Path
 from amefu_cli.artefacts.videos.find import Clip
 from amefu_cli.artefacts.videos.decode import VideoReader, open_clip
-with open_clip(Clip("c/v", "c", Path(sys.argv[1]), "video", 0, 0), allow_partial=False) as reader:
+with open_clip(Clip("c/v", "c", sys.argv[1], "video", 0, 0), allow_partial=False) as reader:
     print(sum(1 for _ in reader.frames(lambda height, width: (height, width))))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
 """

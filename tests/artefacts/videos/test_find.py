@@ -48,6 +48,13 @@ def test_a_clip_knows_its_class_path_size_and_time(tmp_path: Path) -> None:
     assert (clip.size, clip.mtime_ns) == (5, 1_700_000_000_123_456_789)
 
 
+def test_where_a_clip_lies_in_the_folder_that_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tmp_path, "jump/a.mp4", "jump/b/1.jpg", "jump/b/2.jpg")
+    monkeypatch.chdir(tmp_path)
+    found = [(clip.source, str(clip.path)) for clip in find_clips(Path(), follow_links=False).clips]
+    assert found == [("jump/a.mp4", "jump/a.mp4"), ("jump/b", "jump/b")]
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
