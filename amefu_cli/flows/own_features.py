@@ -222,7 +222,7 @@ def _decoded(session: Session, plan: OwnPlan, store: VideoStore[FramesHeader], c
         session, "frames", ALWAYS_TRIED, plan.order.folder, timeout=run.timeout, allow_partial=run.allow_partial
     )
     own = {clip.id: clip for clip in reversed(clips)}
-    jobs = work.choose(own, store, lambda video: ClipJob(replace(own[video].clip, id=video), own[video].made_from))
+    jobs = work.choose(own, store, lambda video: ClipJob(own[video].clip._replace(id=video), own[video].made_from))
     _refuse_to_make(session, jobs)
     if session.dry_run or not jobs:
         return Outcome(planned=bool(jobs))

@@ -103,7 +103,7 @@ def find_named(paths: Iterable[Path], *, follow_links: bool) -> Found:
                 clips |= {clip.path: clip for clip in walk.inside()}
                 skipped, beside = skipped + walk.skipped, beside + walk.beside
             else:
-                clips[path] = Clip(path.name, "", path, "video", *_state("video", {path.name: status}), path.name)
+                clips[path] = Clip(path.name, "", str(path), "video", *_state("video", {path.name: status}), path.name)
         except OSError as error:
             raise UsageError(f"`{shown(path)}` cannot be read: {error.strerror}; give a video or a folder") from error
     return Found(tuple(clips.values()), tuple(sorted(skipped)), tuple(sorted(beside)))
